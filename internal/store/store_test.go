@@ -180,4 +180,3 @@ func BenchmarkUpdate(b *testing.B) {
 		i++
 	}
 }
-

@@ -1,0 +1,38 @@
+# make build   bin/skerry and what it carries inside
+# make test    everything: vet, unit, packet-level and acceptance tests (needs root for the last two)
+# make demo    an ephemeral cloud that runs the reference architecture, live
+# make bench   the figures of the control plane and of launches
+# make lint    gofmt, vet and the layer rules
+GO ?= go
+export CGO_ENABLED ?= 0
+
+.PHONY: build embedded deps test demo bench lint accept clean
+
+build: embedded
+	$(GO) build -trimpath -ldflags '-s -w' -o bin/skerry ./cmd/skerry
+
+embedded: deps
+	tools/build-embedded.sh
+
+deps:
+	tools/install-deps.sh
+
+test: build lint
+	SKERRY_REQUIRED=1 $(GO) test -p 2 -timeout 600s ./...
+	test/accept/run.sh
+
+lint:
+	@out=$$(gofmt -l api cmd internal tools); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
+	$(GO) vet ./...
+
+accept: build
+	test/accept/run.sh
+
+demo: build
+	bin/skerry demo
+
+bench: build
+	test/bench/run.sh
+
+clean:
+	rm -rf bin build
