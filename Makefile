@@ -17,9 +17,8 @@ embedded: deps
 deps:
 	tools/install-deps.sh
 
-test: build lint
+test: deps lint
 	SKERRY_REQUIRED=1 $(GO) test -p 2 -timeout 600s ./...
-	test/accept/run.sh
 
 lint:
 	@out=$$(gofmt -l api cmd internal tools); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
