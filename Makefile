@@ -21,7 +21,7 @@ test: deps lint
 	SKERRY_REQUIRED=1 $(GO) test -p 2 -timeout 600s ./...
 
 lint:
-	@out=$$(gofmt -l api cmd internal tools); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
 	$(GO) vet ./...
 
 accept: build
