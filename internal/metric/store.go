@@ -25,8 +25,8 @@ const FileName = "metrics.db"
 
 // Bounds of the store.
 const (
-	MaxSeries = 200_000            // a series more is refused: the index lives in memory
-	MaxPoints = 100_800            // points that one query may ask for
+	MaxSeries = 200_000             // a series more is refused: the index lives in memory
+	MaxPoints = 100_800             // points that one query may ask for
 	idleFor   = 14 * 24 * time.Hour // a metric without data for so long is not listed
 )
 

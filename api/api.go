@@ -1,0 +1,47 @@
+package api
+
+// Service describes a service to the gateway. Generated, and never changed at run time.
+type Service struct {
+	Name            string   // the package's name, and the service's part of an IAM action except for elbv2 and cloudwatch's own
+	SigningName     string   // the service in a SigV4 credential scope
+	Version         string   // the API version that query clients send
+	Protocols       []string // as the model names them, the preferred one first
+	XMLNamespace    string
+	TargetPrefix    string // of X-Amz-Target, and the service in a Smithy path
+	JSONVersion     string
+	QueryCompatible bool // JSON and CBOR clients may ask for the query dialect's error codes
+	Global          bool // one endpoint for all regions
+	Operations      []OpInfo
+	Errors          []ErrorShape
+}
+
+// OpInfo names an operation of the manifest, and those of its input's members that are stored and have no effect yet.
+type OpInfo struct {
+	Name  string
+	Inert []string
+}
+
+// ErrorShape maps an error's shape (JSON and CBOR name it) to its code (query clients know it) and HTTP status.
+type ErrorShape struct {
+	Shape  string
+	Code   string
+	Status int
+}
+
+// Op is an operation with its input and output types.
+type Op[In, Out any] struct {
+	Service *Service
+	Name    string
+}
+
+// Ptr returns a pointer to v: for the optional members of a shape.
+func Ptr[T any](v T) *T { return &v }
+
+// Val returns what p points to, or the zero value.
+func Val[T any](p *T) T {
+	if p == nil {
+		var zero T
+		return zero
+	}
+	return *p
+}

@@ -1,0 +1,96 @@
+package shim
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// Bounds of a console: at most two files of ConsoleMax bytes on disk, of which ConsoleView are shown, as EC2 does.
+const (
+	ConsoleMax  = 512 << 10
+	ConsoleView = 64 << 10
+)
+
+// ConsoleLog appends to an instance's console file and turns it over when it is full, so that the tail is always there
+// and the disk never fills.
+type ConsoleLog struct {
+	mu   sync.Mutex
+	path string
+	f    *os.File
+	n    int64
+}
+
+// OpenConsole opens the console log in dir.
+func OpenConsole(dir string) (*ConsoleLog, error) {
+	c := &ConsoleLog{path: filepath.Join(dir, ConsoleFile)}
+	return c, c.open()
+}
+
+func (c *ConsoleLog) open() error {
+	f, err := os.OpenFile(c.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return err
+	}
+	c.f, c.n = f, st.Size()
+	return nil
+}
+
+// Write appends p. A failing disk loses output and never stops the instance: the error is swallowed.
+func (c *ConsoleLog) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n+int64(len(p)) > ConsoleMax && c.n > 0 {
+		if os.Rename(c.path, c.path+".1") == nil {
+			c.f.Close()
+			if err := c.open(); err != nil {
+				return len(p), nil
+			}
+		}
+	}
+	n, _ := c.f.Write(p)
+	c.n += int64(n)
+	return len(p), nil
+}
+
+// ReadConsole returns the last ConsoleView bytes of the console in dir, cut at a line's start.
+func ReadConsole(dir string) ([]byte, error) {
+	cur, err := tail(filepath.Join(dir, ConsoleFile))
+	if err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	if len(cur) < ConsoleView {
+		old, err := tail(filepath.Join(dir, ConsoleFile+".1"))
+		if err == nil {
+			cur = append(old, cur...)
+		}
+	}
+	if len(cur) > ConsoleView {
+		cur = cur[len(cur)-ConsoleView:]
+		if i := bytes.IndexByte(cur, '\n'); i >= 0 {
+			cur = cur[i+1:]
+		}
+	}
+	return cur, nil
+}
+
+func tail(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err == nil && st.Size() > ConsoleView {
+		if _, err := f.Seek(-ConsoleView, io.SeekEnd); err != nil {
+			return nil, err
+		}
+	}
+	return io.ReadAll(io.LimitReader(f, ConsoleMax))
+}

@@ -1,0 +1,3 @@
+module skerry/tools/awsgen
+
+go 1.26
