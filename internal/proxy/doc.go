@@ -1,0 +1,24 @@
+// Package proxy is the application load balancer's engine: it accepts HTTP/1 and HTTP/2, plain or over TLS, decides by
+// rules, and forwards to targets over pooled HTTP/1.1 connections. It runs in a zone's process, one Proxy a load-balancer
+// node, and alone as `skerry proxy`.
+//
+// Vocabulary. A Config says everything that a node serves. Apply compiles it into a table: immutable, swapped atomically.
+// An exchange is one request with its answer; it keeps the table that it began with. A target's live state (connections,
+// requests in flight, when it became healthy) is kept across tables by group and target.
+//
+// Guarantees.
+//   - A message whose framing two parsers could read differently is never forwarded: the request is answered 400, the
+//     response becomes 502 (or is cut, when its head has gone out), and the connection is closed.
+//   - What is forwarded is framed anew: one Content-Length or one chunked coding, no hop-by-hop header passes.
+//   - A request is sent a second time only if no byte of the answer arrived on a reused connection, all of its bytes are
+//     still at hand, and it is idempotent or was never written whole.
+//   - Apply drops no connection of a listener that stays, and changes nothing if it returns an error.
+//   - Memory a connection is bounded: heads by the AWS limits, bodies by the transfer buffers.
+//
+// Less formally: parsing (head.go, chunk.go), deciding (route.go, match.go, pick.go) and encoding (forward.go, pages.go) do
+// no I/O and know no connection, so the engine around them (conn.go, exchange.go: a goroutine a connection) can be replaced.
+// You may not assume that a time limit fires more exactly than tick allows, or that Stats adds up while requests run.
+//
+// A Proxy owns all its goroutines: one a listener, one a client connection, one for a request body that is not at hand when
+// its head is, one for the time limits. Shutdown waits for them. The package imports no other part of the project.
+package proxy

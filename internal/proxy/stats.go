@@ -1,0 +1,151 @@
+package proxy
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Stats are a node's counters since the last call of Proxy.Stats, under CloudWatch's names. Counters that are zero are absent.
+type Stats struct {
+	Counters map[string]float64
+	Gauges   map[string]float64    // ActiveConnectionCount
+	Groups   map[string]GroupStats // by the key in Config.TargetGroups
+}
+
+// GroupStats are those of one target group.
+type GroupStats struct {
+	Name     string
+	Counters map[string]float64
+	Latency  Summary // TargetResponseTime, seconds
+}
+
+// Summary sums up samples.
+type Summary struct{ Count, Sum, Min, Max float64 }
+
+type counter int
+
+const (
+	cNewConnection counter = iota
+	cRejectedConnection
+	cTLSError
+	cRequest
+	cProcessedBytes
+	cRuleEvaluations
+	cELB3xx
+	cELB4xx
+	cELB5xx
+	cELB500
+	cELB502
+	cELB503
+	cELB504
+	cELB460
+	cFixedResponse
+	cRedirect
+	cRedirectLimit
+	cDesync
+	cDroppedHeader
+	cForwardedHeader
+	cTarget2xx
+	cTarget3xx
+	cTarget4xx
+	cTarget5xx
+	cTargetConnectionError
+	cTargetTLSError
+	cUnhealthyRouting
+	cNonSticky
+	numCounters
+)
+
+var counterNames = [numCounters]string{
+	cNewConnection: "NewConnectionCount", cRejectedConnection: "RejectedConnectionCount", cTLSError: "ClientTLSNegotiationErrorCount",
+	cRequest: "RequestCount", cProcessedBytes: "ProcessedBytes", cRuleEvaluations: "RuleEvaluations",
+	cELB3xx: "HTTPCode_ELB_3XX_Count", cELB4xx: "HTTPCode_ELB_4XX_Count", cELB5xx: "HTTPCode_ELB_5XX_Count",
+	cELB500: "HTTPCode_ELB_500_Count", cELB502: "HTTPCode_ELB_502_Count", cELB503: "HTTPCode_ELB_503_Count", cELB504: "HTTPCode_ELB_504_Count",
+	cELB460: "ClientClosedCount", cFixedResponse: "HTTP_Fixed_Response_Count", cRedirect: "HTTP_Redirect_Count",
+	cRedirectLimit: "HTTP_Redirect_Url_Limit_Exceeded_Count", cDesync: "DesyncMitigationMode_NonCompliant_Request_Count",
+	cDroppedHeader: "DroppedInvalidHeaderRequestCount", cForwardedHeader: "ForwardedInvalidHeaderRequestCount",
+	cTarget2xx: "HTTPCode_Target_2XX_Count", cTarget3xx: "HTTPCode_Target_3XX_Count", cTarget4xx: "HTTPCode_Target_4XX_Count",
+	cTarget5xx: "HTTPCode_Target_5XX_Count", cTargetConnectionError: "TargetConnectionErrorCount", cTargetTLSError: "TargetTLSNegotiationErrorCount",
+	cUnhealthyRouting: "UnhealthyRoutingRequestCount", cNonSticky: "NonStickyRequestCount",
+}
+
+// counters is safe for concurrent use.
+type counters [numCounters]atomic.Int64
+
+func (c *counters) inc(k counter)          { c[k].Add(1) }
+func (c *counters) add(k counter, n int64) { c[k].Add(n) }
+
+func (c *counters) drain() map[string]float64 {
+	m := map[string]float64{}
+	for i := range c {
+		if n := c[i].Swap(0); n != 0 {
+			m[counterNames[i]] = float64(n)
+		}
+	}
+	return m
+}
+
+// elb counts an answer that the load balancer made itself.
+func (c *counters) elb(code int) {
+	switch code / 100 {
+	case 3:
+		c.inc(cELB3xx)
+	case 4:
+		c.inc(cELB4xx)
+	case 5:
+		c.inc(cELB5xx)
+	}
+	switch code {
+	case 500:
+		c.inc(cELB500)
+	case 502:
+		c.inc(cELB502)
+	case 503:
+		c.inc(cELB503)
+	case 504:
+		c.inc(cELB504)
+	}
+}
+
+// target counts the status of a target's answer.
+func (c *counters) target(code int) {
+	switch code / 100 {
+	case 2:
+		c.inc(cTarget2xx)
+	case 3:
+		c.inc(cTarget3xx)
+	case 4:
+		c.inc(cTarget4xx)
+	case 5:
+		c.inc(cTarget5xx)
+	}
+}
+
+// latency sums up response times.
+type latency struct {
+	mu sync.Mutex
+	s  Summary
+}
+
+func (l *latency) add(d time.Duration) {
+	x := d.Seconds()
+	l.mu.Lock()
+	if l.s.Count == 0 || x < l.s.Min {
+		l.s.Min = x
+	}
+	if x > l.s.Max {
+		l.s.Max = x
+	}
+	l.s.Count++
+	l.s.Sum += x
+	l.mu.Unlock()
+}
+
+func (l *latency) drain() Summary {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.s
+	l.s = Summary{}
+	return s
+}
