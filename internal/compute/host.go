@@ -1,0 +1,93 @@
+package compute
+
+import (
+	"slices"
+
+	"skerry/internal/fault"
+	"skerry/internal/network"
+	"skerry/internal/scope"
+	"skerry/internal/store"
+)
+
+// MemoryOversubscription is how many times the host's memory the instances may be promised together: most use little of it.
+const MemoryOversubscription = 4
+
+// Host is the one record of what the machine can hold. Without the record, or with Unlimited, everything fits.
+type Host struct {
+	VCPU          int
+	MemoryMiB     int
+	Architectures []string // x86_64, arm64
+	ZonesDown     []string // zones that take no instances now
+	Unlimited     bool     // nothing real runs: the sim driver
+}
+
+// Hosts is the table of the one record.
+var Hosts = store.NewTable("host", func(Host) string { return "host" })
+
+// SetHost writes the record; it keeps the zones that are down.
+func SetHost(w *store.WriteTx, h Host) {
+	if old, ok := Hosts.Get(w, "host"); ok && h.ZonesDown == nil {
+		h.ZonesDown = old.ZonesDown
+	}
+	Hosts.Put(w, h)
+}
+
+// GetHost reads the record.
+func GetHost(tx store.Tx) Host {
+	if h, ok := Hosts.Get(tx, "host"); ok {
+		return h
+	}
+	return Host{Unlimited: true}
+}
+
+// SetZoneDown takes a zone out of service for launches and starts, or puts it back.
+func SetZoneDown(w *store.WriteTx, zone string, down bool) {
+	h := GetHost(w)
+	h.ZonesDown = slices.DeleteFunc(slices.Clone(h.ZonesDown), func(z string) bool { return z == zone })
+	if down {
+		h.ZonesDown = append(h.ZonesDown, zone)
+	}
+	Hosts.Put(w, h)
+}
+
+// capacity tells how many more instances of a type fit in a zone, or why none can ever.
+func capacity(tx store.Tx, s scope.Scope, t Type, zone string) (int, error) {
+	h := GetHost(tx)
+	if slices.Contains(h.ZonesDown, zone) {
+		return 0, insufficient(s, t, zone)
+	}
+	if h.Unlimited {
+		return 1 << 30, nil
+	}
+	if len(h.Architectures) > 0 && !slices.ContainsFunc(t.Architectures, func(a string) bool { return slices.Contains(h.Architectures, a) }) {
+		return 0, fault.New(fault.Unsupported, "Unsupported", "The requested configuration is currently not supported. Please check the documentation for supported configurations.")
+	}
+	if t.VCPU > h.VCPU || t.MemoryMiB > h.MemoryMiB {
+		return 0, insufficient(s, t, zone)
+	}
+	free := h.MemoryMiB * MemoryOversubscription
+	for _, state := range []string{Pending, Running, Stopping} {
+		for i := range Instances.By(tx, "state", state) {
+			if o, ok := TypeByName(i.InstanceType); ok {
+				free -= o.MemoryMiB
+			}
+		}
+	}
+	if n := free / t.MemoryMiB; n > 0 {
+		return n, nil
+	}
+	return 0, insufficient(s, t, zone)
+}
+
+func insufficient(s scope.Scope, t Type, zone string) error {
+	var others string
+	for _, z := range network.Zones(s.Region) {
+		if z.Name != zone {
+			if others != "" {
+				others += ", "
+			}
+			others += z.Name
+		}
+	}
+	return fault.New(fault.Capacity, "InsufficientInstanceCapacity", "We currently do not have sufficient %s capacity in the Availability Zone you requested (%s). Our system will be working on provisioning additional capacity. You can currently get %s capacity by not specifying an Availability Zone in your request or choosing %s.", t.Name, zone, t.Name, others)
+}
