@@ -1,0 +1,236 @@
+package balance
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"skerry/internal/compute"
+	"skerry/internal/fault"
+	"skerry/internal/network"
+	"skerry/internal/scope"
+	"skerry/internal/store"
+)
+
+// maxTargets is AWS's quota of targets a group.
+const maxTargets = 1000
+
+// terminatedKeep is how long a terminated instance stays registered as unused, before the service takes it out itself.
+const terminatedKeep = time.Minute
+
+// Target names a target of a group; port 0 means the group's own (for a deregistration: all ports).
+type Target struct {
+	ID               string
+	Port             int32
+	AvailabilityZone string
+	QuicServerID     string
+}
+
+// ScopeOf reads account and region out of an ARN.
+func ScopeOf(arn string) scope.Scope {
+	f := strings.SplitN(arn, ":", 6)
+	if len(f) < 6 {
+		return scope.Scope{}
+	}
+	return scope.Scope{Account: f[4], Region: f[3]}
+}
+
+// GetTargetGroup finds a group by its ARN.
+func GetTargetGroup(tx store.Tx, s scope.Scope, arn string) (TargetGroup, error) {
+	if g, ok := TargetGroups.Get(tx, s.Key(arn)); ok {
+		return g, nil
+	}
+	if !strings.HasPrefix(arn, "arn:") || !strings.Contains(arn, ":targetgroup/") {
+		return TargetGroup{}, fault.New(fault.Invalid, "ValidationError", "'%s' is not a valid target group ARN", arn)
+	}
+	return TargetGroup{}, fault.New(fault.NotFound, "TargetGroupNotFound", "Target groups '%s' not found", arn)
+}
+
+// Targets lists a group's registrations, those that drain too.
+func Targets(tx store.Tx, s scope.Scope, groupARN string) []Registration {
+	var out []Registration
+	for r := range Registrations.Prefix(tx, s.Key(groupARN)+" ") {
+		out = append(out, r)
+	}
+	return out
+}
+
+// Register adds targets to a group. A target that is there already stays as it is; one that drains comes back as new. A
+// pending instance is accepted, so that a launch and its registration can be one transaction.
+func Register(w *store.WriteTx, s scope.Scope, groupARN string, targets []Target) error {
+	g, err := GetTargetGroup(w, s, groupARN)
+	if err != nil {
+		return err
+	}
+	count := len(Targets(w, s, groupARN))
+	for _, t := range targets {
+		if t.Port == 0 {
+			t.Port = g.Port
+		}
+		zone, err := checkTarget(w, g, t)
+		if err != nil {
+			return err
+		}
+		old, exists := Registrations.Get(w, targetKey(s, g.ARN, t.ID, t.Port))
+		if exists && !old.Draining() {
+			continue
+		}
+		if !exists {
+			if count++; count > maxTargets || g.TargetType == "alb" && count > 1 {
+				return fault.New(fault.Limit, "TooManyTargets", "You have reached the maximum number of targets for target group '%s'", g.ARN)
+			}
+		}
+		forget(w, s, g.ARN, t.ID, t.Port)
+		Registrations.Put(w, Registration{Scope: s, GroupARN: g.ARN, TargetID: t.ID, Port: t.Port, AvailabilityZone: zone,
+			QuicServerID: t.QuicServerID, RegisteredAt: w.Now()})
+	}
+	return nil
+}
+
+// checkTarget refuses what can't be a target of the group and finds an address's zone.
+func checkTarget(tx store.Tx, g TargetGroup, t Target) (zone string, err error) {
+	if t.Port < 1 || t.Port > 65535 {
+		return "", fault.New(fault.Invalid, "ValidationError", "Port '%d' is not valid. It must be between 1 and 65535", t.Port)
+	}
+	switch g.TargetType {
+	case "instance":
+		if !strings.HasPrefix(t.ID, "i-") {
+			return "", fault.New(fault.Invalid, "ValidationError", "Instance ID '%s' is not valid", t.ID)
+		}
+		i, ok := compute.Instances.Get(tx, g.Key(t.ID))
+		if !ok {
+			return "", fault.New(fault.Invalid, "InvalidTarget", "The following targets do not exist: '%s'", t.ID)
+		}
+		if i.State != compute.Running && i.State != compute.Pending {
+			return "", NotRunning(t.ID)
+		}
+		if i.VpcID != g.VpcID {
+			return "", fault.New(fault.Invalid, "InvalidTarget", "The following targets are not in the target group VPC '%s': '%s'", g.VpcID, t.ID)
+		}
+		return "", nil
+	case "ip":
+		return checkIP(tx, g, t)
+	case "alb":
+		lb, ok := LoadBalancers.Get(tx, g.Key(t.ID))
+		if !ok || lb.Type != Application {
+			return "", fault.New(fault.Invalid, "InvalidTarget", "The Application Load Balancer '%s' does not exist", t.ID)
+		}
+		for l := range Listeners.By(tx, "lb", lb.Key(lb.ARN)) {
+			if l.Port == t.Port {
+				return "", nil
+			}
+		}
+		return "", fault.New(fault.Invalid, "InvalidTarget", "The Application Load Balancer '%s' has no listener on port %d", t.ID, t.Port)
+	}
+	return "", fault.New(fault.Invalid, "InvalidTarget", "Targets of type '%s' cannot be registered", g.TargetType)
+}
+
+// NotRunning is the refusal of an instance in a wrong state.
+func NotRunning(id string) error {
+	return fault.New(fault.State, "InvalidTarget", "The following targets are not in a running state and cannot be registered: '%s'", id)
+}
+
+// privateRanges are where addresses of targets may lie outside the VPC.
+var privateRanges = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("100.64.0.0/10")}
+
+func checkIP(tx store.Tx, g TargetGroup, t Target) (string, error) {
+	a, err := netip.ParseAddr(t.ID)
+	if err != nil || !a.Is4() {
+		return "", fault.New(fault.Invalid, "ValidationError", "The IP address '%s' is not a valid IPv4 address", t.ID)
+	}
+	for sn := range network.Subnets.By(tx, "vpc", g.Key(g.VpcID)) {
+		if sn.Prefix().Contains(a) {
+			if t.AvailabilityZone == "all" {
+				return "all", nil
+			}
+			if t.AvailabilityZone != "" && t.AvailabilityZone != sn.AvailabilityZone {
+				return "", fault.New(fault.Invalid, "ValidationError", "The IP address '%s' is not in the Availability Zone '%s'", t.ID, t.AvailabilityZone)
+			}
+			return sn.AvailabilityZone, nil
+		}
+	}
+	for _, p := range privateRanges {
+		if p.Contains(a) {
+			if t.AvailabilityZone == "" {
+				return "", fault.New(fault.Invalid, "ValidationError", "You must specify an Availability Zone for the IP address '%s', which is outside the VPC", t.ID)
+			}
+			return t.AvailabilityZone, nil
+		}
+	}
+	return "", fault.New(fault.Invalid, "ValidationError", "The IP address '%s' is not within the allowed ranges: the VPC's CIDR blocks, 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16", t.ID)
+}
+
+// Deregister starts the draining of targets: no new requests from now on, gone after the group's deregistration delay
+// (Sweep). A target that isn't registered is a success, as in AWS; so is one that drains already.
+func Deregister(w *store.WriteTx, s scope.Scope, groupARN string, targets []Target) error {
+	g, err := GetTargetGroup(w, s, groupARN)
+	if err != nil {
+		return err
+	}
+	delay, _ := strconv.Atoi(g.Attribute("deregistration_delay.timeout_seconds"))
+	for _, t := range targets {
+		for r := range Registrations.Prefix(w, s.Key(g.ARN)+" "+t.ID+":") {
+			if t.Port != 0 && r.Port != t.Port || r.Draining() {
+				continue
+			}
+			if delay == 0 || len(UsedBy(w, g)) == 0 { // nothing flows that could drain
+				remove(w, r)
+				continue
+			}
+			r.DrainingSince, r.DrainSeconds = w.Now(), int32(delay)
+			Registrations.Put(w, r)
+		}
+	}
+	return nil
+}
+
+func remove(w *store.WriteTx, r Registration) {
+	forget(w, r.Scope, r.GroupARN, r.TargetID, r.Port)
+	Registrations.Delete(w, targetKey(r.Scope, r.GroupARN, r.TargetID, r.Port))
+}
+
+// forget drops what the zones observed about a target.
+func forget(w *store.WriteTx, s scope.Scope, group, id string, port int32) {
+	for o := range Observations.Prefix(w, targetKey(s, group, id, port)+" ") {
+		Observations.Delete(w, targetKey(s, group, id, port)+" "+o.Zone)
+	}
+}
+
+// drained is when a draining target goes, with the policy's wait divided by scale.
+func (r Registration) drained(scale float64) time.Time {
+	return r.DrainingSince.Add(time.Duration(float64(r.DrainSeconds) * float64(time.Second) / max(1, scale)))
+}
+
+// Sweep ends what is over: draining targets whose delay has passed, and targets whose instance terminated a while ago. It
+// returns when to call it again, zero if nothing waits. Call it also after a change of Registrations.
+func Sweep(w *store.WriteTx, scale float64) (next time.Time) {
+	later := func(t time.Time) {
+		if next.IsZero() || t.Before(next) {
+			next = t
+		}
+	}
+	for r := range Registrations.By(w, "draining", "yes") {
+		if at := r.drained(scale); at.After(w.Now()) {
+			later(at)
+		} else {
+			remove(w, r)
+		}
+	}
+	keep := time.Duration(float64(terminatedKeep) / max(1, scale))
+	for _, state := range []string{compute.Terminated} {
+		for i := range compute.Instances.By(w, "state", state) {
+			for r := range Registrations.By(w, "target", i.Key(i.ID)) {
+				if at := i.StateSince.Add(keep); r.Draining() {
+					continue
+				} else if at.After(w.Now()) {
+					later(at)
+				} else {
+					remove(w, r)
+				}
+			}
+		}
+	}
+	return next
+}
