@@ -1,0 +1,539 @@
+package scaling
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Bounds of one plan.
+const (
+	maxLaunches    = 20 // in one plan; the next round makes more
+	softShare      = 10 // percent of desired that may be replaced at once for a failed ELB check
+	backoffFirst   = 15 // seconds
+	backoffLast    = 900
+	maxBackoffStep = 6 // doublings: 15 s to 15 min
+	rebalancePause = 60
+)
+
+// anyZone is the backoff of failures that have nothing to do with a zone.
+const anyZone = "*"
+
+// View is a member with what the world says about it.
+type View struct {
+	Member
+	Instance Instance // State is empty when EC2 does not know it any more
+	Targets  map[string]TargetState
+}
+
+func (v View) weight() int { return max(1, v.Weight) }
+
+// alive tells whether the instance runs or is about to.
+func (v View) alive() bool { return v.Instance.State == "running" || v.Instance.State == "pending" }
+
+// gone tells whether EC2 has finished with the instance.
+func (v View) gone() bool { return v.Instance.State == "" || v.Instance.State == "terminated" }
+
+// Situation is everything that a decision about one group depends on.
+type Situation struct {
+	Now       time.Time
+	TimeScale int
+	Group     Group
+	Members   []View
+	Hooks     []Hook
+	Subnets   []Subnet // of the group, in order
+	// Current is the launch template that the group launches from now, resolved; zero when it can't be.
+	Current Template
+	// Exists tells which of the attached target groups are still there.
+	Exists map[string]bool
+	// Refresh is the instance refresh under way, or nil.
+	Refresh *Refresh
+}
+
+func (s Situation) scaled(seconds int) time.Duration {
+	return (&Engine{TimeScale: s.TimeScale}).scaled(seconds)
+}
+
+// Kind is what an action does.
+type Kind int
+
+// The kinds of actions.
+const (
+	Launch     Kind = iota // one instance in Zone, Subnet
+	Mark                   // the member is unhealthy: Cause
+	Retire                 // take the member out of service and terminate it
+	Hold                   // the member waits for the hooks
+	Expire                 // the member's hook Token has timed out
+	Admit                  // register with the target groups and be in service
+	Kill                   // terminate the instance
+	Remove                 // the instance is gone: forget the member
+	Lose                   // the instance died before it was in service
+	Release                // the detached member has drained: let it go
+	Park                   // the member has drained: standby
+	Register               // a member in service joins a target group attached later
+	Deregister             // a member leaves a target group that is detached
+	Attach                 // the target group's attachment is now State
+	Settle                 // desired and actual agree, nothing is under way: forget reasons, start a cooldown
+	Bury                   // the deleted group has no members left
+	Refreshed              // the refresh's progress changed
+)
+
+var kindNames = [...]string{"Launch", "Mark", "Retire", "Hold", "Expire", "Admit", "Kill", "Remove", "Lose", "Release", "Park", "Register",
+	"Deregister", "Attach", "Settle", "Bury", "Refreshed"}
+
+// String returns the kind's name.
+func (k Kind) String() string {
+	if k < 0 || int(k) >= len(kindNames) {
+		return fmt.Sprintf("Kind(%d)", int(k))
+	}
+	return kindNames[k]
+}
+
+// Action is one effect of a plan. Why is the sentence of the activity's cause, without its time.
+type Action struct {
+	Kind      Kind
+	Member    string
+	Zone      string
+	Subnet    string
+	Cause     string   // of Mark: ec2, elb, user
+	Why       []string // sentences
+	Reasoned  bool     // the group's reasons come first in the cause
+	Replaces  bool     // of Launch: pays one of the group's owed replacements
+	Rebalance bool
+	Drain     bool   // of Retire: wait for the deregistration delay
+	Token     string // of Expire
+	ARN       string // of Register, Deregister, Attach
+	State     string // of Attach
+	Refresh   *Refresh
+}
+
+// Plan is what to do now, in order, and when to look again if nothing changes before; a zero Wake means never.
+type Plan struct {
+	Actions []Action
+	Wake    time.Time
+}
+
+func (p *Plan) do(a Action) { p.Actions = append(p.Actions, a) }
+
+// at asks to look again at t.
+func (p *Plan) at(t time.Time) {
+	if !t.IsZero() && (p.Wake.IsZero() || t.Before(p.Wake)) {
+		p.Wake = t
+	}
+}
+
+// The sentences of causes, AWS's own.
+const (
+	whyEC2      = "an instance was taken out of service in response to an EC2 health check indicating it has been terminated or stopped."
+	whyELB      = "an instance was taken out of service in response to an ELB system health check failure."
+	whyUser     = "an instance was taken out of service in response to a user health-check."
+	whyReplaced = "an instance was launched in response to an unhealthy instance needing to be replaced."
+	whyLifetime = "an instance was taken out of service in response to instance max lifetime expiration."
+	whyRefresh  = "an instance was taken out of service in response to an instance refresh."
+	whyRenewed  = "an instance was launched in response to an instance refresh."
+	whyAbandon  = "an instance was taken out of service in response to a launch lifecycle action that was abandoned."
+	whyDelete   = "a user request force deleted the AutoScalingGroup changing the desired capacity from %d to 0."
+)
+
+func whySelected(id string) string { return "instance " + id + " was selected for termination." }
+
+// Decide says what a group needs next. It is pure: equal situations give equal plans.
+func Decide(s Situation) Plan {
+	s.Members = slices.Clone(s.Members)
+	slices.SortFunc(s.Members, func(a, b View) int {
+		return cmp.Or(a.LaunchedAt.Compare(b.LaunchedAt), cmp.Compare(a.ID, b.ID))
+	})
+	d := &decider{s: s, leaving: map[string]bool{}}
+	for _, v := range s.Members {
+		d.member(v)
+	}
+	if s.Group.Deleting {
+		if len(s.Members) == 0 {
+			d.plan.do(Action{Kind: Bury})
+		}
+		return d.plan
+	}
+	d.attachments()
+	d.replaceUnhealthy()
+	d.capacity()
+	return d.plan
+}
+
+type decider struct {
+	s       Situation
+	plan    Plan
+	leaving map[string]bool // members that this plan takes out
+}
+
+// retire takes a member out of service and lets it go.
+func (d *decider) retire(v View, reasoned bool, why ...string) {
+	d.leaving[v.ID] = true
+	d.plan.do(Action{Kind: Retire, Member: v.ID, Why: why, Reasoned: reasoned, Drain: v.alive() && !d.s.Group.ForceDeleting})
+}
+
+// member advances one member's life by its first unfinished step.
+func (d *decider) member(v View) {
+	g := d.s.Group
+	if g.ForceDeleting {
+		switch v.State {
+		case Terminating, TerminatingWait:
+			d.plan.do(Action{Kind: Kill, Member: v.ID})
+			return
+		case Pending, PendingWait, PendingProceed, InService, Standby, EnteringStandby:
+			d.retire(v, true, whySelected(v.ID))
+			return
+		}
+	}
+	switch v.State {
+	case Pending, PendingProceed:
+		switch {
+		case v.Instance.State == "pending":
+		case v.Instance.State != "running":
+			d.leaving[v.ID] = true
+			d.plan.do(Action{Kind: Lose, Member: v.ID})
+		case v.State == Pending && !v.Adopted && d.hooked(LaunchHook):
+			d.plan.do(Action{Kind: Hold, Member: v.ID})
+		default:
+			d.plan.do(Action{Kind: Admit, Member: v.ID})
+		}
+	case PendingWait:
+		if v.Instance.State != "running" {
+			d.leaving[v.ID] = true
+			d.plan.do(Action{Kind: Lose, Member: v.ID})
+			return
+		}
+		switch waits, abandoned := d.pauses(v); {
+		case abandoned:
+			d.retire(v, false, whyAbandon)
+		case !waits:
+			d.plan.do(Action{Kind: Admit, Member: v.ID})
+		}
+	case Terminating:
+		if v.alive() && d.s.Now.Before(v.DrainUntil) {
+			d.plan.at(v.DrainUntil)
+			return
+		}
+		if d.hooked(TerminateHook) && !v.Abandoned && !g.ForceDeleting {
+			d.plan.do(Action{Kind: Hold, Member: v.ID})
+			return
+		}
+		d.plan.do(Action{Kind: Kill, Member: v.ID})
+	case TerminatingWait:
+		if waits, abandoned := d.pauses(v); abandoned || !waits {
+			d.plan.do(Action{Kind: Kill, Member: v.ID})
+		}
+	case TerminatingProceed:
+		if v.gone() {
+			d.plan.do(Action{Kind: Remove, Member: v.ID})
+		}
+	case Detaching, EnteringStandby:
+		if v.alive() && d.s.Now.Before(v.DrainUntil) {
+			d.plan.at(v.DrainUntil)
+			return
+		}
+		d.plan.do(Action{Kind: map[string]Kind{Detaching: Release, EnteringStandby: Park}[v.State], Member: v.ID})
+	case Standby:
+		if v.gone() {
+			d.plan.do(Action{Kind: Remove, Member: v.ID})
+		}
+	}
+}
+
+func (d *decider) hooked(transition string) bool {
+	return slices.ContainsFunc(d.s.Hooks, func(h Hook) bool { return h.Transition == transition })
+}
+
+// pauses tells whether any of a member's hooks is still open, and whether one was abandoned. It plans the expiry of those
+// whose time is up.
+func (d *decider) pauses(v View) (waits, abandoned bool) {
+	for _, p := range v.Pauses {
+		end := p.Deadline
+		if p.GlobalUntil.Before(end) {
+			end = p.GlobalUntil
+		}
+		switch {
+		case p.Result == "ABANDON":
+			abandoned = true
+		case p.Result != "":
+		case !d.s.Now.Before(end):
+			d.plan.do(Action{Kind: Expire, Member: v.ID, Token: p.Token})
+			waits = true // decided again with the result
+		default:
+			d.plan.at(end)
+			waits = true
+		}
+	}
+	return waits, abandoned
+}
+
+// attachments brings target groups attached or detached after the members were launched to their members.
+func (d *decider) attachments() {
+	g := d.s.Group
+	for _, a := range g.Attachments {
+		if a.State == "Removing" {
+			left := false
+			for _, v := range d.s.Members {
+				if slices.Contains(v.Member.Targets, a.ARN) && v.State == InService {
+					d.plan.do(Action{Kind: Deregister, Member: v.ID, ARN: a.ARN})
+				}
+				if v.Targets[a.ARN] == "draining" && d.s.Exists[a.ARN] {
+					left = true
+				}
+			}
+			if !left {
+				d.plan.do(Action{Kind: Attach, ARN: a.ARN, State: "Removed"})
+			}
+			continue
+		}
+		all, passed := true, false
+		for _, v := range d.s.Members {
+			if v.State != InService || d.leaving[v.ID] {
+				continue
+			}
+			if !slices.Contains(v.Member.Targets, a.ARN) {
+				if !a.AtCreation && !g.SuspendedProcess(ProcAddToLoadBalancer) && d.s.Exists[a.ARN] {
+					d.plan.do(Action{Kind: Register, Member: v.ID, ARN: a.ARN})
+				}
+				all = all && a.AtCreation
+				continue
+			}
+			passed = passed || v.Targets[a.ARN] == "healthy"
+		}
+		switch {
+		case a.State == "Adding" && all:
+			d.plan.do(Action{Kind: Attach, ARN: a.ARN, State: "Added"})
+		case a.State == "Added" && passed:
+			d.plan.do(Action{Kind: Attach, ARN: a.ARN, State: "InService"})
+		}
+	}
+}
+
+// judge tells why a member in service is unhealthy now, or "".
+func (d *decider) judge(v View) string {
+	g := d.s.Group
+	if v.Health == Unhealthy {
+		return cmp.Or(v.Cause, "user")
+	}
+	if g.SuspendedProcess(ProcHealthCheck) {
+		return ""
+	}
+	if v.Instance.State != "running" {
+		return "ec2"
+	}
+	if !checks(g.HealthCheckType, "ELB") {
+		return ""
+	}
+	grace := v.InServiceAt.Add(d.s.scaled(g.GracePeriod))
+	failed := false
+	for _, a := range g.Attachments {
+		if (a.AtCreation || a.State == "InService") && slices.Contains(v.Member.Targets, a.ARN) && v.Targets[a.ARN] == "unhealthy" {
+			failed = true
+		}
+	}
+	if failed && d.s.Now.Before(grace) {
+		d.plan.at(grace)
+		return ""
+	}
+	if failed {
+		return "elb"
+	}
+	return ""
+}
+
+// replaceUnhealthy marks members that fail their checks and takes them out: those that do not run, and those that a user
+// has marked, at once; those that fail an ELB check a share at a time.
+func (d *decider) replaceUnhealthy() {
+	g := d.s.Group
+	starting := 0
+	for _, v := range d.s.Members {
+		if v.State == Pending || v.State == PendingWait || v.State == PendingProceed {
+			starting++
+		}
+	}
+	soft := max(1, g.Desired*softShare/100) - starting
+	for _, v := range d.s.Members {
+		if v.State != InService {
+			continue
+		}
+		cause := d.judge(v)
+		if cause == "" {
+			continue
+		}
+		if v.Health != Unhealthy {
+			d.plan.do(Action{Kind: Mark, Member: v.ID, Cause: cause})
+		}
+		if g.SuspendedProcess(ProcReplaceUnhealthy) || g.SuspendedProcess(ProcTerminate) {
+			continue
+		}
+		if cause == "elb" {
+			if soft <= 0 {
+				continue
+			}
+			soft--
+		}
+		d.retire(v, false, map[string]string{"ec2": whyEC2, "elb": whyELB, "user": whyUser}[cause])
+	}
+}
+
+// checks tells whether a health check type names one kind of check.
+func checks(types, one string) bool {
+	return slices.Contains(splitList(types), one)
+}
+
+// counts tells whether a member is part of the group's capacity.
+func (d *decider) counts(v View) bool {
+	switch v.State {
+	case Pending, PendingWait, PendingProceed:
+		// One that is launched to balance zones takes another's place only when it is in service.
+		return !d.leaving[v.ID] && !v.Rebalance
+	case InService, EnteringStandby:
+		return !d.leaving[v.ID] && v.State == InService
+	}
+	return false
+}
+
+// capacity launches what is missing, and takes out what is too much.
+func (d *decider) capacity() {
+	g := d.s.Group
+	have, busy, extra := 0, len(d.leaving) > 0, 0
+	for _, v := range d.s.Members {
+		if d.counts(v) {
+			have += v.weight()
+		}
+		switch v.State {
+		case Pending, PendingWait, PendingProceed:
+			busy = true
+			if v.Rebalance && !d.leaving[v.ID] {
+				extra++
+			}
+		case Terminating, Detaching, EnteringStandby:
+			busy = true
+		}
+	}
+	owed := g.Owed
+	for _, a := range d.plan.Actions {
+		if a.Kind == Retire && !a.Reasoned {
+			owed++
+		}
+	}
+	switch {
+	case have < g.Desired:
+		if !g.SuspendedProcess(ProcLaunch) {
+			d.grow(have, extra, owed)
+		}
+	case have > g.Desired:
+		if !g.SuspendedProcess(ProcTerminate) {
+			d.shrink(have)
+		}
+	case busy:
+	case d.refresh():
+	case d.rebalance():
+	case d.expire():
+	case len(g.Reasons) > 0 || g.Owed > 0 || g.Cooling > 0 || len(g.Alarms) > 0:
+		d.plan.do(Action{Kind: Settle})
+	}
+}
+
+func (d *decider) grow(have, extra, owed int) {
+	g := d.s.Group
+	zones := d.zones()
+	goal := g.Desired
+	difference := fmt.Sprintf("an instance was started in response to a difference between desired and actual capacity, increasing the capacity from %d to %d.", have, goal)
+	for n := 0; have < goal-extra && n < maxLaunches; n++ {
+		z := zones.next()
+		if z == nil {
+			break
+		}
+		a := Action{Kind: Launch, Zone: z.name, Subnet: z.take()}
+		if owed > 0 {
+			owed--
+			a.Replaces, a.Why = true, []string{whyReplaced}
+			if d.s.Refresh != nil && d.s.Refresh.active() {
+				a.Why = []string{whyRenewed}
+			}
+		} else {
+			a.Reasoned, a.Why = true, []string{difference}
+		}
+		d.plan.do(a)
+		have += max(1, z.weight)
+	}
+}
+
+func (d *decider) shrink(have int) {
+	g := d.s.Group
+	sentence := fmt.Sprintf("an instance was taken out of service in response to a difference between desired and actual capacity, shrinking the capacity from %d to %d.", have, g.Desired)
+	for _, v := range d.victims(have - g.Desired) {
+		d.retire(v, true, sentence, whySelected(v.ID))
+	}
+}
+
+// rebalance launches one member in a zone that has too few, when nothing else is to be done. The member that is too much
+// then is taken out of the fullest zone by shrink, once the new one is in service.
+func (d *decider) rebalance() bool {
+	g := d.s.Group
+	if g.SuspendedProcess(ProcAZRebalance) || g.SuspendedProcess(ProcLaunch) || g.Desired == 0 || len(d.s.Subnets) == 0 {
+		return false
+	}
+	zones := d.zones()
+	low := zones.next()
+	if low == nil {
+		return false
+	}
+	high, from := 0, []string{}
+	for _, z := range zones.all() {
+		high = max(high, z.count)
+	}
+	stray := zones.strays()
+	if high-low.count <= 1 && len(stray) == 0 {
+		return false
+	}
+	movable := false
+	for _, v := range d.s.Members {
+		if v.State == InService && !v.Protected && (zones.count(v.Zone) == high || slices.Contains(stray, v.Zone)) {
+			movable = true
+		}
+	}
+	if !movable {
+		return false
+	}
+	if d.s.Now.Before(g.Balanced) {
+		d.plan.at(g.Balanced)
+		return false
+	}
+	for _, z := range zones.all() {
+		if z.count == high && high-low.count > 1 {
+			from = append(from, z.name)
+		}
+	}
+	from = append(from, stray...)
+	slices.Sort(from)
+	text := "instances were launched to balance instances in zones"
+	for _, z := range from {
+		text += " " + z
+	}
+	d.plan.do(Action{Kind: Launch, Zone: low.name, Subnet: low.take(), Rebalance: true,
+		Why: []string{text + " with other zones resulting in more than desired number of instances in the group."}})
+	return true
+}
+
+// expire replaces a member that is older than the group allows, one at a time.
+func (d *decider) expire() bool {
+	g := d.s.Group
+	if g.MaxInstanceLifetime == nil || *g.MaxInstanceLifetime == 0 || g.SuspendedProcess(ProcTerminate) || g.SuspendedProcess(ProcLaunch) {
+		return false
+	}
+	for _, v := range d.s.Members {
+		if v.State != InService || v.Protected || d.leaving[v.ID] {
+			continue
+		}
+		end := v.LaunchedAt.Add(d.s.scaled(*g.MaxInstanceLifetime))
+		if d.s.Now.Before(end) {
+			d.plan.at(end)
+			continue
+		}
+		d.retire(v, false, whyLifetime)
+		return true
+	}
+	return false
+}

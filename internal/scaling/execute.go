@@ -1,0 +1,493 @@
+package scaling
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"skerry/internal/fault"
+	"skerry/internal/scope"
+	"skerry/internal/store"
+)
+
+// launchError carries a launch's failure out of the transaction that it spoils.
+type launchError struct {
+	action Action
+	err    error
+}
+
+func (e *launchError) Error() string { return "launching in " + e.action.Zone + ": " + e.err.Error() }
+func (e *launchError) Unwrap() error { return e.err }
+
+// situation reads what a decision about the group needs.
+func (e *Engine) situation(tx store.Tx, g Group) Situation {
+	s := Situation{Now: tx.Now(), TimeScale: e.TimeScale, Group: g, Hooks: of(tx, Hooks, g.Scope, g.Name), Exists: map[string]bool{}}
+	for _, a := range g.Attachments {
+		s.Exists[a.ARN] = e.Balancer.Check(tx, g.Scope, a.ARN) == nil
+	}
+	for m := range Members.By(tx, "group", g.Key(g.Name)) {
+		v := View{Member: m, Targets: map[string]TargetState{}}
+		if i, ok := e.Compute.Instance(tx, g.Scope, m.ID); ok {
+			v.Instance = i
+		}
+		for _, a := range g.Attachments {
+			v.Targets[a.ARN] = e.Balancer.Health(tx, g.Scope, a.ARN, m.ID)
+		}
+		s.Members = append(s.Members, v)
+	}
+	for _, id := range g.Subnets {
+		if sn, err := e.Compute.Subnet(tx, g.Scope, id); err == nil {
+			s.Subnets = append(s.Subnets, sn)
+		}
+	}
+	if ref := g.template(); ref != nil {
+		if t, err := e.Compute.Resolve(tx, g.Scope, *ref); err == nil {
+			s.Current = t
+		}
+	}
+	return s
+}
+
+// template is the launch template that the group launches from, or nil.
+func (g Group) template() *TemplateRef {
+	if g.Mixed != nil {
+		return &g.Mixed.Template
+	}
+	return g.Template
+}
+
+// round decides about a group and carries the plan out in the transaction, with at most launches launches. It returns
+// whether anything was done, and when to look again. An error is a *launchError, or a defect; the transaction is spoilt.
+func (e *Engine) round(w *store.WriteTx, sc scope.Scope, name string, launches int) (bool, time.Time, error) {
+	g, ok := Groups.Get(w, sc.Key(name))
+	if !ok {
+		return false, time.Time{}, nil
+	}
+	plan := Decide(e.situation(w, g))
+	x := &executor{e: e, w: w, g: g, now: w.Now(), reasons: g.Reasons, alarms: g.Alarms}
+	did := false
+	for _, a := range plan.Actions {
+		if a.Kind == Launch {
+			if launches <= 0 {
+				continue
+			}
+			launches--
+		}
+		if err := x.run(a); err != nil {
+			return false, time.Time{}, err
+		}
+		did = true
+		if a.Kind == Bury {
+			return true, time.Time{}, nil
+		}
+	}
+	if did {
+		if x.used {
+			x.g.Reasons, x.g.Alarms = nil, nil
+		}
+		Groups.Put(w, x.g)
+		prune(w, x.g)
+	}
+	return did, plan.Wake, nil
+}
+
+// executor applies the actions of one plan to the rows.
+type executor struct {
+	e       *Engine
+	w       *store.WriteTx
+	g       Group
+	now     time.Time
+	reasons []string
+	alarms  []byte
+	used    bool // the reasons went into a cause
+}
+
+func (x *executor) cause(a Action) (string, []byte) {
+	if !a.Reasoned {
+		return causeOf(nil, x.now, a.Why...), nil
+	}
+	x.used = true
+	return causeOf(x.reasons, x.now, a.Why...), x.alarms
+}
+
+func (x *executor) run(a Action) error {
+	switch a.Kind {
+	case Launch:
+		return x.launch(a)
+	case Settle:
+		x.g.Reasons, x.g.Alarms, x.g.Owed = nil, nil, 0
+		if x.g.Cooling > 0 {
+			x.g.CoolTill = x.now.Add(x.e.scaled(x.g.Cooling))
+			x.g.Cooling = 0
+		}
+		return nil
+	case Attach:
+		x.attach(a)
+		return nil
+	case Bury:
+		x.bury()
+		return nil
+	case Refreshed:
+		return nil
+	}
+	m, ok := Members.Get(x.w, x.g.Key(a.Member))
+	if !ok {
+		return nil
+	}
+	return x.member(a, m)
+}
+
+func (x *executor) member(a Action, m Member) error {
+	switch a.Kind {
+	case Mark:
+		m.Health, m.Cause = Unhealthy, a.Cause
+	case Retire:
+		return x.retire(a, m)
+	case Hold:
+		x.hold(&m)
+	case Expire:
+		for i, p := range m.Pauses {
+			if p.Token == a.Token && p.Result == "" {
+				m.Pauses[i].Result, m.Pauses[i].TimedOut = p.DefaultResult, true
+			}
+		}
+	case Admit:
+		return x.admit(m)
+	case Kill:
+		for _, p := range m.Pauses {
+			m.Abandoned = m.Abandoned || p.Result == "ABANDON"
+		}
+		if err := x.e.Compute.Terminate(x.w, x.g.Scope, m.ID); err != nil {
+			return err
+		}
+		m.State, m.Pauses = TerminatingProceed, nil
+		x.g.progress(x.w, m.ActivityID, StatusInProgress, 50)
+	case Remove:
+		x.g.end(x.w, m.ActivityID, StatusSuccessful, "")
+		Members.Delete(x.w, m.Key(m.ID))
+		return nil
+	case Lose:
+		return x.lose(m)
+	case Release:
+		x.g.end(x.w, m.ActivityID, StatusSuccessful, "")
+		Members.Delete(x.w, m.Key(m.ID))
+		return x.e.Compute.SetGroup(x.w, x.g.Scope, m.ID, "")
+	case Park:
+		x.g.end(x.w, m.ActivityID, StatusSuccessful, "")
+		m.State, m.ActivityID = Standby, ""
+	case Register:
+		if err := x.e.Balancer.Register(x.w, x.g.Scope, a.ARN, m.ID); err != nil {
+			if _, ours := fault.As(err); !ours {
+				return err
+			}
+			return nil // the target group refuses it: the attachment stays Adding
+		}
+		m.Targets = append(m.Targets, a.ARN)
+	case Deregister:
+		if err := x.e.Balancer.Deregister(x.w, x.g.Scope, a.ARN, m.ID); err != nil {
+			return err
+		}
+		m.Targets = slices.DeleteFunc(slices.Clone(m.Targets), func(t string) bool { return t == a.ARN })
+	default:
+		return fmt.Errorf("scaling: no execution for %v", a.Kind)
+	}
+	Members.Put(x.w, m)
+	return nil
+}
+
+// launch starts one instance and makes it a member.
+func (x *executor) launch(a Action) error {
+	cause, alarms := x.cause(a)
+	inst, tmpl, err := x.e.start(x.w, x.g, a.Subnet)
+	if err != nil {
+		return &launchError{action: a, err: err}
+	}
+	act := begin(x.w, x.g, "Launching a new EC2 instance: "+inst.ID, cause, a.Subnet, a.Zone, alarms)
+	x.g.progress(x.w, act.ID, StatusPreInService, 30)
+	m := Member{Scope: x.g.Scope, ID: inst.ID, Group: x.g.Name, Zone: inst.Zone, SubnetID: a.Subnet, InstanceType: inst.InstanceType,
+		ImageID: inst.ImageID, LaunchConfiguration: x.g.LaunchConfiguration, State: Pending, Health: Healthy, Protected: x.g.ProtectNew,
+		LaunchedAt: x.now, ActivityID: act.ID, Rebalance: a.Rebalance}
+	if tmpl != nil {
+		m.Template = &TemplateRef{ID: tmpl.ID, Name: tmpl.Name, Version: strconv.Itoa(tmpl.Version)}
+	}
+	if x.g.Mixed != nil {
+		for _, o := range x.g.Mixed.Overrides {
+			if o.InstanceType == inst.InstanceType {
+				m.Weight = o.Weight
+			}
+		}
+	}
+	Members.Put(x.w, m)
+	if a.Replaces && x.g.Owed > 0 {
+		x.g.Owed--
+	}
+	if a.Rebalance {
+		x.g.Balanced = x.now.Add(x.e.scaled(rebalancePause))
+	}
+	return nil
+}
+
+// start launches through the group's template or configuration. Of a mixed policy's types the first that can be launched
+// is taken; which one that is shows only in trying, and a failed try may have written rows, so Compute.Launch must not.
+func (e *Engine) start(w *store.WriteTx, g Group, subnet string) (Instance, *Template, error) {
+	tags := map[string]string{"aws:autoscaling:groupName": g.Name}
+	for _, t := range g.Tags {
+		if t.Propagate {
+			tags[t.Key] = t.Value
+		}
+	}
+	r := LaunchRequest{Group: g.Name, SubnetID: subnet, Tags: tags}
+	if g.LaunchConfiguration != "" {
+		lc, ok := LaunchConfigurations.Get(w, g.Key(g.LaunchConfiguration))
+		if !ok {
+			return Instance{}, nil, fault.New(fault.Invalid, "ValidationError", "Launch configuration name not found - Launch configuration %s not found", g.LaunchConfiguration)
+		}
+		r.Configuration = &lc.Launch
+		inst, err := e.Compute.Launch(w, g.Scope, r)
+		return inst, nil, err
+	}
+	ref := g.template()
+	if ref == nil {
+		return Instance{}, nil, fault.New(fault.Invalid, "ValidationError", "The Auto Scaling group %s has no launch template.", g.Name)
+	}
+	overrides := []Override{{}}
+	if g.Mixed != nil && len(g.Mixed.Overrides) > 0 {
+		overrides = g.Mixed.Overrides
+	}
+	var last error
+	for _, o := range overrides {
+		from := *ref
+		if o.Template != nil {
+			from = *o.Template
+		}
+		t, err := e.Compute.Resolve(w, g.Scope, from)
+		if err != nil {
+			return Instance{}, nil, err
+		}
+		r.Template = &TemplateRef{ID: t.ID, Version: strconv.Itoa(t.Version)}
+		tags["aws:ec2launchtemplate:id"], tags["aws:ec2launchtemplate:version"] = t.ID, strconv.Itoa(t.Version)
+		r.Tags, r.InstanceType, r.ImageID = maps.Clone(tags), o.InstanceType, o.ImageID
+		inst, err := e.Compute.Launch(w, g.Scope, r)
+		if err == nil {
+			return inst, &t, nil
+		}
+		last = err
+		if !fault.Is(err, fault.Capacity) && !fault.Is(err, fault.Unsupported) {
+			break
+		}
+	}
+	return Instance{}, nil, last
+}
+
+// failed records that a launch did not work, and holds the next one back: in the zone when another may do, everywhere
+// when the request itself is at fault.
+func (e *Engine) failed(w *store.WriteTx, sc scope.Scope, name string, le *launchError) {
+	g, ok := Groups.Get(w, sc.Key(name))
+	if !ok {
+		return
+	}
+	a := le.action
+	var reasons []string
+	var alarms []byte
+	if a.Reasoned {
+		reasons, alarms = g.Reasons, g.Alarms
+	}
+	message, kind := "Internal error.", fault.Internal
+	if f, ok := fault.As(le.err); ok {
+		message, kind = f.Msg, f.Kind
+		if g.Mixed != nil {
+			message = "Could not launch On-Demand Instances. " + f.Code + " - " + f.Msg
+		}
+	}
+	act := begin(w, g, "Launching a new EC2 instance", causeOf(reasons, w.Now(), a.Why...), a.Subnet, a.Zone, alarms)
+	const tail = " Launching EC2 instance failed."
+	g.end(w, act.ID, StatusFailed, truncate(message, maxStatusMessage-len(tail))+tail)
+	g.Reasons, g.Alarms = nil, nil
+	key := anyZone
+	if kind == fault.Capacity {
+		key = a.Zone
+	}
+	g = e.holdBack(g, key, w.Now())
+	Groups.Put(w, g)
+	prune(w, g)
+}
+
+// holdBack doubles the time for which no launch is tried.
+func (e *Engine) holdBack(g Group, key string, now time.Time) Group {
+	g.Backoff = maps.Clone(g.Backoff)
+	if g.Backoff == nil {
+		g.Backoff = map[string]Backoff{}
+	}
+	b := g.Backoff[key]
+	wait := min(backoffLast, backoffFirst<<min(b.Failures, maxBackoffStep))
+	b.Failures++
+	b.Until = now.Add(e.scaled(wait))
+	g.Backoff[key] = b
+	return g
+}
+
+// admit registers a member with the target groups and puts it in service.
+func (x *executor) admit(m Member) error {
+	if !x.g.SuspendedProcess(ProcAddToLoadBalancer) {
+		for _, a := range x.g.Attachments {
+			if a.State == "Removing" || slices.Contains(m.Targets, a.ARN) {
+				continue
+			}
+			if err := x.e.Balancer.Register(x.w, x.g.Scope, a.ARN, m.ID); err != nil {
+				if _, ours := fault.As(err); !ours {
+					return err
+				}
+				continue // a target group that was deleted meanwhile takes nobody
+			}
+			m.Targets = append(slices.Clone(m.Targets), a.ARN)
+		}
+	}
+	m.State, m.InServiceAt, m.Pauses, m.Rebalance, m.Adopted = InService, x.now, nil, false, false
+	x.g.end(x.w, m.ActivityID, StatusSuccessful, "")
+	m.ActivityID = ""
+	Members.Put(x.w, m)
+	if _, held := x.g.Backoff[m.Zone]; held || len(x.g.Backoff) > 0 {
+		x.g.Backoff = maps.Clone(x.g.Backoff)
+		delete(x.g.Backoff, m.Zone)
+		delete(x.g.Backoff, anyZone)
+	}
+	return nil
+}
+
+// leave deregisters a member from its target groups; with drain it returns when their delays are over.
+func (e *Engine) leave(w *store.WriteTx, m *Member, drain bool) error {
+	until := w.Now()
+	for _, arn := range m.Targets {
+		if err := e.Balancer.Deregister(w, m.Scope, arn, m.ID); err != nil {
+			return err
+		}
+		if drain {
+			if t := w.Now().Add(e.scale(e.Balancer.Delay(w, m.Scope, arn))); t.After(until) {
+				until = t
+			}
+		}
+	}
+	m.Targets, m.DrainUntil = nil, until
+	return nil
+}
+
+// retire takes a member out of service.
+func (x *executor) retire(a Action, m Member) error {
+	cause, alarms := x.cause(a)
+	if err := x.e.retire(x.w, x.g, m, cause, alarms, a.Drain); err != nil {
+		return err
+	}
+	if !a.Reasoned {
+		x.g.Owed++
+	}
+	return nil
+}
+
+// retire deregisters a member and starts its termination's activity.
+func (e *Engine) retire(w *store.WriteTx, g Group, m Member, cause string, alarms []byte, drain bool) error {
+	if m.ActivityID != "" { // it was on its way in
+		message := ""
+		for _, p := range m.Pauses {
+			if p.Result == "ABANDON" {
+				how := "Lifecycle Action Completed with ABANDON Result"
+				if p.TimedOut {
+					how = "Heartbeat Timeout"
+				}
+				message = "Instance failed to complete user's Lifecycle Action: Lifecycle Action with token " + p.Token + " was abandoned: " + how
+			}
+		}
+		g.end(w, m.ActivityID, StatusCancelled, message)
+	}
+	if err := e.leave(w, &m, drain); err != nil {
+		return err
+	}
+	act := begin(w, g, "Terminating EC2 instance: "+m.ID, cause, m.SubnetID, m.Zone, alarms)
+	if m.DrainUntil.After(w.Now()) {
+		g.progress(w, act.ID, StatusDraining, 50)
+	}
+	m.State, m.ActivityID, m.Pauses = Terminating, act.ID, nil
+	Members.Put(w, m)
+	return nil
+}
+
+// hold makes a member wait for the hooks of its transition.
+func (x *executor) hold(m *Member) {
+	transition := LaunchHook
+	m.State = PendingWait
+	if m.ActivityID != "" {
+		x.g.progress(x.w, m.ActivityID, StatusMidLifecycle, 60)
+	}
+	if isTerminating(*m) {
+		transition = TerminateHook
+	}
+	m.Pauses = nil
+	for _, h := range of(x.w, Hooks, x.g.Scope, x.g.Name) {
+		if h.Transition != transition {
+			continue
+		}
+		beat := x.e.scaled(h.Heartbeat)
+		m.Pauses = append(m.Pauses, Pause{Hook: h.Name, Token: newUUID(x.w.Rand()), DefaultResult: h.DefaultResult, Heartbeat: beat,
+			Deadline: x.now.Add(beat), GlobalUntil: x.now.Add(x.e.scaled(h.GlobalTimeout()))})
+	}
+	if transition == TerminateHook {
+		m.State = TerminatingWait
+	}
+}
+
+func isTerminating(m Member) bool { return m.State == Terminating }
+
+// lose forgets a member that died before it was in service.
+func (x *executor) lose(m Member) error {
+	reason := "Client.UserInitiatedShutdown: User initiated shutdown"
+	if i, ok := x.e.Compute.Instance(x.w, x.g.Scope, m.ID); ok && i.Reason != "" {
+		reason = i.Reason
+	}
+	x.g.end(x.w, m.ActivityID, StatusCancelled, "Instance became unhealthy while waiting for instance to be in InService state. Termination Reason: "+reason)
+	if err := x.e.leave(x.w, &m, false); err != nil {
+		return err
+	}
+	if err := x.e.Compute.Terminate(x.w, x.g.Scope, m.ID); err != nil {
+		return err
+	}
+	m.State, m.ActivityID, m.Pauses = TerminatingProceed, "", nil
+	Members.Put(x.w, m)
+	x.g = x.e.holdBack(x.g, m.Zone, x.now)
+	return nil
+}
+
+func (x *executor) attach(a Action) {
+	x.g.Attachments = slices.Clone(x.g.Attachments)
+	for i, at := range x.g.Attachments {
+		if at.ARN != a.ARN {
+			continue
+		}
+		if a.State == "Removed" {
+			x.g.Attachments = slices.Delete(x.g.Attachments, i, i+1)
+			return
+		}
+		x.g.Attachments[i].State = a.State
+		return
+	}
+}
+
+// bury removes a deleted group with all that was its own; its activities stay, marked.
+func (x *executor) bury() {
+	for _, a := range of(x.w, Activities, x.g.Scope, x.g.Name) {
+		a.Deleted = true
+		if !a.Done() {
+			a.End, a.Status, a.Progress = x.now, StatusSuccessful, 100
+		}
+		Activities.Put(x.w, a)
+	}
+	Groups.Delete(x.w, x.g.Key(x.g.Name))
+}
+
+// isLaunchError finds a launch's failure in an error.
+func isLaunchError(err error) (*launchError, bool) {
+	var le *launchError
+	ok := errors.As(err, &le)
+	return le, ok
+}

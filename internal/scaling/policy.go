@@ -1,0 +1,521 @@
+package scaling
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"skerry/internal/fault"
+	"skerry/internal/scope"
+	"skerry/internal/store"
+)
+
+const maxSteps = 20
+
+// Alarm is an alarm that invokes a policy, as far as the policy and its activities use it.
+type Alarm struct {
+	Name, ARN   string
+	Description string
+	State       string // only ALARM invokes
+	OldState    string
+	Value       float64 // the metric, aggregated over the newest period
+	HasValue    bool    // false when the metric is missing
+	Threshold   float64
+	// Trigger is what the activities' details repeat of the alarm's configuration.
+	Namespace, MetricName, Statistic, Comparison string
+	Period, Evaluations                          int
+	Dimensions                                   []Dimension
+	ChangedAt                                    time.Time
+}
+
+// details is the form of InvokingAlarms in an activity's details.
+func (a Alarm) details() json.RawMessage {
+	type trigger struct {
+		MetricName         string      `json:"MetricName,omitempty"`
+		Namespace          string      `json:"Namespace,omitempty"`
+		Statistic          string      `json:"Statistic,omitempty"`
+		Dimensions         []Dimension `json:"Dimensions,omitempty"`
+		Period             int         `json:"Period"`
+		EvaluationPeriods  int         `json:"EvaluationPeriods"`
+		ComparisonOperator string      `json:"ComparisonOperator"`
+		Threshold          float64     `json:"Threshold"`
+	}
+	b, err := json.Marshal([]any{struct {
+		ARN             string  `json:"AlarmArn"`
+		Name            string  `json:"AlarmName"`
+		Description     string  `json:"AlarmDescription,omitempty"`
+		Trigger         trigger `json:"Trigger"`
+		New             string  `json:"NewStateValue"`
+		Old             string  `json:"OldStateValue"`
+		StateChangeTime int64   `json:"StateChangeTime"`
+	}{a.ARN, a.Name, a.Description, trigger{a.MetricName, a.Namespace, strings.ToUpper(a.Statistic), a.Dimensions, a.Period, a.Evaluations, a.Comparison, a.Threshold},
+		a.State, a.OldState, a.ChangedAt.UnixMilli()}})
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// IsPolicyARN tells whether an alarm's action is a scaling policy.
+func IsPolicyARN(arn string) bool {
+	return strings.HasPrefix(arn, "arn:aws:autoscaling:") && strings.Contains(arn, ":scalingPolicy:")
+}
+
+// warmup is how long a new member does not count for a policy.
+func (e *Engine) warmup(g Group, p *Policy) time.Duration {
+	switch {
+	case p != nil && p.Warmup != nil:
+		return e.scaled(*p.Warmup)
+	case g.DefaultWarmup != nil:
+		return e.scaled(*g.DefaultWarmup)
+	}
+	return e.scaled(g.DefaultCooldown)
+}
+
+// capacity is what a policy's arithmetic sees of a group now.
+func (e *Engine) capacity(tx store.Tx, g Group, warm time.Duration) Capacity {
+	c := Capacity{Min: g.Min, Max: g.Max, Desired: g.Desired}
+	for _, m := range MembersOf(tx, g) {
+		n := max(1, m.Weight)
+		switch m.State {
+		case InService:
+			if tx.Now().Before(m.InServiceAt.Add(warm)) {
+				c.Warming += n
+			} else {
+				c.InService += n
+			}
+		case Pending, PendingWait, PendingProceed:
+			c.Warming += n
+			c.Busy = true
+		case Terminating:
+			c.Busy = true
+		}
+	}
+	if missing := g.Desired - c.InService - c.Warming; missing > 0 { // asked for and not launched yet
+		c.Warming += missing
+		c.Busy = true
+	} else if missing < 0 {
+		c.Busy = true
+	}
+	return c
+}
+
+// Warm tells whether an instance counts in its group's aggregated metrics: it is in service, and its warm-up is over. An
+// instance that is in no group counts.
+func (e *Engine) Warm(tx store.Tx, s scope.Scope, instanceID string) bool {
+	m, ok := Members.Get(tx, s.Key(instanceID))
+	if !ok {
+		return true
+	}
+	if m.State != InService {
+		return false
+	}
+	g, ok := Groups.Get(tx, s.Key(m.Group))
+	if !ok {
+		return true
+	}
+	warm := time.Duration(0)
+	if g.DefaultWarmup != nil {
+		warm = e.scaled(*g.DefaultWarmup)
+	}
+	for _, p := range of(tx, Policies, s, g.Name) {
+		if p.Type == TargetTracking && p.Warmup != nil {
+			warm = max(warm, e.scaled(*p.Warmup))
+		}
+	}
+	return !tx.Now().Before(m.InServiceAt.Add(warm))
+}
+
+// OnAlarm lets an alarm invoke a policy. CloudWatch calls it when the alarm goes to ALARM, and once a period while it
+// stays there. A policy or group that is gone is a success.
+func (e *Engine) OnAlarm(w *store.WriteTx, policyARN string, a Alarm) error {
+	if a.State != "ALARM" || !a.HasValue {
+		return nil
+	}
+	for p := range Policies.By(w, "arn", policyARN) {
+		g, ok := Groups.Get(w, p.Key(p.Group))
+		if !ok || g.Deleting || !p.Enabled || g.SuspendedProcess(ProcAlarmNotification) {
+			return nil
+		}
+		n, change := e.judgePolicy(w, g, p, a)
+		if !change {
+			return nil
+		}
+		g.reason(w, fmt.Sprintf("a monitor alarm %s in state ALARM triggered policy %s changing the desired capacity from %d to %d.", a.Name, p.Name, g.Desired, n))
+		g.Alarms = a.details()
+		e.apply(w, g, p, n)
+		return nil
+	}
+	return nil
+}
+
+func (e *Engine) judgePolicy(tx store.Tx, g Group, p Policy, a Alarm) (int, bool) {
+	c := e.capacity(tx, g, e.warmup(g, &p))
+	switch p.Type {
+	case StepScaling:
+		return step(c, p, a.Value-a.Threshold)
+	case TargetTracking:
+		t := p.Tracking
+		if strings.HasPrefix(a.Name, alarmPrefix(p)+"AlarmHigh-") || a.Value > t.Target {
+			return trackOut(c, a.Value, t.Target)
+		}
+		if t.DisableScaleIn || !e.agreed(tx, g, p) {
+			return 0, false
+		}
+		return trackIn(c, a.Value, t.Target)
+	}
+	if g.Cooling > 0 || tx.Now().Before(g.CoolTill) {
+		return 0, false
+	}
+	return simple(c, p)
+}
+
+// agreed tells whether every other target tracking policy that may scale in wants to: one that does not keeps the group.
+func (e *Engine) agreed(tx store.Tx, g Group, p Policy) bool {
+	for _, o := range of(tx, Policies, g.Scope, g.Name) {
+		if o.Name == p.Name || o.Type != TargetTracking || !o.Enabled || o.Tracking.DisableScaleIn {
+			continue
+		}
+		for _, name := range o.AlarmNames {
+			if strings.Contains(name, "-AlarmLow-") && e.Alarms.State(tx, g.Scope, name) != "ALARM" {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// apply sets what a policy wants. A simple policy's cooldown begins when the group has got there.
+func (e *Engine) apply(w *store.WriteTx, g Group, p Policy, n int) {
+	g.Desired = n
+	if p.Type == SimpleScaling {
+		g.Cooling = deref(p.Cooldown, g.DefaultCooldown)
+	}
+	Groups.Put(w, g)
+}
+
+// Execute is ExecutePolicy.
+func (e *Engine) Execute(w *store.WriteTx, s scope.Scope, group, policy string, honorCooldown bool, value, threshold *float64) error {
+	p, err := FindPolicy(w, s, group, policy)
+	if err != nil {
+		return err
+	}
+	g, err := openGroup(w, s, p.Group)
+	if err != nil {
+		return err
+	}
+	if p.Type == TargetTracking {
+		return invalid("Policy %s of type %s cannot be executed.", p.Name, p.Type)
+	}
+	var n int
+	var change bool
+	c := e.capacity(w, g, e.warmup(g, &p))
+	switch {
+	case p.Type == StepScaling:
+		if value == nil || threshold == nil {
+			return invalid("MetricValue and BreachThreshold must be given for a policy of type StepScaling.")
+		}
+		if _, ok := pickStep(p.Steps, *value-*threshold); !ok {
+			return invalid("No step adjustment found for the metric value %v and breach threshold %v.", *value, *threshold)
+		}
+		n, change = step(c, p, *value-*threshold)
+	default:
+		if value != nil || threshold != nil {
+			return invalid("MetricValue and BreachThreshold may be given for a policy of type StepScaling only.")
+		}
+		if honorCooldown && (g.Cooling > 0 || w.Now().Before(g.CoolTill)) {
+			return fault.New(fault.State, "ScalingActivityInProgress", "Scaling activity %s is in progress and blocks this request", latestActivity(w, g))
+		}
+		c.Busy = c.Busy && honorCooldown
+		n, change = simple(c, p)
+	}
+	if change {
+		g.reason(w, fmt.Sprintf("a user request executed policy %s changing the desired capacity from %d to %d.", p.Name, g.Desired, n))
+		e.apply(w, g, p, n)
+	}
+	return nil
+}
+
+// FindPolicy finds a policy by its ARN, or by its name in a group.
+func FindPolicy(tx store.Tx, s scope.Scope, group, policy string) (Policy, error) {
+	if IsPolicyARN(policy) {
+		for p := range Policies.By(tx, "arn", policy) {
+			if p.Scope == s && (group == "" || group == p.Group) {
+				return p, nil
+			}
+		}
+		return Policy{}, fault.New(fault.NotFound, "ValidationError", "PolicyARN %s not found", policy)
+	}
+	if group == "" {
+		return Policy{}, invalid("The AutoScalingGroupName must be given with a policy's name.")
+	}
+	g, err := GetGroup(tx, s, group)
+	if err != nil {
+		return Policy{}, err
+	}
+	if p, ok := Policies.Get(tx, s.Key(g.Name+":"+policy)); ok {
+		return p, nil
+	}
+	return Policy{}, fault.New(fault.NotFound, "ValidationError", "Policy %s not found for Auto Scaling group %s", policy, g.Name)
+}
+
+// PoliciesOf lists a group's policies in the order of their names.
+func PoliciesOf(tx store.Tx, g Group) []Policy { return of(tx, Policies, g.Scope, g.Name) }
+
+// PutPolicy makes or replaces a policy. Target tracking gets its alarms.
+func (e *Engine) PutPolicy(w *store.WriteTx, p Policy) (Policy, error) {
+	g, err := openGroup(w, p.Scope, p.Group)
+	if err != nil {
+		return p, err
+	}
+	p.Group = g.Name
+	if p.Name == "" || len(p.Name) > 255 || strings.Contains(p.Name, ":") {
+		return p, invalid("Policy name must be between 1 and 255 characters long and hold no colon.")
+	}
+	if err := p.check(g); err != nil {
+		return p, err
+	}
+	old, exists := Policies.Get(w, p.Key(p.Group+":"+p.Name))
+	if !exists && len(of(w, Policies, p.Scope, p.Group)) >= MaxPolicies {
+		return p, fault.New(fault.Limit, "LimitExceeded", "A group may have up to %d scaling policies.", MaxPolicies)
+	}
+	p.UUID = newUUID(w.Rand())
+	var stale []string
+	if exists {
+		p.UUID, p.AlarmNames, stale = old.UUID, old.AlarmNames, old.AlarmNames
+	}
+	var specs []AlarmSpec
+	if p.Type == TargetTracking {
+		specs = p.alarms(w)
+	}
+	p.AlarmNames = nil
+	for _, a := range specs {
+		p.AlarmNames = append(p.AlarmNames, a.Name)
+		if err := e.Alarms.Put(w, p.Scope, a); err != nil {
+			return p, err
+		}
+	}
+	stale = slices.DeleteFunc(slices.Clone(stale), func(n string) bool { return slices.Contains(p.AlarmNames, n) })
+	if len(stale) > 0 {
+		if err := e.Alarms.Delete(w, p.Scope, stale); err != nil {
+			return p, err
+		}
+	}
+	Policies.Put(w, p)
+	return p, nil
+}
+
+func alarmPrefix(p Policy) string { return "TargetTracking-" + p.Group + "-" }
+
+// Counts of the alarms that target tracking makes: periods of 60 s.
+const (
+	trackPeriod = 60
+	highPeriods = 3
+	lowPeriods  = 15
+)
+
+// alarms are those that a target tracking policy acts through. Names that it has already are kept.
+func (p Policy) alarms(w *store.WriteTx) []AlarmSpec {
+	t := p.Tracking
+	base := AlarmSpec{Description: "DO NOT EDIT OR DELETE. For TargetTrackingScaling policy " + p.ARN() + ".", Action: p.ARN(), Period: trackPeriod,
+		Statistic: "Average"}
+	group := []Dimension{{"AutoScalingGroupName", p.Group}}
+	switch t.Predefined {
+	case "ASGAverageCPUUtilization":
+		base.Namespace, base.MetricName, base.Dimensions = "AWS/EC2", "CPUUtilization", group
+	case "ASGAverageNetworkIn":
+		base.Namespace, base.MetricName, base.Dimensions = "AWS/EC2", "NetworkIn", group
+	case "ASGAverageNetworkOut":
+		base.Namespace, base.MetricName, base.Dimensions = "AWS/EC2", "NetworkOut", group
+	case "ALBRequestCountPerTarget":
+		lb, tg, _ := splitLabel(t.ResourceLabel)
+		base.Namespace, base.MetricName, base.Statistic = "AWS/ApplicationELB", "RequestCountPerTarget", "Sum"
+		base.Dimensions = []Dimension{{"TargetGroup", tg}, {"LoadBalancer", lb}}
+	default:
+		base.Namespace, base.MetricName, base.Dimensions, base.Statistic, base.Unit = t.Namespace, t.MetricName, t.Dimensions, t.Statistic, t.Unit
+		base.Queries = t.Queries
+		if t.Period > 0 {
+			base.Period = t.Period
+		}
+	}
+	name := func(kind string) string {
+		for _, n := range p.AlarmNames {
+			if strings.Contains(n, kind) {
+				return n
+			}
+		}
+		return alarmPrefix(p) + kind + newUUID(w.Rand())
+	}
+	high := base
+	high.Name, high.Threshold, high.Comparison, high.Evaluations = name("AlarmHigh-"), t.Target, "GreaterThanThreshold", highPeriods
+	out := []AlarmSpec{high}
+	if !t.DisableScaleIn {
+		low := base
+		low.Name, low.Threshold, low.Comparison, low.Evaluations = name("AlarmLow-"), t.Target*lowFactor, "LessThanThreshold", lowPeriods
+		out = append(out, low)
+	}
+	return out
+}
+
+// splitLabel splits app/NAME/ID/targetgroup/NAME/ID.
+func splitLabel(label string) (lb, tg string, ok bool) {
+	i := strings.Index(label, "/targetgroup/")
+	if i < 0 || !strings.HasPrefix(label, "app/") {
+		return "", "", false
+	}
+	return label[:i], label[i+1:], strings.Count(label, "/") == 5
+}
+
+func (p Policy) check(g Group) error {
+	switch p.Type {
+	case SimpleScaling, StepScaling:
+		switch p.AdjustmentType {
+		case ChangeInCapacity, ExactCapacity, PercentChangeInCapacity:
+		case "":
+			return invalid("AdjustmentType must be specified for policy type %s.", p.Type)
+		default:
+			return invalid("Invalid AdjustmentType: %s.", p.AdjustmentType)
+		}
+		if p.MinMagnitude != nil && p.AdjustmentType != PercentChangeInCapacity {
+			return invalid("MinAdjustmentMagnitude is only supported with the adjustment type PercentChangeInCapacity.")
+		}
+		if p.Tracking != nil {
+			return invalid("TargetTrackingConfiguration cannot be specified for policy type %s.", p.Type)
+		}
+		if p.Type == SimpleScaling {
+			return p.checkSimple()
+		}
+		return p.checkSteps()
+	case TargetTracking:
+		return p.checkTracking(g)
+	case "PredictiveScaling":
+		return fault.New(fault.Unsupported, "ValidationError", "Policies of type PredictiveScaling are not supported.")
+	}
+	return invalid("Invalid PolicyType: %s.", p.Type)
+}
+
+func (p Policy) checkSimple() error {
+	switch {
+	case p.Adjustment == nil:
+		return invalid("ScalingAdjustment must be specified for policy type SimpleScaling.")
+	case len(p.Steps) > 0:
+		return invalid("StepAdjustments cannot be specified for policy type SimpleScaling.")
+	case p.AdjustmentType == ExactCapacity && *p.Adjustment < 0:
+		return invalid("ScalingAdjustment must not be negative for the adjustment type ExactCapacity.")
+	case p.Cooldown != nil && *p.Cooldown < 0:
+		return invalid("Cooldown must not be negative.")
+	}
+	return nil
+}
+
+// checkSteps wants the steps' intervals to touch one another, without overlap or gap.
+func (p Policy) checkSteps() error {
+	switch {
+	case p.Adjustment != nil:
+		return invalid("ScalingAdjustment cannot be specified for policy type StepScaling.")
+	case p.Cooldown != nil:
+		return invalid("Cooldown cannot be specified for policy type StepScaling.")
+	case len(p.Steps) == 0:
+		return invalid("StepAdjustments must be specified for policy type StepScaling.")
+	case len(p.Steps) > maxSteps:
+		return fault.New(fault.Limit, "LimitExceeded", "A policy may have up to %d step adjustments.", maxSteps)
+	}
+	type interval struct{ low, high float64 }
+	var list []interval
+	for _, s := range p.Steps {
+		i := interval{deref(s.Lower, math.Inf(-1)), deref(s.Upper, math.Inf(1))}
+		if s.Lower == nil && s.Upper == nil && len(p.Steps) > 1 {
+			return invalid("At least one of MetricIntervalLowerBound and MetricIntervalUpperBound must be specified for each step adjustment.")
+		}
+		if !(i.low < i.high) {
+			return invalid("The MetricIntervalLowerBound of a step adjustment must be less than its MetricIntervalUpperBound.")
+		}
+		list = append(list, i)
+	}
+	slices.SortFunc(list, func(a, b interval) int {
+		if a.low < b.low {
+			return -1
+		}
+		return 1
+	})
+	for i := 1; i < len(list); i++ {
+		if list[i].low < list[i-1].high {
+			return invalid("StepAdjustment intervals can't overlap")
+		}
+		if list[i].low > list[i-1].high {
+			return invalid("There can't be a gap between StepAdjustment intervals")
+		}
+	}
+	if list[0].low < 0 && !math.IsInf(list[0].low, -1) {
+		return invalid("A step adjustment with a negative lower bound needs one with no lower bound.")
+	}
+	if last := list[len(list)-1].high; last > 0 && !math.IsInf(last, 1) {
+		return invalid("A step adjustment with a positive upper bound needs one with no upper bound.")
+	}
+	return nil
+}
+
+func (p Policy) checkTracking(g Group) error {
+	t := p.Tracking
+	switch {
+	case t == nil:
+		return invalid("TargetTrackingConfiguration must be specified for policy type TargetTrackingScaling.")
+	case p.AdjustmentType != "" || p.Adjustment != nil || len(p.Steps) > 0 || p.Cooldown != nil || p.MinMagnitude != nil:
+		return invalid("AdjustmentType, ScalingAdjustment, StepAdjustments, MinAdjustmentMagnitude and Cooldown cannot be specified for policy type TargetTrackingScaling.")
+	case !(t.Target > 0) || math.IsInf(t.Target, 0):
+		return invalid("TargetValue must be greater than zero.")
+	case t.Predefined == "" && t.MetricName == "" && len(t.Queries) == 0:
+		return invalid("Either PredefinedMetricSpecification or CustomizedMetricSpecification must be specified.")
+	case t.Predefined != "" && (t.MetricName != "" || len(t.Queries) > 0):
+		return invalid("Only one of PredefinedMetricSpecification and CustomizedMetricSpecification can be specified.")
+	}
+	switch t.Predefined {
+	case "":
+		if len(t.Queries) > 0 && t.MetricName != "" {
+			return invalid("A customized metric is given either by Metrics, or by its MetricName, Namespace and Statistic.")
+		}
+		if len(t.Queries) == 0 && (t.Namespace == "" || !slices.Contains([]string{"Average", "Minimum", "Maximum", "SampleCount", "Sum"}, t.Statistic)) {
+			return invalid("A customized metric needs a Namespace and one of the statistics Average, Minimum, Maximum, SampleCount and Sum.")
+		}
+	case "ASGAverageCPUUtilization", "ASGAverageNetworkIn", "ASGAverageNetworkOut":
+		if t.ResourceLabel != "" {
+			return invalid("ResourceLabel cannot be specified for the metric type %s.", t.Predefined)
+		}
+	case "ALBRequestCountPerTarget":
+		_, tg, ok := splitLabel(t.ResourceLabel)
+		if !ok {
+			return invalid("Invalid ResourceLabel: %s. It has the form app/load-balancer-name/load-balancer-id/targetgroup/target-group-name/target-group-id.", t.ResourceLabel)
+		}
+		if !slices.ContainsFunc(g.Attachments, func(a Attachment) bool { return strings.HasSuffix(a.ARN, ":"+tg) && a.State != "Removing" }) {
+			return invalid("The load balancer target group of the ResourceLabel is not attached to the Auto Scaling group.")
+		}
+	default:
+		return invalid("Invalid PredefinedMetricType: %s.", t.Predefined)
+	}
+	if p.Warmup != nil && *p.Warmup < 0 {
+		return invalid("EstimatedInstanceWarmup must not be negative.")
+	}
+	return nil
+}
+
+// DeletePolicy deletes a policy with the alarms that it has made.
+func (e *Engine) DeletePolicy(w *store.WriteTx, s scope.Scope, group, policy string) error {
+	p, err := FindPolicy(w, s, group, policy)
+	if err != nil {
+		return err
+	}
+	return e.dropPolicy(w, p)
+}
+
+func (e *Engine) dropPolicy(w *store.WriteTx, p Policy) error {
+	if len(p.AlarmNames) > 0 {
+		if err := e.Alarms.Delete(w, p.Scope, p.AlarmNames); err != nil {
+			return err
+		}
+	}
+	Policies.Delete(w, p.Key(p.Group+":"+p.Name))
+	return nil
+}

@@ -1,0 +1,147 @@
+package scaling
+
+import (
+	"slices"
+	"time"
+)
+
+// victims picks the members that leave when n units of capacity are too much: from the fullest zone each time, by the
+// group's termination policies, the smallest id among equals. Members that are protected stay. Those that are not in
+// service yet go only when no other is left.
+func (d *decider) victims(n int) []View {
+	var out []View
+	taken := map[string]bool{}
+	for n > 0 {
+		var pool, young []View
+		count := map[string]int{}
+		for _, v := range d.s.Members {
+			if !d.counts(v) || taken[v.ID] {
+				continue
+			}
+			count[v.Zone]++
+			switch {
+			case v.State == InService && !v.Protected:
+				pool = append(pool, v)
+			case v.State == Pending || v.State == PendingWait:
+				young = append(young, v)
+			}
+		}
+		if len(pool) == 0 {
+			pool = young
+		}
+		pool = slices.DeleteFunc(pool, func(v View) bool { return v.weight() > n && v.Weight > 1 })
+		if len(pool) == 0 {
+			break
+		}
+		pool = d.fullest(pool, count)
+		v := choose(pool, d.s.Group.TerminationPolicies, d.s.Current, d.s.Now)
+		taken[v.ID] = true
+		n -= v.weight()
+		out = append(out, v)
+	}
+	return out
+}
+
+// fullest keeps the members in the zones that hold most, zones outside the group first.
+func (d *decider) fullest(pool []View, count map[string]int) []View {
+	mine := map[string]bool{}
+	for _, s := range d.s.Subnets {
+		mine[s.Zone] = true
+	}
+	if stray := keep(pool, func(v View) bool { return len(mine) > 0 && !mine[v.Zone] }); len(stray) > 0 {
+		return stray
+	}
+	most := 0
+	for _, v := range pool {
+		most = max(most, count[v.Zone])
+	}
+	return keep(pool, func(v View) bool { return count[v.Zone] == most })
+}
+
+func keep(pool []View, want func(View) bool) []View {
+	var out []View
+	for _, v := range pool {
+		if want(v) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// choose narrows the pool by each policy in turn. The pool is not empty, and is ordered by launch time and id.
+func choose(pool []View, policies []string, current Template, now time.Time) View {
+	if len(policies) == 0 {
+		policies = []string{"Default"}
+	}
+	for _, p := range policies {
+		switch p {
+		case "OldestInstance":
+			pool = least(pool, func(v View) int64 { return v.LaunchedAt.UnixNano() })
+		case "NewestInstance":
+			pool = least(pool, func(v View) int64 { return -v.LaunchedAt.UnixNano() })
+		case "OldestLaunchTemplate":
+			pool = oldestTemplate(pool, current)
+		case "OldestLaunchConfiguration":
+			pool = oldestConfiguration(pool)
+		case "ClosestToNextInstanceHour":
+			pool = nearestHour(pool, now)
+		default: // Default, AllocationStrategy
+			if lc := keep(pool, func(v View) bool { return v.LaunchConfiguration != "" }); len(lc) > 0 {
+				pool = oldestConfiguration(lc)
+			} else {
+				pool = oldestTemplate(pool, current)
+			}
+			pool = nearestHour(pool, now)
+		}
+	}
+	return pool[0]
+}
+
+// least keeps the members with the smallest value.
+func least(pool []View, value func(View) int64) []View {
+	low := value(pool[0])
+	for _, v := range pool[1:] {
+		low = min(low, value(v))
+	}
+	return keep(pool, func(v View) bool { return value(v) == low })
+}
+
+// oldestTemplate keeps those from another template than the group's, or else from the lowest version. Members without a
+// template are the oldest of all.
+func oldestTemplate(pool []View, current Template) []View {
+	if other := keep(pool, func(v View) bool { return v.Template == nil || current.ID != "" && v.Template.ID != current.ID }); len(other) > 0 {
+		return other
+	}
+	return least(pool, func(v View) int64 { return number(v.Template.Version) })
+}
+
+// oldestConfiguration keeps those of the launch configuration whose first member is the oldest.
+func oldestConfiguration(pool []View) []View {
+	lc := keep(pool, func(v View) bool { return v.LaunchConfiguration != "" })
+	if len(lc) == 0 {
+		return pool
+	}
+	first := lc[0] // the pool is ordered by launch time
+	return keep(lc, func(v View) bool { return v.LaunchConfiguration == first.LaunchConfiguration })
+}
+
+func nearestHour(pool []View, now time.Time) []View {
+	return least(pool, func(v View) int64 {
+		used := now.Sub(v.LaunchedAt) % time.Hour
+		if used < 0 {
+			used += time.Hour
+		}
+		return int64(time.Hour - used)
+	})
+}
+
+func number(s string) int64 {
+	var n int64
+	for _, c := range s {
+		if c < '0' || c > '9' {
+			return 0
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n
+}

@@ -1,0 +1,126 @@
+package scaling
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// zone is one zone of a group, with what it holds.
+type zone struct {
+	name    string
+	subnets []string
+	used    map[string]int // members by subnet
+	count   int            // capacity in members
+	weight  int            // of a launch
+	blocked bool           // launches are held back
+}
+
+// take picks the subnet with the fewest members, the first of equals, and counts one more.
+func (z *zone) take() string {
+	best := z.subnets[0]
+	for _, s := range z.subnets[1:] {
+		if z.used[s] < z.used[best] {
+			best = s
+		}
+	}
+	z.used[best]++
+	z.count++
+	return best
+}
+
+// zones are a group's zones in the group's order, and the members' count in others.
+type zones struct {
+	list     []*zone
+	others   map[string]int
+	balanced bool // launch in the emptiest zone or nowhere
+}
+
+// zones counts the members by zone. Those that leave, or are about to, do not count.
+func (d *decider) zones() *zones {
+	g := d.s.Group
+	zs := &zones{others: map[string]int{}, balanced: g.BalancedOnly}
+	weight := 1
+	if g.Mixed != nil && len(g.Mixed.Overrides) > 0 {
+		weight = max(1, g.Mixed.Overrides[0].Weight)
+	}
+	held := func(key string) time.Time { return g.Backoff[key].Until }
+	everywhere := d.s.Now.Before(held(anyZone))
+	if everywhere {
+		d.plan.at(held(anyZone))
+	}
+	for _, s := range d.s.Subnets {
+		i := slices.IndexFunc(zs.list, func(z *zone) bool { return z.name == s.Zone })
+		if i < 0 {
+			z := &zone{name: s.Zone, used: map[string]int{}, weight: weight, blocked: everywhere}
+			if until := held(s.Zone); d.s.Now.Before(until) {
+				z.blocked = true
+				d.plan.at(until)
+			}
+			zs.list = append(zs.list, z)
+			i = len(zs.list) - 1
+		}
+		zs.list[i].subnets = append(zs.list[i].subnets, s.ID)
+	}
+	for _, v := range d.s.Members {
+		counted := d.counts(v) || v.Rebalance && !d.leaving[v.ID] && strings.HasPrefix(v.State, Pending)
+		if !counted {
+			continue
+		}
+		if i := slices.IndexFunc(zs.list, func(z *zone) bool { return z.name == v.Zone }); i >= 0 {
+			zs.list[i].count++
+			zs.list[i].used[v.SubnetID]++
+			continue
+		}
+		zs.others[v.Zone]++
+	}
+	return zs
+}
+
+func (zs *zones) all() []*zone { return zs.list }
+
+// next is the zone with the fewest members, the first of equals in the group's order; nil when launches are held back.
+func (zs *zones) next() *zone {
+	var best *zone
+	for _, z := range zs.list {
+		if z.blocked && !zs.balanced {
+			continue
+		}
+		if best == nil || z.count < best.count {
+			best = z
+		}
+	}
+	if best != nil && best.blocked {
+		return nil
+	}
+	return best
+}
+
+func (zs *zones) count(name string) int {
+	for _, z := range zs.list {
+		if z.name == name {
+			return z.count
+		}
+	}
+	return zs.others[name]
+}
+
+// strays lists the zones that hold members and are not the group's.
+func (zs *zones) strays() []string {
+	var out []string
+	for z := range zs.others {
+		out = append(out, z)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func splitList(s string) []string {
+	var out []string
+	for _, p := range strings.Split(s, ",") {
+		if p = strings.TrimSpace(p); p != "" {
+			out = append(out, p)
+		}
+	}
+	return out
+}
