@@ -174,6 +174,11 @@ func Lock(dir string) (*os.File, error) {
 	for try := 0; ; try++ {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
+			pid := os.Getpid()
+			if _, err := f.WriteAt(fmt.Appendf(nil, "%12d %20d\n", pid, PIDStart(pid)), 0); err != nil {
+				f.Close()
+				return nil, err
+			}
 			return f, nil
 		}
 		if try == 50 {
@@ -182,6 +187,31 @@ func Lock(dir string) (*os.File, error) {
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
+}
+
+// Kill ends the shim that holds the lock of an instance. The lock file's process id counts only together with its start
+// time.
+func Kill(dir string) {
+	b, err := os.ReadFile(filepath.Join(dir, LockFile))
+	if err != nil || !Alive(dir) {
+		return
+	}
+	var pid int
+	var start uint64
+	if n, _ := fmt.Sscan(string(b), &pid, &start); n == 2 && pid > 1 && start != 0 && PIDStart(pid) == start {
+		unix.Kill(pid, unix.SIGKILL)
+	}
+}
+
+// Finish records how a run ended. The state goes after the exit is on disk, so that one of both is always there.
+func Finish(dir string, ex Exit) error {
+	if err := WriteJSON(filepath.Join(dir, ExitFile), ex); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, StateFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // WriteJSON writes v to a file atomically.

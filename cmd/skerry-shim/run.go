@@ -1,0 +1,341 @@
+//go:build cgo
+
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"skerry/internal/shim"
+
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/utils"
+	"golang.org/x/sys/unix"
+)
+
+// Bounds.
+const (
+	maxClients      = 64               // connections served at once; more wait in the kernel's queue
+	rebootTimeout   = 30 * time.Second // graceful part of a reboot
+	minBoot         = time.Second      // a boot shorter than this counts as a failed one
+	maxShortBoots   = 5                // reboots in a row after such boots before the instance is given up
+	maxStopTimeout  = 10 * time.Minute
+	consoleColumns  = 120
+	consoleRows     = 40
+	requestDeadline = 5 * time.Second
+)
+
+// supervisor owns the container of one instance. mu guards the fields below it; the goroutine of run is the only one
+// that boots and reaps.
+type supervisor struct {
+	dir     string
+	cfg     shim.Config
+	kind    initKind
+	console *shim.ConsoleLog
+
+	mu      sync.Mutex
+	c       *libcontainer.Container
+	st      shim.State
+	running bool
+	done    bool
+	gone    chan struct{} // closed when the current boot's init is reaped
+	changed chan struct{} // closed at every change of running, done or st
+	want    string        // "", stopped, killed, reboot: why the init is about to end
+}
+
+func run(dir string) error {
+	lock, err := shim.Lock(dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	s := &supervisor{dir: dir, changed: make(chan struct{})}
+	if err := shim.ReadJSON(filepath.Join(dir, shim.ConfigFile), &s.cfg); err != nil {
+		return err
+	}
+	if s.kind, err = detectInit(s.cfg.Rootfs); err != nil {
+		return err
+	}
+	if s.console, err = shim.OpenConsole(dir); err != nil {
+		return err
+	}
+	l, err := shim.Listen(dir)
+	if err != nil {
+		return err
+	}
+	for short := 0; ; {
+		t := time.Now()
+		p, copied, err := s.boot()
+		if err != nil {
+			s.finish(shim.Exit{Code: 1, Reason: "failed: " + err.Error(), StartedAt: t, At: time.Now()})
+			return err
+		}
+		if s.st.Boots == 1 {
+			ready(nil)
+			go s.serve(l) // ends with the process
+			debug.FreeOSMemory()
+		}
+		ps, werr := p.Wait()
+		<-copied
+		again, ex := s.ended(ps, werr)
+		if time.Since(t) < minBoot && ex.Reason == "reboot" {
+			short++
+		} else {
+			short = 0
+		}
+		if !again || short >= maxShortBoots {
+			if again {
+				ex.Reason = "failed: rebooted too often in too short a time"
+			}
+			s.finish(ex)
+			return nil
+		}
+	}
+}
+
+// boot starts the container and returns when its init runs.
+func (s *supervisor) boot() (*libcontainer.Process, <-chan struct{}, error) {
+	states := filepath.Join(s.dir, "state")
+	os.RemoveAll(states) // of a shim that was killed
+	if err := os.MkdirAll(states, 0o700); err != nil {
+		return nil, nil, err
+	}
+	c, err := libcontainer.Create(states, s.cfg.ID, containerConfig(s.cfg, s.kind))
+	if err != nil {
+		return nil, nil, err
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "console"), os.NewFile(uintptr(fds[1]), "console")
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		defer ours.Close()
+		m, err := utils.RecvFile(ours)
+		if err != nil {
+			return
+		}
+		defer m.Close()
+		io.Copy(s.console, m) // ends with EIO when the last holder of the terminal is gone
+	}()
+	p := &libcontainer.Process{Args: s.kind.argv, Env: environ(s.cfg, s.kind), Init: true, Cwd: "/", ConsoleSocket: theirs, ConsoleWidth: consoleColumns, ConsoleHeight: consoleRows}
+	err = c.Start(p)
+	theirs.Close()
+	if err == nil {
+		if s.kind.name == "systemd" {
+			delegate(s.cfg)
+		}
+		err = c.Exec()
+	}
+	if err != nil {
+		c.Destroy()
+		return nil, nil, fmt.Errorf("start %s: %w", s.kind.argv[0], err)
+	}
+	pid, err := p.Pid()
+	if err != nil {
+		return nil, nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.c, s.running, s.want, s.gone = c, true, "", make(chan struct{})
+	s.st = shim.State{PID: pid, PIDStart: shim.PIDStart(pid), StartedAt: time.Now(), Boots: s.st.Boots + 1}
+	os.Remove(filepath.Join(s.dir, shim.ExitFile))
+	if err := shim.WriteJSON(filepath.Join(s.dir, shim.StateFile), s.st); err != nil {
+		fmt.Fprintln(os.Stderr, "skerry-shim: state record:", err)
+	}
+	s.notify()
+	return p, copied, nil
+}
+
+// ended takes the container down after its init is gone and says whether to boot again.
+func (s *supervisor) ended(ps *os.ProcessState, werr error) (again bool, ex shim.Exit) {
+	ex = shim.Exit{At: time.Now(), Reason: "exit"}
+	var ee interface{ Sys() any }
+	if ps == nil && !errors.As(werr, &ee) {
+		ex.Code, ex.Reason = 255, fmt.Sprint("failed: ", werr)
+	} else if ps != nil {
+		ws := ps.Sys().(syscall.WaitStatus)
+		switch {
+		case ws.Signaled():
+			ex.Code = 128 + int(ws.Signal())
+			switch ws.Signal() { // what reboot(2) does to a pid namespace's init
+			case syscall.SIGINT:
+				ex.Code, ex.Reason = 0, "poweroff"
+			case syscall.SIGHUP:
+				ex.Code, ex.Reason = 0, "reboot"
+			case syscall.SIGKILL:
+				ex.Reason = "killed"
+			}
+		default:
+			ex.Code = ws.ExitStatus()
+		}
+	}
+	s.mu.Lock()
+	c := s.c
+	ex.StartedAt = s.st.StartedAt
+	if s.want != "" {
+		ex.Reason = s.want
+	}
+	s.mu.Unlock()
+	if err := c.Destroy(); err != nil {
+		fmt.Fprintln(os.Stderr, "skerry-shim: take down:", err)
+	}
+	s.mu.Lock()
+	s.running = false
+	close(s.gone)
+	s.notify()
+	s.mu.Unlock()
+	return ex.Reason == "reboot", ex
+}
+
+func (s *supervisor) finish(ex shim.Exit) {
+	if err := shim.Finish(s.dir, ex); err != nil {
+		fmt.Fprintln(os.Stderr, "skerry-shim: exit record:", err)
+	}
+	s.mu.Lock()
+	s.done = true
+	s.notify()
+	s.mu.Unlock()
+	os.Remove(filepath.Join(s.dir, shim.SocketFile))
+}
+
+// notify must be called with mu held.
+func (s *supervisor) notify() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *supervisor) serve(l net.Listener) {
+	slots := make(chan struct{}, maxClients)
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		slots <- struct{}{}
+		go func() { defer func() { c.Close(); <-slots }(); s.answer(c) }()
+	}
+}
+
+func (s *supervisor) answer(c net.Conn) {
+	c.SetReadDeadline(time.Now().Add(requestDeadline))
+	line, err := bufio.NewReader(io.LimitReader(c, 4096)).ReadBytes('\n')
+	if err != nil {
+		return
+	}
+	var req shim.Request
+	out := json.NewEncoder(c)
+	if err := json.Unmarshal(line, &req); err != nil {
+		out.Encode(shim.Reply{Err: "malformed request: " + err.Error()})
+		return
+	}
+	switch req.Op {
+	case "status":
+		out.Encode(s.reply(nil))
+	case "stop":
+		d := min(time.Duration(req.TimeoutMS)*time.Millisecond, maxStopTimeout)
+		out.Encode(s.reply(s.stop("stopped", req.Force, d)))
+	case "reboot":
+		out.Encode(s.reply(s.reboot()))
+	case "watch":
+		s.watch(c, out)
+	default:
+		out.Encode(shim.Reply{Err: "unknown request " + req.Op})
+	}
+}
+
+func (s *supervisor) reply(err error) shim.Reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := shim.Reply{Running: s.running, State: s.st}
+	if err != nil {
+		r.Err = err.Error()
+	}
+	return r
+}
+
+func (s *supervisor) watch(c net.Conn, out *json.Encoder) {
+	closed := make(chan struct{})
+	c.SetReadDeadline(time.Time{})
+	go func() { io.Copy(io.Discard, c); close(closed) }()
+	for {
+		s.mu.Lock()
+		r, done, changed := shim.Reply{Running: s.running, State: s.st}, s.done, s.changed
+		s.mu.Unlock()
+		if out.Encode(r) != nil || done {
+			return
+		}
+		select {
+		case <-changed:
+		case <-closed:
+			return
+		}
+	}
+}
+
+// stop ends the current boot and returns when its init is gone.
+func (s *supervisor) stop(want string, force bool, timeout time.Duration) error {
+	s.mu.Lock()
+	if !s.running {
+		s.mu.Unlock()
+		return nil
+	}
+	c, gone := s.c, s.gone
+	if s.want == "" || want == "stopped" { // a stop overrules a reboot that is under way
+		s.want = want
+	}
+	s.mu.Unlock()
+	if !force && timeout > 0 {
+		if err := c.Signal(s.kind.shutdown); err == nil {
+			t := time.NewTimer(timeout)
+			defer t.Stop()
+			select {
+			case <-gone:
+				return nil
+			case <-t.C:
+			}
+		}
+	}
+	if err := c.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, libcontainer.ErrNotRunning) {
+		return err
+	}
+	select {
+	case <-gone:
+		return nil
+	case <-time.After(maxStopTimeout):
+		return errors.New("init does not end after SIGKILL")
+	}
+}
+
+func (s *supervisor) reboot() error {
+	s.mu.Lock()
+	boots := s.st.Boots
+	s.mu.Unlock()
+	if err := s.stop("reboot", false, rebootTimeout); err != nil {
+		return err
+	}
+	for {
+		s.mu.Lock()
+		again, done, changed := s.running && s.st.Boots > boots, s.done, s.changed
+		s.mu.Unlock()
+		switch {
+		case again:
+			return nil
+		case done:
+			return errors.New("the instance did not boot again")
+		}
+		<-changed
+	}
+}
