@@ -31,7 +31,7 @@ demo: build
 	bin/skerry demo
 
 bench: build
-	test/bench/run.sh
+	$(GO) run ./test/bench -skerry bin/skerry
 
 clean:
 	rm -rf bin build
