@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
+	"strconv"
 )
 
 // VPC is the desired state of one VPC. It is pure data: Apply reads it and keeps nothing of it.
@@ -120,8 +122,13 @@ func (v *VPC) check(p pool) error {
 		if err := checkWord("group id", g.ID); err != nil {
 			return err
 		}
+		for _, r := range append(slices.Clone(g.Ingress), g.Egress...) {
+			if err := r.check(); err != nil {
+				return fmt.Errorf("group %s: %w", g.ID, err)
+			}
+		}
 	}
-	seen, ids, publics := map[netip.Addr]string{}, map[string]bool{}, map[netip.Addr]string{}
+	seen, ids, publics, links := map[netip.Addr]string{}, map[string]bool{}, map[netip.Addr]string{}, map[string]string{}
 	for _, i := range v.Interfaces {
 		if err := checkWord("interface id", i.ID); err != nil {
 			return err
@@ -137,6 +144,16 @@ func (v *VPC) check(p pool) error {
 			return fmt.Errorf("interface %s: no subnet %q in the VPC", i.ID, i.SubnetID)
 		case i.Local && i.NetNS != "":
 			return fmt.Errorf("interface %s: Local and a namespace exclude each other", i.ID)
+		case !i.Local && links[linkName(i.ID)] != "":
+			return fmt.Errorf("interfaces %s and %s: the ids end alike, their links would have the same name", links[linkName(i.ID)], i.ID)
+		}
+		if !i.Local {
+			links[linkName(i.ID)] = i.ID
+		}
+		for _, g := range i.GroupIDs {
+			if err := checkWord("group id", g); err != nil {
+				return err
+			}
 		}
 		ids[i.ID], seen[i.IP] = true, i.ID
 		if i.PublicIP.IsValid() {
@@ -153,6 +170,24 @@ func (v *VPC) check(p pool) error {
 				return fmt.Errorf("interface %s: %w", i.ID, err)
 			}
 		}
+	}
+	return nil
+}
+
+// check refuses a rule that names nothing.
+func (rule Rule) check() error {
+	switch rule.Proto {
+	case "", "-1", "all", "tcp", "udp", "icmp", "icmpv6":
+	default:
+		if _, err := strconv.ParseUint(rule.Proto, 10, 8); err != nil {
+			return fmt.Errorf("rule: no protocol %q", rule.Proto)
+		}
+	}
+	if rule.GroupID != "" {
+		return checkWord("group id", rule.GroupID)
+	}
+	if !rule.CIDR.IsValid() {
+		return fmt.Errorf("rule: neither a range nor a group")
 	}
 	return nil
 }
