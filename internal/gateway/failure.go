@@ -223,11 +223,13 @@ func (x *Exchange) shape(f *wire.Failure) {
 	if x.Protocol == wire.CBOR {
 		f.Namespace = "com.amazonaws." + x.Service.Name
 	}
-	for _, e := range x.Service.Errors {
-		if e.Code == f.Code || e.Shape == f.Code {
-			f.Code, f.Shape, f.Status = e.Code, e.Shape, e.Status
-			return
-		}
+	i := slices.IndexFunc(x.Service.Errors, func(e api.ErrorShape) bool { return e.Shape == f.Code })
+	if i < 0 {
+		i = slices.IndexFunc(x.Service.Errors, func(e api.ErrorShape) bool { return e.Code == f.Code })
+	}
+	if i >= 0 {
+		e := x.Service.Errors[i]
+		f.Code, f.Shape, f.Status = e.Code, e.Shape, e.Status
 	}
 }
 
