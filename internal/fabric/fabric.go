@@ -221,7 +221,7 @@ func (f *Fabric) applyLinks(ctx context.Context, s *vpcState, ns string, v *VPC)
 			continue
 		}
 		delete(s.plugs, name)
-		if err := plugIn(s.h, links[name], &want, f.pool); err != nil {
+		if err := plugIn(ns, s.h, links[name], &want, f.pool); err != nil {
 			errs = append(errs, fmt.Errorf("interface %s: %w", i.ID, err))
 			continue
 		}

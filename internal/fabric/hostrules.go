@@ -22,11 +22,11 @@ func hostRules(cloudID string, p pool, egress bool, gateways, uplinks []string) 
 	}
 	const gw, notGW = "@gateways", "!= @gateways"
 	// On the wire a gateway never carries 127/8: answers that were asked for come to a transit address.
-	r.chain("raw", "type filter hook prerouting priority -300;",
+	r.chain("on_raw", "type filter hook prerouting priority -300;",
 		"iifname "+gw+" ip daddr "+loopback.String()+" drop",
 		"iifname "+gw+" ip saddr "+loopback.String()+" drop",
 		"iifname "+gw+" meta nfproto ipv6 drop")
-	r.chain("input", "type filter hook input priority 0;",
+	r.chain("on_input", "type filter hook input priority 0;",
 		"iifname "+gw+" ct state established,related accept",
 		"iifname "+gw+" drop")
 	forward := []string{
@@ -45,7 +45,7 @@ func hostRules(cloudID string, p pool, egress bool, gateways, uplinks []string) 
 		"oifname "+gw+" drop",
 		"iifname @uplinks ct state established,related accept",
 		"iifname @uplinks drop")
-	r.chain("forward", "type filter hook forward priority 0;", forward...)
+	r.chain("on_forward", "type filter hook forward priority 0;", forward...)
 	var out, post []string
 	if p.translated() {
 		out = append(out, fmt.Sprintf("ip daddr %s dnat ip prefix to ip daddr map { %s : %s }", hosts(p.public), p.public, p.transit))
@@ -54,8 +54,8 @@ func hostRules(cloudID string, p pool, egress bool, gateways, uplinks []string) 
 	if egress && (p.translated() || private(p.public)) {
 		post = append(post, "iifname "+gw+" oifname "+notGW+" masquerade")
 	}
-	r.chain("output", "type nat hook output priority -100;", out...)
-	r.chain("postrouting", "type nat hook postrouting priority 100;", post...)
+	r.chain("on_output", "type nat hook output priority -100;", out...)
+	r.chain("on_postrouting", "type nat hook postrouting priority 100;", post...)
 	return r
 }
 

@@ -75,7 +75,7 @@ func handleAt(path string) (h *netlink.Handle, err error) {
 
 // plugIn makes the veth pair of an interface and configures both ends. h belongs to the VPC's namespace. A pair that is
 // there already and connects the same two namespaces is configured again, any other is replaced.
-func plugIn(h *netlink.Handle, old netlink.Link, want *plug, p pool) error {
+func plugIn(vpcNS string, h *netlink.Handle, old netlink.Link, want *plug, p pool) error {
 	i, name := want.iface, linkName(want.iface.ID)
 	ns, err := openNS(i.NetNS)
 	if err != nil {
@@ -105,6 +105,10 @@ func plugIn(h *netlink.Handle, old netlink.Link, want *plug, p pool) error {
 		}
 	}
 	index := old.Attrs().Index
+	// Else an ARP answer for another instance waits up to 0.8 s. There is no default for it in a namespace.
+	if err := InNamespace(vpcNS, func() error { return sysctl("net/ipv4/neigh/"+name+"/proxy_delay", "0") }); err != nil {
+		return err
+	}
 	if old.Attrs().Alias != i.ID {
 		if err := h.LinkSetAlias(old, i.ID); err != nil {
 			return fmt.Errorf("name the link: %w", err)

@@ -90,7 +90,6 @@ var vpcSysctls = [][2]string{
 	{"net/ipv4/conf/all/accept_redirects", "0"},
 	{"net/ipv4/conf/default/accept_redirects", "0"},
 	{"net/ipv4/conf/default/proxy_arp", "1"},
-	{"net/ipv4/neigh/default/proxy_delay", "0"}, // else an ARP answer for another instance waits up to 0.8 s
 	{"net/ipv6/conf/all/disable_ipv6", "1"},
 	{"net/ipv6/conf/default/disable_ipv6", "1"},
 }

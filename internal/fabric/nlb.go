@@ -138,8 +138,8 @@ func nlbScript(zone string, services []NLBService) string {
 		slices.Sort(self)
 		post = append(post, fmt.Sprintf("%s ip saddr . ip daddr { %s } snat ip to %s", orig, strings.Join(slices.Compact(self), ", "), s.VIP))
 	}
-	r.chain("dnat", "type nat hook prerouting priority -110;", pre...)
-	r.chain("snat", "type nat hook postrouting priority 90;", post...)
+	r.chain("on_dnat", "type nat hook prerouting priority -110;", pre...)
+	r.chain("on_snat", "type nat hook postrouting priority 90;", post...)
 	return r.full()
 }
 

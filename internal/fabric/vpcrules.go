@@ -98,37 +98,37 @@ func (v *VPC) baseChains(r *ruleset, p pool, egress bool) {
 	ranges = append(ranges, "127.0.0.0/8", "169.254.0.0/16")
 	local := []string{IMDSAddr.String(), DNSAddr.String(), APIAddr.String(), v.resolver().String()}
 
-	raw := []string{`iifname "lo" accept`, `iifname "igw" goto raw_igw`}
+	raw := []string{`iifname "lo" accept`, `iifname "igw" goto on_raw_igw`}
 	if p.translated() {
 		raw = append(raw,
 			fmt.Sprintf("ip daddr %s drop", hosts(p.transit)),
 			fmt.Sprintf("ip daddr %s ip daddr set ip daddr & %s | %s", hosts(p.public), hostMask(p.public), p.transit.Addr()))
 	}
 	raw = append(raw, "iifname . ip saddr @bound accept", "iifname @unbound accept")
-	r.chain("raw", "type filter hook prerouting priority -300; policy drop;", raw...)
-	r.chain("raw_igw", "",
+	r.chain("on_raw", "type filter hook prerouting priority -300; policy drop;", raw...)
+	r.chain("on_raw_igw", "",
 		"ip saddr { "+strings.Join(ranges, ", ")+" } drop",
 		"ip daddr set ip daddr map @node_in",
 		"meta nfproto ipv4 accept",
 		"drop")
-	r.chain("egress", "type filter hook prerouting priority -150;",
+	r.chain("on_egress", "type filter hook prerouting priority -150;",
 		"ct state established,related accept",
 		`iifname { "lo", "igw" } accept`,
 		"ct state invalid drop",
 		"ip daddr { "+strings.Join(local, ", ")+" } accept", // not subject to security groups; chain input guards them
 		"iifname vmap @sg_out",
 		"drop")
-	r.chain("node_ingress", "type filter hook prerouting priority -145;",
+	r.chain("on_node_ingress", "type filter hook prerouting priority -145;",
 		"ct state established,related accept",
 		`iifname "lo" accept`,
 		"ip daddr vmap @node_sg_in")
-	r.chain("dnat", "type nat hook prerouting priority -100;",
+	r.chain("on_dnat", "type nat hook prerouting priority -100;",
 		`iifname "igw" dnat ip to ip daddr map @public_in`,
 		"iifname vmap @zones")
 	forward := []string{
 		"ct state established,related accept",
 		"ct state invalid drop",
-		"ct status dnat ct original ip daddr @nodes jump nlb_egress",
+		"ct status dnat ct original ip daddr @nodes jump on_nlb_egress",
 	}
 	if p.translated() {
 		forward = append(forward, fmt.Sprintf(`oifname "igw" ip daddr { %s, %s } drop`, p.gateway, p.vpc)) // the host's end
@@ -136,39 +136,39 @@ func (v *VPC) baseChains(r *ruleset, p pool, egress bool) {
 	if !egress {
 		forward = append(forward, fmt.Sprintf(`oifname "igw" ip daddr != %s reject with icmp type net-unreachable`, p.transit))
 	}
-	r.chain("forward", "type filter hook forward priority 0; policy drop;", append(forward,
+	r.chain("on_forward", "type filter hook forward priority 0; policy drop;", append(forward,
 		`oifname "igw" ip saddr @out accept`,
 		`oifname "igw" reject with icmp type net-unreachable`,
 		`iifname "igw" ct status dnat accept`,
 		`iifname "igw" drop`,
 		"accept")...)
-	r.chain("nlb_egress", "", "ct original ip daddr vmap @node_sg_out")
-	r.chain("output", "type filter hook output priority -150;",
+	r.chain("on_nlb_egress", "", "ct original ip daddr vmap @node_sg_out")
+	r.chain("on_output", "type filter hook output priority -150;",
 		`oifname "lo" accept`,
 		"ct state established,related accept",
 		"ip saddr vmap @node_sg_out")
-	r.chain("input", "type filter hook input priority 150; policy drop;",
+	r.chain("on_input", "type filter hook input priority 150; policy drop;",
 		`iifname "lo" accept`,
 		"ct state established,related accept",
 		"ct status dnat ct original ip daddr @nodes ip daddr vmap @node_sg_in", // an NLB's target that is itself a node
 		"ip daddr @nodes accept",
 		"ip daddr { "+strings.Join(local, ", ")+" } ct status dnat accept",
 		fmt.Sprintf("ip daddr %s tcp dport %d accept", APIAddr, APIPort))
-	r.chain("snat", "type nat hook postrouting priority 100;",
+	r.chain("on_snat", "type nat hook postrouting priority 100;",
 		`oifname "igw" snat ip to ip saddr map @public_out`)
-	r.chain("ingress", "type filter hook postrouting priority 150;",
+	r.chain("on_ingress", "type filter hook postrouting priority 150;",
 		"ct state established,related accept",
 		`oifname { "lo", "igw" } accept`,
 		"oifname vmap @sg_in",
 		"drop")
 	last := []string{
-		`oifname "igw" goto leave`,
+		`oifname "igw" goto on_leave`,
 	}
 	if p.translated() {
 		last = append(last, fmt.Sprintf("ip saddr %s ip saddr set ip saddr & %s | %s", hosts(p.transit), hostMask(p.public), p.public.Addr()))
 	}
-	r.chain("last", "type filter hook postrouting priority 300;", last...)
-	r.chain("leave", "",
+	r.chain("on_last", "type filter hook postrouting priority 300;", last...)
+	r.chain("on_leave", "",
 		"ip saddr set ip saddr map @node_out",
 		"ip saddr != @mine drop", // whatever went wrong before: no private address leaves the VPC
 	)
