@@ -90,7 +90,7 @@ type Table[T any] struct {
 func NewTable[T any](name string, key func(T) string, idx ...Index[T]) *Table[T] {
 	t := &Table[T]{name: name, key: key, indexes: map[string]statedb.Index[T, string]{}}
 	t.primary = statedb.Index[T, string]{
-		Name: "id", Unique: true,
+		Name: "primary", Unique: true,
 		FromObject: func(v T) index.KeySet { return index.NewKeySet(index.String(key(v))) },
 		FromKey:    index.String,
 	}
