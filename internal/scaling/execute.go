@@ -365,7 +365,7 @@ func (e *Engine) leave(w *store.WriteTx, m *Member, drain bool) error {
 			return err
 		}
 		if drain {
-			if t := w.Now().Add(e.scale(e.Balancer.Delay(w, m.Scope, arn))); t.After(until) {
+			if t := w.Now().Add(e.scale(e.Balancer.Delay(w, m.Scope, arn, m.ID))); t.After(until) {
 				until = t
 			}
 		}

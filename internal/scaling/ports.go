@@ -76,8 +76,8 @@ type Balancer interface {
 	Deregister(w *store.WriteTx, s scope.Scope, targetGroupARN, instanceID string) error
 	// Health tells a target's state.
 	Health(tx store.Tx, s scope.Scope, targetGroupARN, instanceID string) TargetState
-	// Delay is the deregistration delay as configured, not scaled.
-	Delay(tx store.Tx, s scope.Scope, targetGroupARN string) time.Duration
+	// Delay is how long a deregistered target drains, not scaled; 0 when nothing flows to it.
+	Delay(tx store.Tx, s scope.Scope, targetGroupARN, instanceID string) time.Duration
 	// Tables are those whose changes the loop looks at.
 	Tables() []store.AnyTable
 }

@@ -1,0 +1,164 @@
+package live
+
+import (
+	"encoding/json"
+
+	"skerry/internal/compute"
+	"skerry/internal/fault"
+	"skerry/internal/network"
+	"skerry/internal/scaling"
+	"skerry/internal/scope"
+	"skerry/internal/store"
+	"skerry/internal/tag"
+)
+
+const groupTag = "aws:autoscaling:groupName"
+
+// Compute serves scaling.Compute by the package compute.
+type Compute struct{}
+
+var _ scaling.Compute = Compute{}
+
+// Instance finds an instance.
+func (Compute) Instance(tx store.Tx, s scope.Scope, id string) (scaling.Instance, bool) {
+	i, ok := compute.Instances.Get(tx, s.Key(id))
+	return instance(i), ok
+}
+
+func instance(i compute.Instance) scaling.Instance {
+	return scaling.Instance{ID: i.ID, State: i.State, ImageID: i.ImageID, InstanceType: i.InstanceType, SubnetID: i.SubnetID, Zone: i.AvailabilityZone,
+		VpcID: i.VpcID, Reason: i.StateReasonMessage, LaunchTime: i.LaunchTime}
+}
+
+// Resolve finds a launch template's version.
+func (Compute) Resolve(tx store.Tx, s scope.Scope, ref scaling.TemplateRef) (scaling.Template, error) {
+	v, t, err := version(tx, s, ref)
+	if err != nil {
+		return scaling.Template{}, err
+	}
+	return scaling.Template{ID: t.ID, Name: t.Name, Version: int(v.Version), InstanceType: v.Spec.InstanceType, ImageID: v.Spec.ImageID}, nil
+}
+
+func version(tx store.Tx, s scope.Scope, ref scaling.TemplateRef) (compute.LaunchTemplateVersion, compute.LaunchTemplate, error) {
+	name := ref.Name
+	if ref.ID != "" {
+		name = ""
+	}
+	t, err := compute.GetLaunchTemplate(tx, s, ref.ID, name)
+	if err != nil {
+		return compute.LaunchTemplateVersion{}, t, err
+	}
+	v, err := compute.ResolveLaunchTemplate(tx, s, t.ID, "", ref.Version)
+	return v, t, err
+}
+
+// Launch writes a pending instance.
+func (c Compute) Launch(w *store.WriteTx, s scope.Scope, r scaling.LaunchRequest) (scaling.Instance, error) {
+	var res *compute.Reservation
+	var err error
+	if r.Template != nil {
+		v, _, verr := version(w, s, *r.Template)
+		if verr != nil {
+			return scaling.Instance{}, verr
+		}
+		if r.ImageID != "" {
+			over, err := json.Marshal(map[string]string{"ImageId": r.ImageID})
+			if err != nil {
+				return scaling.Instance{}, err
+			}
+			if v.Document, err = compute.OverlayDocument(v.Document, over); err != nil {
+				return scaling.Instance{}, err
+			}
+		}
+		res, err = compute.LaunchFromTemplate(w, s, v, compute.LaunchOverrides{SubnetID: r.SubnetID, Tags: r.Tags, ASGName: r.Group, Count: 1, InstanceType: r.InstanceType})
+	} else {
+		res, err = compute.Launch(w, compute.LaunchParams{Scope: s, Spec: configured(r), MinCount: 1, MaxCount: 1, ASGName: r.Group,
+			RequesterID: "autoscaling.amazonaws.com", SystemTags: r.Tags})
+	}
+	if err != nil {
+		return scaling.Instance{}, err
+	}
+	if len(res.Instances) != 1 {
+		return scaling.Instance{}, fault.New(fault.Internal, "InternalError", "a launch of one instance made %d", len(res.Instances))
+	}
+	return instance(res.Instances[0]), nil
+}
+
+// configured is what a launch configuration says, as compute's specification.
+func configured(r scaling.LaunchRequest) compute.LaunchSpec {
+	l := r.Configuration
+	spec := compute.LaunchSpec{ImageID: l.ImageID, InstanceType: l.InstanceType, KeyName: l.KeyName, UserData: l.UserData,
+		Monitoring: &compute.EnabledSpec{Enabled: l.Monitoring}}
+	if r.InstanceType != "" {
+		spec.InstanceType = r.InstanceType
+	}
+	if l.PublicIP != nil {
+		spec.NetworkInterfaces = []compute.InterfaceSpec{{SubnetID: r.SubnetID, Groups: l.SecurityGroups, AssociatePublicIPAddress: l.PublicIP}}
+	} else {
+		spec.SubnetID, spec.SecurityGroupIDs = r.SubnetID, l.SecurityGroups
+	}
+	if p := l.InstanceProfile; len(p) > 4 && p[:4] == "arn:" {
+		spec.IamInstanceProfile = &compute.ProfileSpec{Arn: p}
+	} else if p != "" {
+		spec.IamInstanceProfile = &compute.ProfileSpec{Name: p}
+	}
+	if l.HttpTokens != "" || l.HttpEndpoint != "" || l.HopLimit > 0 {
+		spec.MetadataOptions = &compute.MetadataSpec{HttpTokens: l.HttpTokens, HttpEndpoint: l.HttpEndpoint}
+		if l.HopLimit > 0 {
+			spec.MetadataOptions.HttpPutResponseHopLimit = &l.HopLimit
+		}
+	}
+	return spec
+}
+
+// Terminate starts the termination, whatever protects the instance from the API.
+func (Compute) Terminate(w *store.WriteTx, s scope.Scope, id string) error {
+	_, err := compute.TerminateUnprotected(w, s, []string{id})
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// SetGroup writes or clears the group of an instance's record and tag.
+func (Compute) SetGroup(w *store.WriteTx, s scope.Scope, id, group string) error {
+	i, ok := compute.Instances.Get(w, s.Key(id))
+	if !ok {
+		return nil
+	}
+	i.ASGName = group
+	compute.Instances.Put(w, i)
+	if group == "" {
+		tag.Delete(w, s, id, groupTag, nil)
+		return nil
+	}
+	tag.SetSystem(w, s, id, map[string]string{groupTag: group})
+	return nil
+}
+
+// Subnet finds a subnet.
+func (Compute) Subnet(tx store.Tx, s scope.Scope, id string) (scaling.Subnet, error) {
+	sn, err := network.GetSubnet(tx, s, id)
+	return scaling.Subnet{ID: sn.ID, Zone: sn.AvailabilityZone, VpcID: sn.VpcID}, err
+}
+
+// DefaultSubnet finds the default subnet of a zone.
+func (Compute) DefaultSubnet(w *store.WriteTx, s scope.Scope, zone string) (scaling.Subnet, error) {
+	if _, ok := network.ZoneByName(s.Region, zone); !ok {
+		return scaling.Subnet{}, fault.New(fault.Invalid, "InvalidParameterValue", "Invalid availability zone: [%s]", zone)
+	}
+	if err := network.EnsureDefaultVPC(w, s); err != nil {
+		return scaling.Subnet{}, err
+	}
+	if v, ok := network.DefaultVPC(w, s); ok {
+		for sn := range network.Subnets.By(w, "vpc", s.Key(v.ID)) {
+			if sn.DefaultForAZ && sn.AvailabilityZone == zone {
+				return scaling.Subnet{ID: sn.ID, Zone: zone, VpcID: sn.VpcID}, nil
+			}
+		}
+	}
+	return scaling.Subnet{}, fault.New(fault.NotFound, "MissingInput", "No default subnet for availability zone: '%s'.", zone)
+}
+
+// Tables are those that the loop watches.
+func (Compute) Tables() []store.AnyTable { return []store.AnyTable{compute.Instances} }

@@ -1,0 +1,99 @@
+package scaling
+
+import (
+	"slices"
+
+	"skerry/internal/scope"
+	"skerry/internal/store"
+)
+
+// GroupMetrics are the metrics of groups that can be collected.
+var GroupMetrics = []string{"GroupMinSize", "GroupMaxSize", "GroupDesiredCapacity", "GroupInServiceInstances", "GroupPendingInstances", "GroupStandbyInstances",
+	"GroupTerminatingInstances", "GroupTotalInstances", "GroupInServiceCapacity", "GroupPendingCapacity", "GroupStandbyCapacity", "GroupTerminatingCapacity", "GroupTotalCapacity"}
+
+// Measure is one value of a group's metric; its namespace is AWS/AutoScaling and its dimension AutoScalingGroupName.
+type Measure struct {
+	scope.Scope
+	Group, Metric string
+	Value         float64
+}
+
+// Measures are the values of the metrics that groups have enabled, now. AWS publishes them every minute.
+func Measures(tx store.Tx) []Measure {
+	var out []Measure
+	for g := range Groups.All(tx) {
+		if len(g.Metrics) == 0 {
+			continue
+		}
+		v := map[string]int{"GroupMinSize": g.Min, "GroupMaxSize": g.Max, "GroupDesiredCapacity": g.Desired}
+		for _, m := range MembersOf(tx, g) {
+			kind := ""
+			switch m.State {
+			case Pending, PendingWait, PendingProceed:
+				kind = "Pending"
+			case InService, EnteringStandby:
+				kind = "InService"
+			case Standby:
+				kind = "Standby"
+			default:
+				kind = "Terminating"
+			}
+			for _, k := range []string{kind, "Total"} {
+				v["Group"+k+"Instances"]++
+				v["Group"+k+"Capacity"] += max(1, m.Weight)
+			}
+		}
+		for _, name := range GroupMetrics {
+			if slices.Contains(g.Metrics, name) {
+				out = append(out, Measure{Scope: g.Scope, Group: g.Name, Metric: name, Value: float64(v[name])})
+			}
+		}
+	}
+	return out
+}
+
+// EnableMetrics begins to collect metrics of a group; none named are all.
+func (e *Engine) EnableMetrics(w *store.WriteTx, s scope.Scope, group string, names []string) error {
+	g, err := openGroup(w, s, group)
+	if err != nil {
+		return err
+	}
+	if names, err = checkMetrics(names); err != nil {
+		return err
+	}
+	var all []string
+	for _, m := range GroupMetrics {
+		if slices.Contains(g.Metrics, m) || slices.Contains(names, m) {
+			all = append(all, m)
+		}
+	}
+	g.Metrics = all
+	Groups.Put(w, g)
+	return nil
+}
+
+// DisableMetrics ends it; none named are all.
+func (e *Engine) DisableMetrics(w *store.WriteTx, s scope.Scope, group string, names []string) error {
+	g, err := openGroup(w, s, group)
+	if err != nil {
+		return err
+	}
+	if names, err = checkMetrics(names); err != nil {
+		return err
+	}
+	g.Metrics = slices.DeleteFunc(slices.Clone(g.Metrics), func(m string) bool { return slices.Contains(names, m) })
+	Groups.Put(w, g)
+	return nil
+}
+
+func checkMetrics(names []string) ([]string, error) {
+	if len(names) == 0 {
+		return GroupMetrics, nil
+	}
+	for _, n := range names {
+		if !slices.Contains(GroupMetrics, n) {
+			return nil, invalid("%s is not a valid metric type", n)
+		}
+	}
+	return names, nil
+}
