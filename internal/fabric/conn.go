@@ -26,6 +26,7 @@ func ListenReusePortIn(ns, network, addr string) (net.Listener, error) {
 }
 
 func listenIn(ns, network, addr string, c net.ListenConfig) (l net.Listener, err error) {
+	c.SetMultipathTCP(false) // such a socket takes no IP options (TTL), and NAT would break its subflows
 	err = InNamespace(ns, func() (err error) {
 		l, err = c.Listen(context.Background(), network, addr)
 		return err
@@ -79,6 +80,7 @@ func opError(network string, to netip.AddrPort, err error) error {
 
 func dialSlow(ctx context.Context, ns string, local netip.Addr, network, addr string) (c net.Conn, err error) {
 	d := net.Dialer{FallbackDelay: -1}
+	d.SetMultipathTCP(false)
 	if local.IsValid() {
 		if len(network) >= 3 && network[:3] == "udp" {
 			d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
