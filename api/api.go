@@ -13,6 +13,15 @@ type Service struct {
 	Global          bool // one endpoint for all regions
 	Operations      []OpInfo
 	Errors          []ErrorShape
+	Constraints     map[string]Constraint // by shape, as the wire tags name it: of the shapes that requests hold
+}
+
+// Constraint is what a shape's model allows: of a number its value, of anything else its length.
+type Constraint struct {
+	Min, Max  *float64
+	Enum      []string
+	Pattern   string // as the model writes it, for messages
+	GoPattern string // the same in Go's syntax, matching the whole text
 }
 
 // OpInfo names an operation of the manifest, and those of its input's members that are stored and have no effect yet.

@@ -44,6 +44,26 @@ var Service = api.Service{
 		{Shape: "TooManyTagsException", Code: "TooManyTagsException", Status: 400},
 		{Shape: "ValidationException", Code: "ValidationException", Status: 400},
 	},
+	Constraints: map[string]api.Constraint{
+		"Arn":                  {Min: api.Ptr[float64](20), Max: api.Ptr[float64](2048), Pattern: "arn:[\\w+=/,.@-]+:acm:[\\w+=/,.@-]*:[0-9]+:[\\w+=,.@-]+(/[\\w+=,.@-]+)*", GoPattern: "^(?:arn:[\\w+=/,.@-]+:acm:[\\w+=/,.@-]*:[0-9]+:[\\w+=,.@-]+(/[\\w+=,.@-]+)*)$"},
+		"CertificateBodyBlob":  {Min: api.Ptr[float64](1), Max: api.Ptr[float64](32768)},
+		"CertificateChainBlob": {Min: api.Ptr[float64](1), Max: api.Ptr[float64](2.097152e+06)},
+		"CertificateExport":    {Enum: []string{"ENABLED", "DISABLED"}},
+		"CertificateManagedBy": {Enum: []string{"CLOUDFRONT"}},
+		"CertificateStatus":    {Enum: []string{"PENDING_VALIDATION", "ISSUED", "INACTIVE", "EXPIRED", "VALIDATION_TIMED_OUT", "REVOKED", "FAILED"}},
+		"CertificateTransparencyLoggingPreference": {Enum: []string{"ENABLED", "DISABLED"}},
+		"ExtendedKeyUsageName":                     {Enum: []string{"TLS_WEB_SERVER_AUTHENTICATION", "TLS_WEB_CLIENT_AUTHENTICATION", "CODE_SIGNING", "EMAIL_PROTECTION", "TIME_STAMPING", "OCSP_SIGNING", "IPSEC_END_SYSTEM", "IPSEC_TUNNEL", "IPSEC_USER", "ANY", "NONE", "CUSTOM"}},
+		"KeyAlgorithm":                             {Enum: []string{"RSA_1024", "RSA_2048", "RSA_3072", "RSA_4096", "EC_prime256v1", "EC_secp384r1", "EC_secp521r1"}},
+		"KeyUsageName":                             {Enum: []string{"DIGITAL_SIGNATURE", "NON_REPUDIATION", "KEY_ENCIPHERMENT", "DATA_ENCIPHERMENT", "KEY_AGREEMENT", "CERTIFICATE_SIGNING", "CRL_SIGNING", "ENCIPHER_ONLY", "DECIPHER_ONLY", "ANY", "CUSTOM"}},
+		"MaxItems":                                 {Min: api.Ptr[float64](1), Max: api.Ptr[float64](1000)},
+		"NextToken":                                {Min: api.Ptr[float64](1), Max: api.Ptr[float64](10000), Pattern: "[\\u0009\\u000A\\u000D\\u0020-\\u00FF]*", GoPattern: "^(?:[\\x{0009}\\x{000A}\\x{000D}\\x{0020}-\\x{00FF}]*)$"},
+		"PrivateKeyBlob":                           {Min: api.Ptr[float64](1), Max: api.Ptr[float64](5120)},
+		"SortBy":                                   {Enum: []string{"CREATED_AT"}},
+		"SortOrder":                                {Enum: []string{"ASCENDING", "DESCENDING"}},
+		"TagKey":                                   {Min: api.Ptr[float64](1), Max: api.Ptr[float64](128), Pattern: "[\\p{L}\\p{Z}\\p{N}_.:\\/=+\\-@]*", GoPattern: "^(?:[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)$"},
+		"TagList":                                  {Min: api.Ptr[float64](1), Max: api.Ptr[float64](50)},
+		"TagValue":                                 {Min: api.Ptr[float64](0), Max: api.Ptr[float64](256), Pattern: "[\\p{L}\\p{Z}\\p{N}_.:\\/=+\\-@]*", GoPattern: "^(?:[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)$"},
+	},
 }
 
 // The operations that have wire types.

@@ -6,14 +6,14 @@ import "time"
 
 // AddTagsToCertificateRequest is the shape AddTagsToCertificateRequest.
 type AddTagsToCertificateRequest struct {
-	CertificateArn *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,required"`
-	Tags           []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required"`
+	CertificateArn *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,required,shape=Arn"`
+	Tags           []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required,shape=TagList"`
 }
 
 // CertificateDetail is the shape CertificateDetail.
 type CertificateDetail struct {
-	CertificateArn          *string             `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,"`
-	CertificateAuthorityArn *string             `json:"CertificateAuthorityArn,omitempty" wire:"CertificateAuthorityArn,CertificateAuthorityArn,"`
+	CertificateArn          *string             `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,shape=Arn"`
+	CertificateAuthorityArn *string             `json:"CertificateAuthorityArn,omitempty" wire:"CertificateAuthorityArn,CertificateAuthorityArn,,shape=Arn"`
 	CreatedAt               *time.Time          `json:"CreatedAt,omitempty" wire:"CreatedAt,CreatedAt,"`
 	DomainName              *string             `json:"DomainName,omitempty" wire:"DomainName,DomainName,"`
 	DomainValidationOptions []DomainValidation  `json:"DomainValidationOptions,omitempty" wire:"DomainValidationOptions,DomainValidationOptions,member"`
@@ -23,9 +23,9 @@ type CertificateDetail struct {
 	InUseBy                 []string            `json:"InUseBy,omitempty" wire:"InUseBy,InUseBy,member"`
 	IssuedAt                *time.Time          `json:"IssuedAt,omitempty" wire:"IssuedAt,IssuedAt,"`
 	Issuer                  *string             `json:"Issuer,omitempty" wire:"Issuer,Issuer,"`
-	KeyAlgorithm            *string             `json:"KeyAlgorithm,omitempty" wire:"KeyAlgorithm,KeyAlgorithm,"`
+	KeyAlgorithm            *string             `json:"KeyAlgorithm,omitempty" wire:"KeyAlgorithm,KeyAlgorithm,,shape=KeyAlgorithm"`
 	KeyUsages               []KeyUsage          `json:"KeyUsages,omitempty" wire:"KeyUsages,KeyUsages,member"`
-	ManagedBy               *string             `json:"ManagedBy,omitempty" wire:"ManagedBy,ManagedBy,"`
+	ManagedBy               *string             `json:"ManagedBy,omitempty" wire:"ManagedBy,ManagedBy,,shape=CertificateManagedBy"`
 	NotAfter                *time.Time          `json:"NotAfter,omitempty" wire:"NotAfter,NotAfter,"`
 	NotBefore               *time.Time          `json:"NotBefore,omitempty" wire:"NotBefore,NotBefore,"`
 	Options                 *CertificateOptions `json:"Options,omitempty" wire:"Options,Options,"`
@@ -35,7 +35,7 @@ type CertificateDetail struct {
 	RevokedAt               *time.Time          `json:"RevokedAt,omitempty" wire:"RevokedAt,RevokedAt,"`
 	Serial                  *string             `json:"Serial,omitempty" wire:"Serial,Serial,"`
 	SignatureAlgorithm      *string             `json:"SignatureAlgorithm,omitempty" wire:"SignatureAlgorithm,SignatureAlgorithm,"`
-	Status                  *string             `json:"Status,omitempty" wire:"Status,Status,"`
+	Status                  *string             `json:"Status,omitempty" wire:"Status,Status,,shape=CertificateStatus"`
 	Subject                 *string             `json:"Subject,omitempty" wire:"Subject,Subject,"`
 	SubjectAlternativeNames []string            `json:"SubjectAlternativeNames,omitempty" wire:"SubjectAlternativeNames,SubjectAlternativeNames,member"`
 	Type                    *string             `json:"Type,omitempty" wire:"Type,Type,"`
@@ -43,42 +43,42 @@ type CertificateDetail struct {
 
 // CertificateOptions is the shape CertificateOptions.
 type CertificateOptions struct {
-	CertificateTransparencyLoggingPreference *string `json:"CertificateTransparencyLoggingPreference,omitempty" wire:"CertificateTransparencyLoggingPreference,CertificateTransparencyLoggingPreference,"`
-	Export                                   *string `json:"Export,omitempty" wire:"Export,Export,"`
+	CertificateTransparencyLoggingPreference *string `json:"CertificateTransparencyLoggingPreference,omitempty" wire:"CertificateTransparencyLoggingPreference,CertificateTransparencyLoggingPreference,,shape=CertificateTransparencyLoggingPreference"`
+	Export                                   *string `json:"Export,omitempty" wire:"Export,Export,,shape=CertificateExport"`
 }
 
 // CertificateSummary is the shape CertificateSummary.
 type CertificateSummary struct {
-	CertificateArn                       *string    `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,"`
+	CertificateArn                       *string    `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,shape=Arn"`
 	CreatedAt                            *time.Time `json:"CreatedAt,omitempty" wire:"CreatedAt,CreatedAt,"`
 	DomainName                           *string    `json:"DomainName,omitempty" wire:"DomainName,DomainName,"`
-	ExportOption                         *string    `json:"ExportOption,omitempty" wire:"ExportOption,ExportOption,"`
+	ExportOption                         *string    `json:"ExportOption,omitempty" wire:"ExportOption,ExportOption,,shape=CertificateExport"`
 	Exported                             *bool      `json:"Exported,omitempty" wire:"Exported,Exported,"`
-	ExtendedKeyUsages                    []string   `json:"ExtendedKeyUsages,omitempty" wire:"ExtendedKeyUsages,ExtendedKeyUsages,member"`
+	ExtendedKeyUsages                    []string   `json:"ExtendedKeyUsages,omitempty" wire:"ExtendedKeyUsages,ExtendedKeyUsages,member,items=ExtendedKeyUsageName"`
 	HasAdditionalSubjectAlternativeNames *bool      `json:"HasAdditionalSubjectAlternativeNames,omitempty" wire:"HasAdditionalSubjectAlternativeNames,HasAdditionalSubjectAlternativeNames,"`
 	ImportedAt                           *time.Time `json:"ImportedAt,omitempty" wire:"ImportedAt,ImportedAt,"`
 	InUse                                *bool      `json:"InUse,omitempty" wire:"InUse,InUse,"`
 	IssuedAt                             *time.Time `json:"IssuedAt,omitempty" wire:"IssuedAt,IssuedAt,"`
-	KeyAlgorithm                         *string    `json:"KeyAlgorithm,omitempty" wire:"KeyAlgorithm,KeyAlgorithm,"`
-	KeyUsages                            []string   `json:"KeyUsages,omitempty" wire:"KeyUsages,KeyUsages,member"`
-	ManagedBy                            *string    `json:"ManagedBy,omitempty" wire:"ManagedBy,ManagedBy,"`
+	KeyAlgorithm                         *string    `json:"KeyAlgorithm,omitempty" wire:"KeyAlgorithm,KeyAlgorithm,,shape=KeyAlgorithm"`
+	KeyUsages                            []string   `json:"KeyUsages,omitempty" wire:"KeyUsages,KeyUsages,member,items=KeyUsageName"`
+	ManagedBy                            *string    `json:"ManagedBy,omitempty" wire:"ManagedBy,ManagedBy,,shape=CertificateManagedBy"`
 	NotAfter                             *time.Time `json:"NotAfter,omitempty" wire:"NotAfter,NotAfter,"`
 	NotBefore                            *time.Time `json:"NotBefore,omitempty" wire:"NotBefore,NotBefore,"`
 	RenewalEligibility                   *string    `json:"RenewalEligibility,omitempty" wire:"RenewalEligibility,RenewalEligibility,"`
 	RevokedAt                            *time.Time `json:"RevokedAt,omitempty" wire:"RevokedAt,RevokedAt,"`
-	Status                               *string    `json:"Status,omitempty" wire:"Status,Status,"`
+	Status                               *string    `json:"Status,omitempty" wire:"Status,Status,,shape=CertificateStatus"`
 	SubjectAlternativeNameSummaries      []string   `json:"SubjectAlternativeNameSummaries,omitempty" wire:"SubjectAlternativeNameSummaries,SubjectAlternativeNameSummaries,member"`
 	Type                                 *string    `json:"Type,omitempty" wire:"Type,Type,"`
 }
 
 // DeleteCertificateRequest is the shape DeleteCertificateRequest.
 type DeleteCertificateRequest struct {
-	CertificateArn *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,required"`
+	CertificateArn *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,required,shape=Arn"`
 }
 
 // DescribeCertificateRequest is the shape DescribeCertificateRequest.
 type DescribeCertificateRequest struct {
-	CertificateArn *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,required"`
+	CertificateArn *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,required,shape=Arn"`
 }
 
 // DescribeCertificateResponse is the shape DescribeCertificateResponse.
@@ -99,22 +99,22 @@ type DomainValidation struct {
 
 // ExtendedKeyUsage is the shape ExtendedKeyUsage.
 type ExtendedKeyUsage struct {
-	Name *string `json:"Name,omitempty" wire:"Name,Name,"`
+	Name *string `json:"Name,omitempty" wire:"Name,Name,,shape=ExtendedKeyUsageName"`
 	OID  *string `json:"OID,omitempty" wire:"OID,OID,"`
 }
 
 // Filters is the shape Filters.
 type Filters struct {
-	ExportOption     *string  `json:"exportOption,omitempty" wire:"exportOption,exportOption,"`
-	ExtendedKeyUsage []string `json:"extendedKeyUsage,omitempty" wire:"extendedKeyUsage,extendedKeyUsage,member"`
-	KeyTypes         []string `json:"keyTypes,omitempty" wire:"keyTypes,keyTypes,member"`
-	KeyUsage         []string `json:"keyUsage,omitempty" wire:"keyUsage,keyUsage,member"`
-	ManagedBy        *string  `json:"managedBy,omitempty" wire:"managedBy,managedBy,"`
+	ExportOption     *string  `json:"exportOption,omitempty" wire:"exportOption,exportOption,,shape=CertificateExport"`
+	ExtendedKeyUsage []string `json:"extendedKeyUsage,omitempty" wire:"extendedKeyUsage,extendedKeyUsage,member,items=ExtendedKeyUsageName"`
+	KeyTypes         []string `json:"keyTypes,omitempty" wire:"keyTypes,keyTypes,member,items=KeyAlgorithm"`
+	KeyUsage         []string `json:"keyUsage,omitempty" wire:"keyUsage,keyUsage,member,items=KeyUsageName"`
+	ManagedBy        *string  `json:"managedBy,omitempty" wire:"managedBy,managedBy,,shape=CertificateManagedBy"`
 }
 
 // GetCertificateRequest is the shape GetCertificateRequest.
 type GetCertificateRequest struct {
-	CertificateArn *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,required"`
+	CertificateArn *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,required,shape=Arn"`
 }
 
 // GetCertificateResponse is the shape GetCertificateResponse.
@@ -131,53 +131,53 @@ type HttpRedirect struct {
 
 // ImportCertificateRequest is the shape ImportCertificateRequest.
 type ImportCertificateRequest struct {
-	Certificate      []byte  `json:"Certificate,omitempty" wire:"Certificate,Certificate,,required"`
-	CertificateArn   *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,"`
-	CertificateChain []byte  `json:"CertificateChain,omitempty" wire:"CertificateChain,CertificateChain,"`
-	PrivateKey       []byte  `json:"PrivateKey,omitempty" wire:"PrivateKey,PrivateKey,,required"`
-	Tags             []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member"`
+	Certificate      []byte  `json:"Certificate,omitempty" wire:"Certificate,Certificate,,required,shape=CertificateBodyBlob"`
+	CertificateArn   *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,shape=Arn"`
+	CertificateChain []byte  `json:"CertificateChain,omitempty" wire:"CertificateChain,CertificateChain,,shape=CertificateChainBlob"`
+	PrivateKey       []byte  `json:"PrivateKey,omitempty" wire:"PrivateKey,PrivateKey,,required,shape=PrivateKeyBlob"`
+	Tags             []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=TagList"`
 }
 
 // ImportCertificateResponse is the shape ImportCertificateResponse.
 type ImportCertificateResponse struct {
-	CertificateArn *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,"`
+	CertificateArn *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,shape=Arn"`
 }
 
 // KeyUsage is the shape KeyUsage.
 type KeyUsage struct {
-	Name *string `json:"Name,omitempty" wire:"Name,Name,"`
+	Name *string `json:"Name,omitempty" wire:"Name,Name,,shape=KeyUsageName"`
 }
 
 // ListCertificatesRequest is the shape ListCertificatesRequest.
 type ListCertificatesRequest struct {
-	CertificateStatuses []string `json:"CertificateStatuses,omitempty" wire:"CertificateStatuses,CertificateStatuses,member"`
+	CertificateStatuses []string `json:"CertificateStatuses,omitempty" wire:"CertificateStatuses,CertificateStatuses,member,items=CertificateStatus"`
 	Includes            *Filters `json:"Includes,omitempty" wire:"Includes,Includes,"`
-	MaxItems            *int32   `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	NextToken           *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
-	SortBy              *string  `json:"SortBy,omitempty" wire:"SortBy,SortBy,"`
-	SortOrder           *string  `json:"SortOrder,omitempty" wire:"SortOrder,SortOrder,"`
+	MaxItems            *int32   `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=MaxItems"`
+	NextToken           *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,,shape=NextToken"`
+	SortBy              *string  `json:"SortBy,omitempty" wire:"SortBy,SortBy,,shape=SortBy"`
+	SortOrder           *string  `json:"SortOrder,omitempty" wire:"SortOrder,SortOrder,,shape=SortOrder"`
 }
 
 // ListCertificatesResponse is the shape ListCertificatesResponse.
 type ListCertificatesResponse struct {
 	CertificateSummaryList []CertificateSummary `json:"CertificateSummaryList,omitempty" wire:"CertificateSummaryList,CertificateSummaryList,member"`
-	NextToken              *string              `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
+	NextToken              *string              `json:"NextToken,omitempty" wire:"NextToken,NextToken,,shape=NextToken"`
 }
 
 // ListTagsForCertificateRequest is the shape ListTagsForCertificateRequest.
 type ListTagsForCertificateRequest struct {
-	CertificateArn *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,required"`
+	CertificateArn *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,required,shape=Arn"`
 }
 
 // ListTagsForCertificateResponse is the shape ListTagsForCertificateResponse.
 type ListTagsForCertificateResponse struct {
-	Tags []Tag `json:"Tags,omitempty" wire:"Tags,Tags,member"`
+	Tags []Tag `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=TagList"`
 }
 
 // RemoveTagsFromCertificateRequest is the shape RemoveTagsFromCertificateRequest.
 type RemoveTagsFromCertificateRequest struct {
-	CertificateArn *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,required"`
-	Tags           []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required"`
+	CertificateArn *string `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,required,shape=Arn"`
+	Tags           []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required,shape=TagList"`
 }
 
 // RenewalSummary is the shape RenewalSummary.
@@ -197,13 +197,13 @@ type ResourceRecord struct {
 
 // Tag is the shape Tag.
 type Tag struct {
-	Key   *string `json:"Key,omitempty" wire:"Key,Key,,required"`
-	Value *string `json:"Value,omitempty" wire:"Value,Value,"`
+	Key   *string `json:"Key,omitempty" wire:"Key,Key,,required,shape=TagKey"`
+	Value *string `json:"Value,omitempty" wire:"Value,Value,,shape=TagValue"`
 }
 
 // UpdateCertificateOptionsRequest is the shape UpdateCertificateOptionsRequest.
 type UpdateCertificateOptionsRequest struct {
-	CertificateArn *string             `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,required"`
+	CertificateArn *string             `json:"CertificateArn,omitempty" wire:"CertificateArn,CertificateArn,,required,shape=Arn"`
 	Options        *CertificateOptions `json:"Options,omitempty" wire:"Options,Options,,required"`
 }
 

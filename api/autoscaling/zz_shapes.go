@@ -6,14 +6,14 @@ import "time"
 
 // AcceleratorCountRequest is the shape AcceleratorCountRequest.
 type AcceleratorCountRequest struct {
-	Max *int32 `json:"Max,omitempty" wire:"Max,Max,"`
-	Min *int32 `json:"Min,omitempty" wire:"Min,Min,"`
+	Max *int32 `json:"Max,omitempty" wire:"Max,Max,,shape=NullablePositiveInteger"`
+	Min *int32 `json:"Min,omitempty" wire:"Min,Min,,shape=NullablePositiveInteger"`
 }
 
 // AcceleratorTotalMemoryMiBRequest is the shape AcceleratorTotalMemoryMiBRequest.
 type AcceleratorTotalMemoryMiBRequest struct {
-	Max *int32 `json:"Max,omitempty" wire:"Max,Max,"`
-	Min *int32 `json:"Min,omitempty" wire:"Min,Min,"`
+	Max *int32 `json:"Max,omitempty" wire:"Max,Max,,shape=NullablePositiveInteger"`
+	Min *int32 `json:"Min,omitempty" wire:"Min,Min,,shape=NullablePositiveInteger"`
 }
 
 // ActivitiesType is the shape ActivitiesType.
@@ -25,17 +25,17 @@ type ActivitiesType struct {
 // Activity is the shape Activity.
 type Activity struct {
 	ActivityId            *string    `json:"ActivityId,omitempty" wire:"ActivityId,ActivityId,,required"`
-	AutoScalingGroupARN   *string    `json:"AutoScalingGroupARN,omitempty" wire:"AutoScalingGroupARN,AutoScalingGroupARN,"`
-	AutoScalingGroupName  *string    `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupARN   *string    `json:"AutoScalingGroupARN,omitempty" wire:"AutoScalingGroupARN,AutoScalingGroupARN,,shape=ResourceName"`
+	AutoScalingGroupName  *string    `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	AutoScalingGroupState *string    `json:"AutoScalingGroupState,omitempty" wire:"AutoScalingGroupState,AutoScalingGroupState,"`
-	Cause                 *string    `json:"Cause,omitempty" wire:"Cause,Cause,,required"`
+	Cause                 *string    `json:"Cause,omitempty" wire:"Cause,Cause,,required,shape=XmlStringMaxLen1023"`
 	Description           *string    `json:"Description,omitempty" wire:"Description,Description,"`
 	Details               *string    `json:"Details,omitempty" wire:"Details,Details,"`
 	EndTime               *time.Time `json:"EndTime,omitempty" wire:"EndTime,EndTime,"`
 	Progress              *int32     `json:"Progress,omitempty" wire:"Progress,Progress,"`
 	StartTime             *time.Time `json:"StartTime,omitempty" wire:"StartTime,StartTime,,required"`
 	StatusCode            *string    `json:"StatusCode,omitempty" wire:"StatusCode,StatusCode,,required"`
-	StatusMessage         *string    `json:"StatusMessage,omitempty" wire:"StatusMessage,StatusMessage,"`
+	StatusMessage         *string    `json:"StatusMessage,omitempty" wire:"StatusMessage,StatusMessage,,shape=XmlStringMaxLen255"`
 }
 
 // ActivityType is the shape ActivityType.
@@ -45,24 +45,24 @@ type ActivityType struct {
 
 // AdjustmentType is the shape AdjustmentType.
 type AdjustmentType struct {
-	AdjustmentType *string `json:"AdjustmentType,omitempty" wire:"AdjustmentType,AdjustmentType,"`
+	AdjustmentType *string `json:"AdjustmentType,omitempty" wire:"AdjustmentType,AdjustmentType,,shape=XmlStringMaxLen255"`
 }
 
 // Alarm is the shape Alarm.
 type Alarm struct {
-	AlarmARN  *string `json:"AlarmARN,omitempty" wire:"AlarmARN,AlarmARN,"`
-	AlarmName *string `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,"`
+	AlarmARN  *string `json:"AlarmARN,omitempty" wire:"AlarmARN,AlarmARN,,shape=ResourceName"`
+	AlarmName *string `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,,shape=XmlStringMaxLen255"`
 }
 
 // AlarmSpecification is the shape AlarmSpecification.
 type AlarmSpecification struct {
-	Alarms []string `json:"Alarms,omitempty" wire:"Alarms,Alarms,member"`
+	Alarms []string `json:"Alarms,omitempty" wire:"Alarms,Alarms,member,items=XmlStringMaxLen255"`
 }
 
 // AttachInstancesQuery is the shape AttachInstancesQuery.
 type AttachInstancesQuery struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	InstanceIds          []string `json:"InstanceIds,omitempty" wire:"InstanceIds,InstanceIds,member"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	InstanceIds          []string `json:"InstanceIds,omitempty" wire:"InstanceIds,InstanceIds,member,items=XmlStringMaxLen19"`
 }
 
 // AttachLoadBalancerTargetGroupsResultType is the shape AttachLoadBalancerTargetGroupsResultType.
@@ -71,8 +71,8 @@ type AttachLoadBalancerTargetGroupsResultType struct {
 
 // AttachLoadBalancerTargetGroupsType is the shape AttachLoadBalancerTargetGroupsType.
 type AttachLoadBalancerTargetGroupsType struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	TargetGroupARNs      []string `json:"TargetGroupARNs,omitempty" wire:"TargetGroupARNs,TargetGroupARNs,member,required"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	TargetGroupARNs      []string `json:"TargetGroupARNs,omitempty" wire:"TargetGroupARNs,TargetGroupARNs,member,required,items=XmlStringMaxLen511"`
 }
 
 // AttachLoadBalancersResultType is the shape AttachLoadBalancersResultType.
@@ -81,8 +81,8 @@ type AttachLoadBalancersResultType struct {
 
 // AttachLoadBalancersType is the shape AttachLoadBalancersType.
 type AttachLoadBalancersType struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	LoadBalancerNames    []string `json:"LoadBalancerNames,omitempty" wire:"LoadBalancerNames,LoadBalancerNames,member,required"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	LoadBalancerNames    []string `json:"LoadBalancerNames,omitempty" wire:"LoadBalancerNames,LoadBalancerNames,member,required,items=XmlStringMaxLen255"`
 }
 
 // AttachTrafficSourcesResultType is the shape AttachTrafficSourcesResultType.
@@ -91,59 +91,59 @@ type AttachTrafficSourcesResultType struct {
 
 // AttachTrafficSourcesType is the shape AttachTrafficSourcesType.
 type AttachTrafficSourcesType struct {
-	AutoScalingGroupName     *string                   `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName     *string                   `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	SkipZonalShiftValidation *bool                     `json:"SkipZonalShiftValidation,omitempty" wire:"SkipZonalShiftValidation,SkipZonalShiftValidation,"`
 	TrafficSources           []TrafficSourceIdentifier `json:"TrafficSources,omitempty" wire:"TrafficSources,TrafficSources,member,required"`
 }
 
 // AutoScalingGroup is the shape AutoScalingGroup.
 type AutoScalingGroup struct {
-	AutoScalingGroupARN              *string                           `json:"AutoScalingGroupARN,omitempty" wire:"AutoScalingGroupARN,AutoScalingGroupARN,"`
-	AutoScalingGroupName             *string                           `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupARN              *string                           `json:"AutoScalingGroupARN,omitempty" wire:"AutoScalingGroupARN,AutoScalingGroupARN,,shape=ResourceName"`
+	AutoScalingGroupName             *string                           `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	AvailabilityZoneDistribution     *AvailabilityZoneDistribution     `json:"AvailabilityZoneDistribution,omitempty" wire:"AvailabilityZoneDistribution,AvailabilityZoneDistribution,"`
-	AvailabilityZoneIds              []string                          `json:"AvailabilityZoneIds,omitempty" wire:"AvailabilityZoneIds,AvailabilityZoneIds,member"`
+	AvailabilityZoneIds              []string                          `json:"AvailabilityZoneIds,omitempty" wire:"AvailabilityZoneIds,AvailabilityZoneIds,member,items=XmlStringMaxLen255"`
 	AvailabilityZoneImpairmentPolicy *AvailabilityZoneImpairmentPolicy `json:"AvailabilityZoneImpairmentPolicy,omitempty" wire:"AvailabilityZoneImpairmentPolicy,AvailabilityZoneImpairmentPolicy,"`
-	AvailabilityZones                []string                          `json:"AvailabilityZones,omitempty" wire:"AvailabilityZones,AvailabilityZones,member,required"`
+	AvailabilityZones                []string                          `json:"AvailabilityZones,omitempty" wire:"AvailabilityZones,AvailabilityZones,member,required,items=XmlStringMaxLen255"`
 	CapacityRebalance                *bool                             `json:"CapacityRebalance,omitempty" wire:"CapacityRebalance,CapacityRebalance,"`
 	CapacityReservationSpecification *CapacityReservationSpecification `json:"CapacityReservationSpecification,omitempty" wire:"CapacityReservationSpecification,CapacityReservationSpecification,"`
 	Context                          *string                           `json:"Context,omitempty" wire:"Context,Context,"`
 	CreatedTime                      *time.Time                        `json:"CreatedTime,omitempty" wire:"CreatedTime,CreatedTime,,required"`
 	DefaultCooldown                  *int32                            `json:"DefaultCooldown,omitempty" wire:"DefaultCooldown,DefaultCooldown,,required"`
 	DefaultInstanceWarmup            *int32                            `json:"DefaultInstanceWarmup,omitempty" wire:"DefaultInstanceWarmup,DefaultInstanceWarmup,"`
-	DeletionProtection               *string                           `json:"DeletionProtection,omitempty" wire:"DeletionProtection,DeletionProtection,"`
+	DeletionProtection               *string                           `json:"DeletionProtection,omitempty" wire:"DeletionProtection,DeletionProtection,,shape=DeletionProtection"`
 	DesiredCapacity                  *int32                            `json:"DesiredCapacity,omitempty" wire:"DesiredCapacity,DesiredCapacity,,required"`
-	DesiredCapacityType              *string                           `json:"DesiredCapacityType,omitempty" wire:"DesiredCapacityType,DesiredCapacityType,"`
+	DesiredCapacityType              *string                           `json:"DesiredCapacityType,omitempty" wire:"DesiredCapacityType,DesiredCapacityType,,shape=XmlStringMaxLen255"`
 	EnabledMetrics                   []EnabledMetric                   `json:"EnabledMetrics,omitempty" wire:"EnabledMetrics,EnabledMetrics,member"`
 	HealthCheckGracePeriod           *int32                            `json:"HealthCheckGracePeriod,omitempty" wire:"HealthCheckGracePeriod,HealthCheckGracePeriod,"`
-	HealthCheckType                  *string                           `json:"HealthCheckType,omitempty" wire:"HealthCheckType,HealthCheckType,,required"`
+	HealthCheckType                  *string                           `json:"HealthCheckType,omitempty" wire:"HealthCheckType,HealthCheckType,,required,shape=XmlStringMaxLen32"`
 	InstanceLifecyclePolicy          *InstanceLifecyclePolicy          `json:"InstanceLifecyclePolicy,omitempty" wire:"InstanceLifecyclePolicy,InstanceLifecyclePolicy,"`
 	InstanceMaintenancePolicy        *InstanceMaintenancePolicy        `json:"InstanceMaintenancePolicy,omitempty" wire:"InstanceMaintenancePolicy,InstanceMaintenancePolicy,"`
 	Instances                        []Instance                        `json:"Instances,omitempty" wire:"Instances,Instances,member"`
-	LaunchConfigurationName          *string                           `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,"`
+	LaunchConfigurationName          *string                           `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,,shape=XmlStringMaxLen255"`
 	LaunchTemplate                   *LaunchTemplateSpecification      `json:"LaunchTemplate,omitempty" wire:"LaunchTemplate,LaunchTemplate,"`
-	LoadBalancerNames                []string                          `json:"LoadBalancerNames,omitempty" wire:"LoadBalancerNames,LoadBalancerNames,member"`
+	LoadBalancerNames                []string                          `json:"LoadBalancerNames,omitempty" wire:"LoadBalancerNames,LoadBalancerNames,member,items=XmlStringMaxLen255"`
 	MaxInstanceLifetime              *int32                            `json:"MaxInstanceLifetime,omitempty" wire:"MaxInstanceLifetime,MaxInstanceLifetime,"`
 	MaxSize                          *int32                            `json:"MaxSize,omitempty" wire:"MaxSize,MaxSize,,required"`
 	MinSize                          *int32                            `json:"MinSize,omitempty" wire:"MinSize,MinSize,,required"`
 	MixedInstancesPolicy             *MixedInstancesPolicy             `json:"MixedInstancesPolicy,omitempty" wire:"MixedInstancesPolicy,MixedInstancesPolicy,"`
 	NewInstancesProtectedFromScaleIn *bool                             `json:"NewInstancesProtectedFromScaleIn,omitempty" wire:"NewInstancesProtectedFromScaleIn,NewInstancesProtectedFromScaleIn,"`
-	PlacementGroup                   *string                           `json:"PlacementGroup,omitempty" wire:"PlacementGroup,PlacementGroup,"`
+	PlacementGroup                   *string                           `json:"PlacementGroup,omitempty" wire:"PlacementGroup,PlacementGroup,,shape=XmlStringMaxLen255"`
 	PredictedCapacity                *int32                            `json:"PredictedCapacity,omitempty" wire:"PredictedCapacity,PredictedCapacity,"`
-	ServiceLinkedRoleARN             *string                           `json:"ServiceLinkedRoleARN,omitempty" wire:"ServiceLinkedRoleARN,ServiceLinkedRoleARN,"`
-	Status                           *string                           `json:"Status,omitempty" wire:"Status,Status,"`
+	ServiceLinkedRoleARN             *string                           `json:"ServiceLinkedRoleARN,omitempty" wire:"ServiceLinkedRoleARN,ServiceLinkedRoleARN,,shape=ResourceName"`
+	Status                           *string                           `json:"Status,omitempty" wire:"Status,Status,,shape=XmlStringMaxLen255"`
 	SuspendedProcesses               []SuspendedProcess                `json:"SuspendedProcesses,omitempty" wire:"SuspendedProcesses,SuspendedProcesses,member"`
 	Tags                             []TagDescription                  `json:"Tags,omitempty" wire:"Tags,Tags,member"`
-	TargetGroupARNs                  []string                          `json:"TargetGroupARNs,omitempty" wire:"TargetGroupARNs,TargetGroupARNs,member"`
-	TerminationPolicies              []string                          `json:"TerminationPolicies,omitempty" wire:"TerminationPolicies,TerminationPolicies,member"`
+	TargetGroupARNs                  []string                          `json:"TargetGroupARNs,omitempty" wire:"TargetGroupARNs,TargetGroupARNs,member,items=XmlStringMaxLen511"`
+	TerminationPolicies              []string                          `json:"TerminationPolicies,omitempty" wire:"TerminationPolicies,TerminationPolicies,member,items=XmlStringMaxLen1600"`
 	TrafficSources                   []TrafficSourceIdentifier         `json:"TrafficSources,omitempty" wire:"TrafficSources,TrafficSources,member"`
-	VPCZoneIdentifier                *string                           `json:"VPCZoneIdentifier,omitempty" wire:"VPCZoneIdentifier,VPCZoneIdentifier,"`
+	VPCZoneIdentifier                *string                           `json:"VPCZoneIdentifier,omitempty" wire:"VPCZoneIdentifier,VPCZoneIdentifier,,shape=XmlStringMaxLen5000"`
 	WarmPoolConfiguration            *WarmPoolConfiguration            `json:"WarmPoolConfiguration,omitempty" wire:"WarmPoolConfiguration,WarmPoolConfiguration,"`
 	WarmPoolSize                     *int32                            `json:"WarmPoolSize,omitempty" wire:"WarmPoolSize,WarmPoolSize,"`
 }
 
 // AutoScalingGroupNamesType is the shape AutoScalingGroupNamesType.
 type AutoScalingGroupNamesType struct {
-	AutoScalingGroupNames []string `json:"AutoScalingGroupNames,omitempty" wire:"AutoScalingGroupNames,AutoScalingGroupNames,member"`
+	AutoScalingGroupNames []string `json:"AutoScalingGroupNames,omitempty" wire:"AutoScalingGroupNames,AutoScalingGroupNames,member,items=XmlStringMaxLen255"`
 	Filters               []Filter `json:"Filters,omitempty" wire:"Filters,Filters,member"`
 	IncludeInstances      *bool    `json:"IncludeInstances,omitempty" wire:"IncludeInstances,IncludeInstances,"`
 	MaxRecords            *int32   `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,"`
@@ -158,18 +158,18 @@ type AutoScalingGroupsType struct {
 
 // AutoScalingInstanceDetails is the shape AutoScalingInstanceDetails.
 type AutoScalingInstanceDetails struct {
-	AutoScalingGroupName    *string                      `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	AvailabilityZone        *string                      `json:"AvailabilityZone,omitempty" wire:"AvailabilityZone,AvailabilityZone,,required"`
-	AvailabilityZoneId      *string                      `json:"AvailabilityZoneId,omitempty" wire:"AvailabilityZoneId,AvailabilityZoneId,"`
-	HealthStatus            *string                      `json:"HealthStatus,omitempty" wire:"HealthStatus,HealthStatus,,required"`
-	ImageId                 *string                      `json:"ImageId,omitempty" wire:"ImageId,ImageId,"`
-	InstanceId              *string                      `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,required"`
-	InstanceType            *string                      `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,"`
-	LaunchConfigurationName *string                      `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,"`
+	AutoScalingGroupName    *string                      `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	AvailabilityZone        *string                      `json:"AvailabilityZone,omitempty" wire:"AvailabilityZone,AvailabilityZone,,required,shape=XmlStringMaxLen255"`
+	AvailabilityZoneId      *string                      `json:"AvailabilityZoneId,omitempty" wire:"AvailabilityZoneId,AvailabilityZoneId,,shape=XmlStringMaxLen255"`
+	HealthStatus            *string                      `json:"HealthStatus,omitempty" wire:"HealthStatus,HealthStatus,,required,shape=XmlStringMaxLen32"`
+	ImageId                 *string                      `json:"ImageId,omitempty" wire:"ImageId,ImageId,,shape=XmlStringMaxLen255"`
+	InstanceId              *string                      `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,required,shape=XmlStringMaxLen19"`
+	InstanceType            *string                      `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,,shape=XmlStringMaxLen255"`
+	LaunchConfigurationName *string                      `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,,shape=XmlStringMaxLen255"`
 	LaunchTemplate          *LaunchTemplateSpecification `json:"LaunchTemplate,omitempty" wire:"LaunchTemplate,LaunchTemplate,"`
-	LifecycleState          *string                      `json:"LifecycleState,omitempty" wire:"LifecycleState,LifecycleState,,required"`
+	LifecycleState          *string                      `json:"LifecycleState,omitempty" wire:"LifecycleState,LifecycleState,,required,shape=XmlStringMaxLen32"`
 	ProtectedFromScaleIn    *bool                        `json:"ProtectedFromScaleIn,omitempty" wire:"ProtectedFromScaleIn,ProtectedFromScaleIn,,required"`
-	WeightedCapacity        *string                      `json:"WeightedCapacity,omitempty" wire:"WeightedCapacity,WeightedCapacity,"`
+	WeightedCapacity        *string                      `json:"WeightedCapacity,omitempty" wire:"WeightedCapacity,WeightedCapacity,,shape=XmlStringMaxLen32"`
 }
 
 // AutoScalingInstancesType is the shape AutoScalingInstancesType.
@@ -180,19 +180,19 @@ type AutoScalingInstancesType struct {
 
 // AvailabilityZoneDistribution is the shape AvailabilityZoneDistribution.
 type AvailabilityZoneDistribution struct {
-	CapacityDistributionStrategy *string `json:"CapacityDistributionStrategy,omitempty" wire:"CapacityDistributionStrategy,CapacityDistributionStrategy,"`
+	CapacityDistributionStrategy *string `json:"CapacityDistributionStrategy,omitempty" wire:"CapacityDistributionStrategy,CapacityDistributionStrategy,,shape=CapacityDistributionStrategy"`
 }
 
 // AvailabilityZoneImpairmentPolicy is the shape AvailabilityZoneImpairmentPolicy.
 type AvailabilityZoneImpairmentPolicy struct {
-	ImpairedZoneHealthCheckBehavior *string `json:"ImpairedZoneHealthCheckBehavior,omitempty" wire:"ImpairedZoneHealthCheckBehavior,ImpairedZoneHealthCheckBehavior,"`
+	ImpairedZoneHealthCheckBehavior *string `json:"ImpairedZoneHealthCheckBehavior,omitempty" wire:"ImpairedZoneHealthCheckBehavior,ImpairedZoneHealthCheckBehavior,,shape=ImpairedZoneHealthCheckBehavior"`
 	ZonalShiftEnabled               *bool   `json:"ZonalShiftEnabled,omitempty" wire:"ZonalShiftEnabled,ZonalShiftEnabled,"`
 }
 
 // BaselineEbsBandwidthMbpsRequest is the shape BaselineEbsBandwidthMbpsRequest.
 type BaselineEbsBandwidthMbpsRequest struct {
-	Max *int32 `json:"Max,omitempty" wire:"Max,Max,"`
-	Min *int32 `json:"Min,omitempty" wire:"Min,Min,"`
+	Max *int32 `json:"Max,omitempty" wire:"Max,Max,,shape=NullablePositiveInteger"`
+	Min *int32 `json:"Min,omitempty" wire:"Min,Min,,shape=NullablePositiveInteger"`
 }
 
 // BaselinePerformanceFactorsRequest is the shape BaselinePerformanceFactorsRequest.
@@ -207,8 +207,8 @@ type BatchDeleteScheduledActionAnswer struct {
 
 // BatchDeleteScheduledActionType is the shape BatchDeleteScheduledActionType.
 type BatchDeleteScheduledActionType struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	ScheduledActionNames []string `json:"ScheduledActionNames,omitempty" wire:"ScheduledActionNames,ScheduledActionNames,member,required"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	ScheduledActionNames []string `json:"ScheduledActionNames,omitempty" wire:"ScheduledActionNames,ScheduledActionNames,member,required,items=XmlStringMaxLen255"`
 }
 
 // BatchPutScheduledUpdateGroupActionAnswer is the shape BatchPutScheduledUpdateGroupActionAnswer.
@@ -218,26 +218,26 @@ type BatchPutScheduledUpdateGroupActionAnswer struct {
 
 // BatchPutScheduledUpdateGroupActionType is the shape BatchPutScheduledUpdateGroupActionType.
 type BatchPutScheduledUpdateGroupActionType struct {
-	AutoScalingGroupName        *string                             `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName        *string                             `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	ScheduledUpdateGroupActions []ScheduledUpdateGroupActionRequest `json:"ScheduledUpdateGroupActions,omitempty" wire:"ScheduledUpdateGroupActions,ScheduledUpdateGroupActions,member,required"`
 }
 
 // BlockDeviceMapping is the shape BlockDeviceMapping.
 type BlockDeviceMapping struct {
-	DeviceName  *string `json:"DeviceName,omitempty" wire:"DeviceName,DeviceName,,required"`
+	DeviceName  *string `json:"DeviceName,omitempty" wire:"DeviceName,DeviceName,,required,shape=XmlStringMaxLen255"`
 	Ebs         *Ebs    `json:"Ebs,omitempty" wire:"Ebs,Ebs,"`
 	NoDevice    *bool   `json:"NoDevice,omitempty" wire:"NoDevice,NoDevice,"`
-	VirtualName *string `json:"VirtualName,omitempty" wire:"VirtualName,VirtualName,"`
+	VirtualName *string `json:"VirtualName,omitempty" wire:"VirtualName,VirtualName,,shape=XmlStringMaxLen255"`
 }
 
 // CancelInstanceRefreshAnswer is the shape CancelInstanceRefreshAnswer.
 type CancelInstanceRefreshAnswer struct {
-	InstanceRefreshId *string `json:"InstanceRefreshId,omitempty" wire:"InstanceRefreshId,InstanceRefreshId,"`
+	InstanceRefreshId *string `json:"InstanceRefreshId,omitempty" wire:"InstanceRefreshId,InstanceRefreshId,,shape=XmlStringMaxLen255"`
 }
 
 // CancelInstanceRefreshType is the shape CancelInstanceRefreshType.
 type CancelInstanceRefreshType struct {
-	AutoScalingGroupName          *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName          *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	WaitForTransitioningInstances *bool   `json:"WaitForTransitioningInstances,omitempty" wire:"WaitForTransitioningInstances,WaitForTransitioningInstances,"`
 }
 
@@ -249,14 +249,14 @@ type CapacityForecast struct {
 
 // CapacityReservationSpecification is the shape CapacityReservationSpecification.
 type CapacityReservationSpecification struct {
-	CapacityReservationPreference *string                    `json:"CapacityReservationPreference,omitempty" wire:"CapacityReservationPreference,CapacityReservationPreference,"`
+	CapacityReservationPreference *string                    `json:"CapacityReservationPreference,omitempty" wire:"CapacityReservationPreference,CapacityReservationPreference,,shape=CapacityReservationPreference"`
 	CapacityReservationTarget     *CapacityReservationTarget `json:"CapacityReservationTarget,omitempty" wire:"CapacityReservationTarget,CapacityReservationTarget,"`
 }
 
 // CapacityReservationTarget is the shape CapacityReservationTarget.
 type CapacityReservationTarget struct {
-	CapacityReservationIds               []string `json:"CapacityReservationIds,omitempty" wire:"CapacityReservationIds,CapacityReservationIds,member"`
-	CapacityReservationResourceGroupArns []string `json:"CapacityReservationResourceGroupArns,omitempty" wire:"CapacityReservationResourceGroupArns,CapacityReservationResourceGroupArns,member"`
+	CapacityReservationIds               []string `json:"CapacityReservationIds,omitempty" wire:"CapacityReservationIds,CapacityReservationIds,member,items=AsciiStringMaxLen255"`
+	CapacityReservationResourceGroupArns []string `json:"CapacityReservationResourceGroupArns,omitempty" wire:"CapacityReservationResourceGroupArns,CapacityReservationResourceGroupArns,member,items=ResourceName"`
 }
 
 // CompleteLifecycleActionAnswer is the shape CompleteLifecycleActionAnswer.
@@ -265,11 +265,11 @@ type CompleteLifecycleActionAnswer struct {
 
 // CompleteLifecycleActionType is the shape CompleteLifecycleActionType.
 type CompleteLifecycleActionType struct {
-	AutoScalingGroupName  *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	InstanceId            *string `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,"`
+	AutoScalingGroupName  *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=ResourceName"`
+	InstanceId            *string `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,shape=XmlStringMaxLen19"`
 	LifecycleActionResult *string `json:"LifecycleActionResult,omitempty" wire:"LifecycleActionResult,LifecycleActionResult,,required"`
-	LifecycleActionToken  *string `json:"LifecycleActionToken,omitempty" wire:"LifecycleActionToken,LifecycleActionToken,"`
-	LifecycleHookName     *string `json:"LifecycleHookName,omitempty" wire:"LifecycleHookName,LifecycleHookName,,required"`
+	LifecycleActionToken  *string `json:"LifecycleActionToken,omitempty" wire:"LifecycleActionToken,LifecycleActionToken,,shape=LifecycleActionToken"`
+	LifecycleHookName     *string `json:"LifecycleHookName,omitempty" wire:"LifecycleHookName,LifecycleHookName,,required,shape=AsciiStringMaxLen255"`
 }
 
 // CpuPerformanceFactorRequest is the shape CpuPerformanceFactorRequest.
@@ -279,64 +279,64 @@ type CpuPerformanceFactorRequest struct {
 
 // CreateAutoScalingGroupType is the shape CreateAutoScalingGroupType.
 type CreateAutoScalingGroupType struct {
-	AutoScalingGroupName             *string                           `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName             *string                           `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	AvailabilityZoneDistribution     *AvailabilityZoneDistribution     `json:"AvailabilityZoneDistribution,omitempty" wire:"AvailabilityZoneDistribution,AvailabilityZoneDistribution,"`
-	AvailabilityZoneIds              []string                          `json:"AvailabilityZoneIds,omitempty" wire:"AvailabilityZoneIds,AvailabilityZoneIds,member"`
+	AvailabilityZoneIds              []string                          `json:"AvailabilityZoneIds,omitempty" wire:"AvailabilityZoneIds,AvailabilityZoneIds,member,items=XmlStringMaxLen255"`
 	AvailabilityZoneImpairmentPolicy *AvailabilityZoneImpairmentPolicy `json:"AvailabilityZoneImpairmentPolicy,omitempty" wire:"AvailabilityZoneImpairmentPolicy,AvailabilityZoneImpairmentPolicy,"`
-	AvailabilityZones                []string                          `json:"AvailabilityZones,omitempty" wire:"AvailabilityZones,AvailabilityZones,member"`
+	AvailabilityZones                []string                          `json:"AvailabilityZones,omitempty" wire:"AvailabilityZones,AvailabilityZones,member,items=XmlStringMaxLen255"`
 	CapacityRebalance                *bool                             `json:"CapacityRebalance,omitempty" wire:"CapacityRebalance,CapacityRebalance,"`
 	CapacityReservationSpecification *CapacityReservationSpecification `json:"CapacityReservationSpecification,omitempty" wire:"CapacityReservationSpecification,CapacityReservationSpecification,"`
 	Context                          *string                           `json:"Context,omitempty" wire:"Context,Context,"`
 	DefaultCooldown                  *int32                            `json:"DefaultCooldown,omitempty" wire:"DefaultCooldown,DefaultCooldown,"`
 	DefaultInstanceWarmup            *int32                            `json:"DefaultInstanceWarmup,omitempty" wire:"DefaultInstanceWarmup,DefaultInstanceWarmup,"`
-	DeletionProtection               *string                           `json:"DeletionProtection,omitempty" wire:"DeletionProtection,DeletionProtection,"`
+	DeletionProtection               *string                           `json:"DeletionProtection,omitempty" wire:"DeletionProtection,DeletionProtection,,shape=DeletionProtection"`
 	DesiredCapacity                  *int32                            `json:"DesiredCapacity,omitempty" wire:"DesiredCapacity,DesiredCapacity,"`
-	DesiredCapacityType              *string                           `json:"DesiredCapacityType,omitempty" wire:"DesiredCapacityType,DesiredCapacityType,"`
+	DesiredCapacityType              *string                           `json:"DesiredCapacityType,omitempty" wire:"DesiredCapacityType,DesiredCapacityType,,shape=XmlStringMaxLen255"`
 	HealthCheckGracePeriod           *int32                            `json:"HealthCheckGracePeriod,omitempty" wire:"HealthCheckGracePeriod,HealthCheckGracePeriod,"`
-	HealthCheckType                  *string                           `json:"HealthCheckType,omitempty" wire:"HealthCheckType,HealthCheckType,"`
-	InstanceId                       *string                           `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,"`
+	HealthCheckType                  *string                           `json:"HealthCheckType,omitempty" wire:"HealthCheckType,HealthCheckType,,shape=XmlStringMaxLen32"`
+	InstanceId                       *string                           `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,shape=XmlStringMaxLen19"`
 	InstanceLifecyclePolicy          *InstanceLifecyclePolicy          `json:"InstanceLifecyclePolicy,omitempty" wire:"InstanceLifecyclePolicy,InstanceLifecyclePolicy,"`
 	InstanceMaintenancePolicy        *InstanceMaintenancePolicy        `json:"InstanceMaintenancePolicy,omitempty" wire:"InstanceMaintenancePolicy,InstanceMaintenancePolicy,"`
-	LaunchConfigurationName          *string                           `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,"`
+	LaunchConfigurationName          *string                           `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,,shape=XmlStringMaxLen255"`
 	LaunchTemplate                   *LaunchTemplateSpecification      `json:"LaunchTemplate,omitempty" wire:"LaunchTemplate,LaunchTemplate,"`
 	LifecycleHookSpecificationList   []LifecycleHookSpecification      `json:"LifecycleHookSpecificationList,omitempty" wire:"LifecycleHookSpecificationList,LifecycleHookSpecificationList,member"`
-	LoadBalancerNames                []string                          `json:"LoadBalancerNames,omitempty" wire:"LoadBalancerNames,LoadBalancerNames,member"`
+	LoadBalancerNames                []string                          `json:"LoadBalancerNames,omitempty" wire:"LoadBalancerNames,LoadBalancerNames,member,items=XmlStringMaxLen255"`
 	MaxInstanceLifetime              *int32                            `json:"MaxInstanceLifetime,omitempty" wire:"MaxInstanceLifetime,MaxInstanceLifetime,"`
 	MaxSize                          *int32                            `json:"MaxSize,omitempty" wire:"MaxSize,MaxSize,,required"`
 	MinSize                          *int32                            `json:"MinSize,omitempty" wire:"MinSize,MinSize,,required"`
 	MixedInstancesPolicy             *MixedInstancesPolicy             `json:"MixedInstancesPolicy,omitempty" wire:"MixedInstancesPolicy,MixedInstancesPolicy,"`
 	NewInstancesProtectedFromScaleIn *bool                             `json:"NewInstancesProtectedFromScaleIn,omitempty" wire:"NewInstancesProtectedFromScaleIn,NewInstancesProtectedFromScaleIn,"`
-	PlacementGroup                   *string                           `json:"PlacementGroup,omitempty" wire:"PlacementGroup,PlacementGroup,"`
-	ServiceLinkedRoleARN             *string                           `json:"ServiceLinkedRoleARN,omitempty" wire:"ServiceLinkedRoleARN,ServiceLinkedRoleARN,"`
+	PlacementGroup                   *string                           `json:"PlacementGroup,omitempty" wire:"PlacementGroup,PlacementGroup,,shape=XmlStringMaxLen255"`
+	ServiceLinkedRoleARN             *string                           `json:"ServiceLinkedRoleARN,omitempty" wire:"ServiceLinkedRoleARN,ServiceLinkedRoleARN,,shape=ResourceName"`
 	SkipZonalShiftValidation         *bool                             `json:"SkipZonalShiftValidation,omitempty" wire:"SkipZonalShiftValidation,SkipZonalShiftValidation,"`
 	Tags                             []Tag                             `json:"Tags,omitempty" wire:"Tags,Tags,member"`
-	TargetGroupARNs                  []string                          `json:"TargetGroupARNs,omitempty" wire:"TargetGroupARNs,TargetGroupARNs,member"`
-	TerminationPolicies              []string                          `json:"TerminationPolicies,omitempty" wire:"TerminationPolicies,TerminationPolicies,member"`
+	TargetGroupARNs                  []string                          `json:"TargetGroupARNs,omitempty" wire:"TargetGroupARNs,TargetGroupARNs,member,items=XmlStringMaxLen511"`
+	TerminationPolicies              []string                          `json:"TerminationPolicies,omitempty" wire:"TerminationPolicies,TerminationPolicies,member,items=XmlStringMaxLen1600"`
 	TrafficSources                   []TrafficSourceIdentifier         `json:"TrafficSources,omitempty" wire:"TrafficSources,TrafficSources,member"`
-	VPCZoneIdentifier                *string                           `json:"VPCZoneIdentifier,omitempty" wire:"VPCZoneIdentifier,VPCZoneIdentifier,"`
+	VPCZoneIdentifier                *string                           `json:"VPCZoneIdentifier,omitempty" wire:"VPCZoneIdentifier,VPCZoneIdentifier,,shape=XmlStringMaxLen5000"`
 }
 
 // CreateLaunchConfigurationType is the shape CreateLaunchConfigurationType.
 type CreateLaunchConfigurationType struct {
 	AssociatePublicIpAddress     *bool                    `json:"AssociatePublicIpAddress,omitempty" wire:"AssociatePublicIpAddress,AssociatePublicIpAddress,"`
 	BlockDeviceMappings          []BlockDeviceMapping     `json:"BlockDeviceMappings,omitempty" wire:"BlockDeviceMappings,BlockDeviceMappings,member"`
-	ClassicLinkVPCId             *string                  `json:"ClassicLinkVPCId,omitempty" wire:"ClassicLinkVPCId,ClassicLinkVPCId,"`
-	ClassicLinkVPCSecurityGroups []string                 `json:"ClassicLinkVPCSecurityGroups,omitempty" wire:"ClassicLinkVPCSecurityGroups,ClassicLinkVPCSecurityGroups,member"`
+	ClassicLinkVPCId             *string                  `json:"ClassicLinkVPCId,omitempty" wire:"ClassicLinkVPCId,ClassicLinkVPCId,,shape=XmlStringMaxLen255"`
+	ClassicLinkVPCSecurityGroups []string                 `json:"ClassicLinkVPCSecurityGroups,omitempty" wire:"ClassicLinkVPCSecurityGroups,ClassicLinkVPCSecurityGroups,member,items=XmlStringMaxLen255"`
 	EbsOptimized                 *bool                    `json:"EbsOptimized,omitempty" wire:"EbsOptimized,EbsOptimized,"`
-	IamInstanceProfile           *string                  `json:"IamInstanceProfile,omitempty" wire:"IamInstanceProfile,IamInstanceProfile,"`
-	ImageId                      *string                  `json:"ImageId,omitempty" wire:"ImageId,ImageId,"`
-	InstanceId                   *string                  `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,"`
+	IamInstanceProfile           *string                  `json:"IamInstanceProfile,omitempty" wire:"IamInstanceProfile,IamInstanceProfile,,shape=XmlStringMaxLen1600"`
+	ImageId                      *string                  `json:"ImageId,omitempty" wire:"ImageId,ImageId,,shape=XmlStringMaxLen255"`
+	InstanceId                   *string                  `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,shape=XmlStringMaxLen19"`
 	InstanceMonitoring           *InstanceMonitoring      `json:"InstanceMonitoring,omitempty" wire:"InstanceMonitoring,InstanceMonitoring,"`
-	InstanceType                 *string                  `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,"`
-	KernelId                     *string                  `json:"KernelId,omitempty" wire:"KernelId,KernelId,"`
-	KeyName                      *string                  `json:"KeyName,omitempty" wire:"KeyName,KeyName,"`
-	LaunchConfigurationName      *string                  `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,,required"`
+	InstanceType                 *string                  `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,,shape=XmlStringMaxLen255"`
+	KernelId                     *string                  `json:"KernelId,omitempty" wire:"KernelId,KernelId,,shape=XmlStringMaxLen255"`
+	KeyName                      *string                  `json:"KeyName,omitempty" wire:"KeyName,KeyName,,shape=XmlStringMaxLen255"`
+	LaunchConfigurationName      *string                  `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,,required,shape=XmlStringMaxLen255"`
 	MetadataOptions              *InstanceMetadataOptions `json:"MetadataOptions,omitempty" wire:"MetadataOptions,MetadataOptions,"`
-	PlacementTenancy             *string                  `json:"PlacementTenancy,omitempty" wire:"PlacementTenancy,PlacementTenancy,"`
-	RamdiskId                    *string                  `json:"RamdiskId,omitempty" wire:"RamdiskId,RamdiskId,"`
+	PlacementTenancy             *string                  `json:"PlacementTenancy,omitempty" wire:"PlacementTenancy,PlacementTenancy,,shape=XmlStringMaxLen64"`
+	RamdiskId                    *string                  `json:"RamdiskId,omitempty" wire:"RamdiskId,RamdiskId,,shape=XmlStringMaxLen255"`
 	SecurityGroups               []string                 `json:"SecurityGroups,omitempty" wire:"SecurityGroups,SecurityGroups,member"`
-	SpotPrice                    *string                  `json:"SpotPrice,omitempty" wire:"SpotPrice,SpotPrice,"`
-	UserData                     *string                  `json:"UserData,omitempty" wire:"UserData,UserData,"`
+	SpotPrice                    *string                  `json:"SpotPrice,omitempty" wire:"SpotPrice,SpotPrice,,shape=SpotPrice"`
+	UserData                     *string                  `json:"UserData,omitempty" wire:"UserData,UserData,,shape=XmlStringUserData"`
 }
 
 // CreateOrUpdateTagsType is the shape CreateOrUpdateTagsType.
@@ -350,14 +350,14 @@ type CustomizedMetricSpecification struct {
 	MetricName *string                         `json:"MetricName,omitempty" wire:"MetricName,MetricName,"`
 	Metrics    []TargetTrackingMetricDataQuery `json:"Metrics,omitempty" wire:"Metrics,Metrics,member"`
 	Namespace  *string                         `json:"Namespace,omitempty" wire:"Namespace,Namespace,"`
-	Period     *int32                          `json:"Period,omitempty" wire:"Period,Period,"`
-	Statistic  *string                         `json:"Statistic,omitempty" wire:"Statistic,Statistic,"`
+	Period     *int32                          `json:"Period,omitempty" wire:"Period,Period,,shape=MetricGranularityInSeconds"`
+	Statistic  *string                         `json:"Statistic,omitempty" wire:"Statistic,Statistic,,shape=MetricStatistic"`
 	Unit       *string                         `json:"Unit,omitempty" wire:"Unit,Unit,"`
 }
 
 // DeleteAutoScalingGroupType is the shape DeleteAutoScalingGroupType.
 type DeleteAutoScalingGroupType struct {
-	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	ForceDelete          *bool   `json:"ForceDelete,omitempty" wire:"ForceDelete,ForceDelete,"`
 }
 
@@ -367,26 +367,26 @@ type DeleteLifecycleHookAnswer struct {
 
 // DeleteLifecycleHookType is the shape DeleteLifecycleHookType.
 type DeleteLifecycleHookType struct {
-	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	LifecycleHookName    *string `json:"LifecycleHookName,omitempty" wire:"LifecycleHookName,LifecycleHookName,,required"`
+	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	LifecycleHookName    *string `json:"LifecycleHookName,omitempty" wire:"LifecycleHookName,LifecycleHookName,,required,shape=AsciiStringMaxLen255"`
 }
 
 // DeleteNotificationConfigurationType is the shape DeleteNotificationConfigurationType.
 type DeleteNotificationConfigurationType struct {
-	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	TopicARN             *string `json:"TopicARN,omitempty" wire:"TopicARN,TopicARN,,required"`
+	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	TopicARN             *string `json:"TopicARN,omitempty" wire:"TopicARN,TopicARN,,required,shape=XmlStringMaxLen255"`
 }
 
 // DeletePolicyType is the shape DeletePolicyType.
 type DeletePolicyType struct {
-	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,"`
-	PolicyName           *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
+	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,shape=XmlStringMaxLen255"`
+	PolicyName           *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=ResourceName"`
 }
 
 // DeleteScheduledActionType is the shape DeleteScheduledActionType.
 type DeleteScheduledActionType struct {
-	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	ScheduledActionName  *string `json:"ScheduledActionName,omitempty" wire:"ScheduledActionName,ScheduledActionName,,required"`
+	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	ScheduledActionName  *string `json:"ScheduledActionName,omitempty" wire:"ScheduledActionName,ScheduledActionName,,required,shape=XmlStringMaxLen255"`
 }
 
 // DeleteTagsType is the shape DeleteTagsType.
@@ -400,7 +400,7 @@ type DeleteWarmPoolAnswer struct {
 
 // DeleteWarmPoolType is the shape DeleteWarmPoolType.
 type DeleteWarmPoolType struct {
-	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	ForceDelete          *bool   `json:"ForceDelete,omitempty" wire:"ForceDelete,ForceDelete,"`
 }
 
@@ -419,14 +419,14 @@ type DescribeAdjustmentTypesAnswer struct {
 
 // DescribeAutoScalingInstancesType is the shape DescribeAutoScalingInstancesType.
 type DescribeAutoScalingInstancesType struct {
-	InstanceIds []string `json:"InstanceIds,omitempty" wire:"InstanceIds,InstanceIds,member"`
+	InstanceIds []string `json:"InstanceIds,omitempty" wire:"InstanceIds,InstanceIds,member,items=XmlStringMaxLen19"`
 	MaxRecords  *int32   `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,"`
 	NextToken   *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
 // DescribeAutoScalingNotificationTypesAnswer is the shape DescribeAutoScalingNotificationTypesAnswer.
 type DescribeAutoScalingNotificationTypesAnswer struct {
-	AutoScalingNotificationTypes []string `json:"AutoScalingNotificationTypes,omitempty" wire:"AutoScalingNotificationTypes,AutoScalingNotificationTypes,member"`
+	AutoScalingNotificationTypes []string `json:"AutoScalingNotificationTypes,omitempty" wire:"AutoScalingNotificationTypes,AutoScalingNotificationTypes,member,items=XmlStringMaxLen255"`
 }
 
 // DescribeInstanceRefreshesAnswer is the shape DescribeInstanceRefreshesAnswer.
@@ -437,15 +437,15 @@ type DescribeInstanceRefreshesAnswer struct {
 
 // DescribeInstanceRefreshesType is the shape DescribeInstanceRefreshesType.
 type DescribeInstanceRefreshesType struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	InstanceRefreshIds   []string `json:"InstanceRefreshIds,omitempty" wire:"InstanceRefreshIds,InstanceRefreshIds,member"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	InstanceRefreshIds   []string `json:"InstanceRefreshIds,omitempty" wire:"InstanceRefreshIds,InstanceRefreshIds,member,items=XmlStringMaxLen255"`
 	MaxRecords           *int32   `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,"`
 	NextToken            *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
 // DescribeLifecycleHookTypesAnswer is the shape DescribeLifecycleHookTypesAnswer.
 type DescribeLifecycleHookTypesAnswer struct {
-	LifecycleHookTypes []string `json:"LifecycleHookTypes,omitempty" wire:"LifecycleHookTypes,LifecycleHookTypes,member"`
+	LifecycleHookTypes []string `json:"LifecycleHookTypes,omitempty" wire:"LifecycleHookTypes,LifecycleHookTypes,member,items=XmlStringMaxLen255"`
 }
 
 // DescribeLifecycleHooksAnswer is the shape DescribeLifecycleHooksAnswer.
@@ -455,13 +455,13 @@ type DescribeLifecycleHooksAnswer struct {
 
 // DescribeLifecycleHooksType is the shape DescribeLifecycleHooksType.
 type DescribeLifecycleHooksType struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	LifecycleHookNames   []string `json:"LifecycleHookNames,omitempty" wire:"LifecycleHookNames,LifecycleHookNames,member"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	LifecycleHookNames   []string `json:"LifecycleHookNames,omitempty" wire:"LifecycleHookNames,LifecycleHookNames,member,shape=LifecycleHookNames,items=AsciiStringMaxLen255"`
 }
 
 // DescribeLoadBalancerTargetGroupsRequest is the shape DescribeLoadBalancerTargetGroupsRequest.
 type DescribeLoadBalancerTargetGroupsRequest struct {
-	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	MaxRecords           *int32  `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,"`
 	NextToken            *string `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
@@ -474,7 +474,7 @@ type DescribeLoadBalancerTargetGroupsResponse struct {
 
 // DescribeLoadBalancersRequest is the shape DescribeLoadBalancersRequest.
 type DescribeLoadBalancersRequest struct {
-	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	MaxRecords           *int32  `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,"`
 	NextToken            *string `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
@@ -499,24 +499,24 @@ type DescribeNotificationConfigurationsAnswer struct {
 
 // DescribeNotificationConfigurationsType is the shape DescribeNotificationConfigurationsType.
 type DescribeNotificationConfigurationsType struct {
-	AutoScalingGroupNames []string `json:"AutoScalingGroupNames,omitempty" wire:"AutoScalingGroupNames,AutoScalingGroupNames,member"`
+	AutoScalingGroupNames []string `json:"AutoScalingGroupNames,omitempty" wire:"AutoScalingGroupNames,AutoScalingGroupNames,member,items=XmlStringMaxLen255"`
 	MaxRecords            *int32   `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,"`
 	NextToken             *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
 // DescribePoliciesType is the shape DescribePoliciesType.
 type DescribePoliciesType struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,shape=XmlStringMaxLen255"`
 	MaxRecords           *int32   `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,"`
 	NextToken            *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
-	PolicyNames          []string `json:"PolicyNames,omitempty" wire:"PolicyNames,PolicyNames,member"`
-	PolicyTypes          []string `json:"PolicyTypes,omitempty" wire:"PolicyTypes,PolicyTypes,member"`
+	PolicyNames          []string `json:"PolicyNames,omitempty" wire:"PolicyNames,PolicyNames,member,items=ResourceName"`
+	PolicyTypes          []string `json:"PolicyTypes,omitempty" wire:"PolicyTypes,PolicyTypes,member,items=XmlStringMaxLen64"`
 }
 
 // DescribeScalingActivitiesType is the shape DescribeScalingActivitiesType.
 type DescribeScalingActivitiesType struct {
 	ActivityIds          []string `json:"ActivityIds,omitempty" wire:"ActivityIds,ActivityIds,member"`
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,shape=XmlStringMaxLen255"`
 	Filters              []Filter `json:"Filters,omitempty" wire:"Filters,Filters,member"`
 	IncludeDeletedGroups *bool    `json:"IncludeDeletedGroups,omitempty" wire:"IncludeDeletedGroups,IncludeDeletedGroups,"`
 	MaxRecords           *int32   `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,"`
@@ -525,11 +525,11 @@ type DescribeScalingActivitiesType struct {
 
 // DescribeScheduledActionsType is the shape DescribeScheduledActionsType.
 type DescribeScheduledActionsType struct {
-	AutoScalingGroupName *string    `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,"`
+	AutoScalingGroupName *string    `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,shape=XmlStringMaxLen255"`
 	EndTime              *time.Time `json:"EndTime,omitempty" wire:"EndTime,EndTime,"`
 	MaxRecords           *int32     `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,"`
 	NextToken            *string    `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
-	ScheduledActionNames []string   `json:"ScheduledActionNames,omitempty" wire:"ScheduledActionNames,ScheduledActionNames,member"`
+	ScheduledActionNames []string   `json:"ScheduledActionNames,omitempty" wire:"ScheduledActionNames,ScheduledActionNames,member,items=XmlStringMaxLen255"`
 	StartTime            *time.Time `json:"StartTime,omitempty" wire:"StartTime,StartTime,"`
 }
 
@@ -542,15 +542,15 @@ type DescribeTagsType struct {
 
 // DescribeTerminationPolicyTypesAnswer is the shape DescribeTerminationPolicyTypesAnswer.
 type DescribeTerminationPolicyTypesAnswer struct {
-	TerminationPolicyTypes []string `json:"TerminationPolicyTypes,omitempty" wire:"TerminationPolicyTypes,TerminationPolicyTypes,member"`
+	TerminationPolicyTypes []string `json:"TerminationPolicyTypes,omitempty" wire:"TerminationPolicyTypes,TerminationPolicyTypes,member,items=XmlStringMaxLen1600"`
 }
 
 // DescribeTrafficSourcesRequest is the shape DescribeTrafficSourcesRequest.
 type DescribeTrafficSourcesRequest struct {
-	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	MaxRecords           *int32  `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,"`
 	NextToken            *string `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
-	TrafficSourceType    *string `json:"TrafficSourceType,omitempty" wire:"TrafficSourceType,TrafficSourceType,"`
+	TrafficSourceType    *string `json:"TrafficSourceType,omitempty" wire:"TrafficSourceType,TrafficSourceType,,shape=XmlStringMaxLen255"`
 }
 
 // DescribeTrafficSourcesResponse is the shape DescribeTrafficSourcesResponse.
@@ -568,7 +568,7 @@ type DescribeWarmPoolAnswer struct {
 
 // DescribeWarmPoolType is the shape DescribeWarmPoolType.
 type DescribeWarmPoolType struct {
-	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	MaxRecords           *int32  `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,"`
 	NextToken            *string `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
@@ -586,8 +586,8 @@ type DetachInstancesAnswer struct {
 
 // DetachInstancesQuery is the shape DetachInstancesQuery.
 type DetachInstancesQuery struct {
-	AutoScalingGroupName           *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	InstanceIds                    []string `json:"InstanceIds,omitempty" wire:"InstanceIds,InstanceIds,member"`
+	AutoScalingGroupName           *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	InstanceIds                    []string `json:"InstanceIds,omitempty" wire:"InstanceIds,InstanceIds,member,items=XmlStringMaxLen19"`
 	ShouldDecrementDesiredCapacity *bool    `json:"ShouldDecrementDesiredCapacity,omitempty" wire:"ShouldDecrementDesiredCapacity,ShouldDecrementDesiredCapacity,,required"`
 }
 
@@ -597,8 +597,8 @@ type DetachLoadBalancerTargetGroupsResultType struct {
 
 // DetachLoadBalancerTargetGroupsType is the shape DetachLoadBalancerTargetGroupsType.
 type DetachLoadBalancerTargetGroupsType struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	TargetGroupARNs      []string `json:"TargetGroupARNs,omitempty" wire:"TargetGroupARNs,TargetGroupARNs,member,required"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	TargetGroupARNs      []string `json:"TargetGroupARNs,omitempty" wire:"TargetGroupARNs,TargetGroupARNs,member,required,items=XmlStringMaxLen511"`
 }
 
 // DetachLoadBalancersResultType is the shape DetachLoadBalancersResultType.
@@ -607,8 +607,8 @@ type DetachLoadBalancersResultType struct {
 
 // DetachLoadBalancersType is the shape DetachLoadBalancersType.
 type DetachLoadBalancersType struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	LoadBalancerNames    []string `json:"LoadBalancerNames,omitempty" wire:"LoadBalancerNames,LoadBalancerNames,member,required"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	LoadBalancerNames    []string `json:"LoadBalancerNames,omitempty" wire:"LoadBalancerNames,LoadBalancerNames,member,required,items=XmlStringMaxLen255"`
 }
 
 // DetachTrafficSourcesResultType is the shape DetachTrafficSourcesResultType.
@@ -617,38 +617,38 @@ type DetachTrafficSourcesResultType struct {
 
 // DetachTrafficSourcesType is the shape DetachTrafficSourcesType.
 type DetachTrafficSourcesType struct {
-	AutoScalingGroupName *string                   `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName *string                   `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	TrafficSources       []TrafficSourceIdentifier `json:"TrafficSources,omitempty" wire:"TrafficSources,TrafficSources,member,required"`
 }
 
 // DisableMetricsCollectionQuery is the shape DisableMetricsCollectionQuery.
 type DisableMetricsCollectionQuery struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	Metrics              []string `json:"Metrics,omitempty" wire:"Metrics,Metrics,member"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	Metrics              []string `json:"Metrics,omitempty" wire:"Metrics,Metrics,member,items=XmlStringMaxLen255"`
 }
 
 // Ebs is the shape Ebs.
 type Ebs struct {
 	DeleteOnTermination *bool   `json:"DeleteOnTermination,omitempty" wire:"DeleteOnTermination,DeleteOnTermination,"`
 	Encrypted           *bool   `json:"Encrypted,omitempty" wire:"Encrypted,Encrypted,"`
-	Iops                *int32  `json:"Iops,omitempty" wire:"Iops,Iops,"`
-	SnapshotId          *string `json:"SnapshotId,omitempty" wire:"SnapshotId,SnapshotId,"`
-	Throughput          *int32  `json:"Throughput,omitempty" wire:"Throughput,Throughput,"`
-	VolumeSize          *int32  `json:"VolumeSize,omitempty" wire:"VolumeSize,VolumeSize,"`
-	VolumeType          *string `json:"VolumeType,omitempty" wire:"VolumeType,VolumeType,"`
+	Iops                *int32  `json:"Iops,omitempty" wire:"Iops,Iops,,shape=BlockDeviceEbsIops"`
+	SnapshotId          *string `json:"SnapshotId,omitempty" wire:"SnapshotId,SnapshotId,,shape=XmlStringMaxLen255"`
+	Throughput          *int32  `json:"Throughput,omitempty" wire:"Throughput,Throughput,,shape=BlockDeviceEbsThroughput"`
+	VolumeSize          *int32  `json:"VolumeSize,omitempty" wire:"VolumeSize,VolumeSize,,shape=BlockDeviceEbsVolumeSize"`
+	VolumeType          *string `json:"VolumeType,omitempty" wire:"VolumeType,VolumeType,,shape=BlockDeviceEbsVolumeType"`
 }
 
 // EnableMetricsCollectionQuery is the shape EnableMetricsCollectionQuery.
 type EnableMetricsCollectionQuery struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	Granularity          *string  `json:"Granularity,omitempty" wire:"Granularity,Granularity,,required"`
-	Metrics              []string `json:"Metrics,omitempty" wire:"Metrics,Metrics,member"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	Granularity          *string  `json:"Granularity,omitempty" wire:"Granularity,Granularity,,required,shape=XmlStringMaxLen255"`
+	Metrics              []string `json:"Metrics,omitempty" wire:"Metrics,Metrics,member,items=XmlStringMaxLen255"`
 }
 
 // EnabledMetric is the shape EnabledMetric.
 type EnabledMetric struct {
-	Granularity *string `json:"Granularity,omitempty" wire:"Granularity,Granularity,"`
-	Metric      *string `json:"Metric,omitempty" wire:"Metric,Metric,"`
+	Granularity *string `json:"Granularity,omitempty" wire:"Granularity,Granularity,,shape=XmlStringMaxLen255"`
+	Metric      *string `json:"Metric,omitempty" wire:"Metric,Metric,,shape=XmlStringMaxLen255"`
 }
 
 // EnterStandbyAnswer is the shape EnterStandbyAnswer.
@@ -658,18 +658,18 @@ type EnterStandbyAnswer struct {
 
 // EnterStandbyQuery is the shape EnterStandbyQuery.
 type EnterStandbyQuery struct {
-	AutoScalingGroupName           *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	InstanceIds                    []string `json:"InstanceIds,omitempty" wire:"InstanceIds,InstanceIds,member"`
+	AutoScalingGroupName           *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	InstanceIds                    []string `json:"InstanceIds,omitempty" wire:"InstanceIds,InstanceIds,member,items=XmlStringMaxLen19"`
 	ShouldDecrementDesiredCapacity *bool    `json:"ShouldDecrementDesiredCapacity,omitempty" wire:"ShouldDecrementDesiredCapacity,ShouldDecrementDesiredCapacity,,required"`
 }
 
 // ExecutePolicyType is the shape ExecutePolicyType.
 type ExecutePolicyType struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,shape=XmlStringMaxLen255"`
 	BreachThreshold      *float64 `json:"BreachThreshold,omitempty" wire:"BreachThreshold,BreachThreshold,"`
 	HonorCooldown        *bool    `json:"HonorCooldown,omitempty" wire:"HonorCooldown,HonorCooldown,"`
 	MetricValue          *float64 `json:"MetricValue,omitempty" wire:"MetricValue,MetricValue,"`
-	PolicyName           *string  `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
+	PolicyName           *string  `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=ResourceName"`
 }
 
 // ExitStandbyAnswer is the shape ExitStandbyAnswer.
@@ -679,15 +679,15 @@ type ExitStandbyAnswer struct {
 
 // ExitStandbyQuery is the shape ExitStandbyQuery.
 type ExitStandbyQuery struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	InstanceIds          []string `json:"InstanceIds,omitempty" wire:"InstanceIds,InstanceIds,member"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	InstanceIds          []string `json:"InstanceIds,omitempty" wire:"InstanceIds,InstanceIds,member,items=XmlStringMaxLen19"`
 }
 
 // FailedScheduledUpdateGroupActionRequest is the shape FailedScheduledUpdateGroupActionRequest.
 type FailedScheduledUpdateGroupActionRequest struct {
-	ErrorCode           *string `json:"ErrorCode,omitempty" wire:"ErrorCode,ErrorCode,"`
+	ErrorCode           *string `json:"ErrorCode,omitempty" wire:"ErrorCode,ErrorCode,,shape=XmlStringMaxLen64"`
 	ErrorMessage        *string `json:"ErrorMessage,omitempty" wire:"ErrorMessage,ErrorMessage,"`
-	ScheduledActionName *string `json:"ScheduledActionName,omitempty" wire:"ScheduledActionName,ScheduledActionName,,required"`
+	ScheduledActionName *string `json:"ScheduledActionName,omitempty" wire:"ScheduledActionName,ScheduledActionName,,required,shape=XmlStringMaxLen255"`
 }
 
 // Filter is the shape Filter.
@@ -705,35 +705,35 @@ type GetPredictiveScalingForecastAnswer struct {
 
 // GetPredictiveScalingForecastType is the shape GetPredictiveScalingForecastType.
 type GetPredictiveScalingForecastType struct {
-	AutoScalingGroupName *string    `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName *string    `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	EndTime              *time.Time `json:"EndTime,omitempty" wire:"EndTime,EndTime,,required"`
-	PolicyName           *string    `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
+	PolicyName           *string    `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=XmlStringMaxLen255"`
 	StartTime            *time.Time `json:"StartTime,omitempty" wire:"StartTime,StartTime,,required"`
 }
 
 // Instance is the shape Instance.
 type Instance struct {
-	AvailabilityZone        *string                      `json:"AvailabilityZone,omitempty" wire:"AvailabilityZone,AvailabilityZone,,required"`
-	AvailabilityZoneId      *string                      `json:"AvailabilityZoneId,omitempty" wire:"AvailabilityZoneId,AvailabilityZoneId,"`
-	HealthStatus            *string                      `json:"HealthStatus,omitempty" wire:"HealthStatus,HealthStatus,,required"`
-	ImageId                 *string                      `json:"ImageId,omitempty" wire:"ImageId,ImageId,"`
-	InstanceId              *string                      `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,required"`
-	InstanceType            *string                      `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,"`
-	LaunchConfigurationName *string                      `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,"`
+	AvailabilityZone        *string                      `json:"AvailabilityZone,omitempty" wire:"AvailabilityZone,AvailabilityZone,,required,shape=XmlStringMaxLen255"`
+	AvailabilityZoneId      *string                      `json:"AvailabilityZoneId,omitempty" wire:"AvailabilityZoneId,AvailabilityZoneId,,shape=XmlStringMaxLen255"`
+	HealthStatus            *string                      `json:"HealthStatus,omitempty" wire:"HealthStatus,HealthStatus,,required,shape=XmlStringMaxLen32"`
+	ImageId                 *string                      `json:"ImageId,omitempty" wire:"ImageId,ImageId,,shape=XmlStringMaxLen255"`
+	InstanceId              *string                      `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,required,shape=XmlStringMaxLen19"`
+	InstanceType            *string                      `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,,shape=XmlStringMaxLen255"`
+	LaunchConfigurationName *string                      `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,,shape=XmlStringMaxLen255"`
 	LaunchTemplate          *LaunchTemplateSpecification `json:"LaunchTemplate,omitempty" wire:"LaunchTemplate,LaunchTemplate,"`
 	LifecycleState          *string                      `json:"LifecycleState,omitempty" wire:"LifecycleState,LifecycleState,,required"`
 	ProtectedFromScaleIn    *bool                        `json:"ProtectedFromScaleIn,omitempty" wire:"ProtectedFromScaleIn,ProtectedFromScaleIn,,required"`
-	WeightedCapacity        *string                      `json:"WeightedCapacity,omitempty" wire:"WeightedCapacity,WeightedCapacity,"`
+	WeightedCapacity        *string                      `json:"WeightedCapacity,omitempty" wire:"WeightedCapacity,WeightedCapacity,,shape=XmlStringMaxLen32"`
 }
 
 // InstanceCollection is the shape InstanceCollection.
 type InstanceCollection struct {
-	AvailabilityZone   *string  `json:"AvailabilityZone,omitempty" wire:"AvailabilityZone,AvailabilityZone,"`
-	AvailabilityZoneId *string  `json:"AvailabilityZoneId,omitempty" wire:"AvailabilityZoneId,AvailabilityZoneId,"`
-	InstanceIds        []string `json:"InstanceIds,omitempty" wire:"InstanceIds,InstanceIds,member"`
-	InstanceType       *string  `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,"`
-	MarketType         *string  `json:"MarketType,omitempty" wire:"MarketType,MarketType,"`
-	SubnetId           *string  `json:"SubnetId,omitempty" wire:"SubnetId,SubnetId,"`
+	AvailabilityZone   *string  `json:"AvailabilityZone,omitempty" wire:"AvailabilityZone,AvailabilityZone,,shape=XmlStringMaxLen255"`
+	AvailabilityZoneId *string  `json:"AvailabilityZoneId,omitempty" wire:"AvailabilityZoneId,AvailabilityZoneId,,shape=XmlStringMaxLen255"`
+	InstanceIds        []string `json:"InstanceIds,omitempty" wire:"InstanceIds,InstanceIds,member,items=XmlStringMaxLen19"`
+	InstanceType       *string  `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,,shape=XmlStringMaxLen255"`
+	MarketType         *string  `json:"MarketType,omitempty" wire:"MarketType,MarketType,,shape=XmlStringMaxLen64"`
+	SubnetId           *string  `json:"SubnetId,omitempty" wire:"SubnetId,SubnetId,,shape=XmlStringMaxLen255"`
 }
 
 // InstanceLifecyclePolicy is the shape InstanceLifecyclePolicy.
@@ -743,15 +743,15 @@ type InstanceLifecyclePolicy struct {
 
 // InstanceMaintenancePolicy is the shape InstanceMaintenancePolicy.
 type InstanceMaintenancePolicy struct {
-	MaxHealthyPercentage *int32 `json:"MaxHealthyPercentage,omitempty" wire:"MaxHealthyPercentage,MaxHealthyPercentage,"`
-	MinHealthyPercentage *int32 `json:"MinHealthyPercentage,omitempty" wire:"MinHealthyPercentage,MinHealthyPercentage,"`
+	MaxHealthyPercentage *int32 `json:"MaxHealthyPercentage,omitempty" wire:"MaxHealthyPercentage,MaxHealthyPercentage,,shape=IntPercent100To200Resettable"`
+	MinHealthyPercentage *int32 `json:"MinHealthyPercentage,omitempty" wire:"MinHealthyPercentage,MinHealthyPercentage,,shape=IntPercentResettable"`
 }
 
 // InstanceMetadataOptions is the shape InstanceMetadataOptions.
 type InstanceMetadataOptions struct {
-	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,HttpEndpoint,"`
-	HttpPutResponseHopLimit *int32  `json:"HttpPutResponseHopLimit,omitempty" wire:"HttpPutResponseHopLimit,HttpPutResponseHopLimit,"`
-	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,HttpTokens,"`
+	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,HttpEndpoint,,shape=InstanceMetadataEndpointState"`
+	HttpPutResponseHopLimit *int32  `json:"HttpPutResponseHopLimit,omitempty" wire:"HttpPutResponseHopLimit,HttpPutResponseHopLimit,,shape=InstanceMetadataHttpPutResponseHopLimit"`
+	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,HttpTokens,,shape=InstanceMetadataHttpTokensState"`
 }
 
 // InstanceMonitoring is the shape InstanceMonitoring.
@@ -761,25 +761,25 @@ type InstanceMonitoring struct {
 
 // InstanceRefresh is the shape InstanceRefresh.
 type InstanceRefresh struct {
-	AutoScalingGroupName *string                         `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,"`
+	AutoScalingGroupName *string                         `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,shape=XmlStringMaxLen255"`
 	DesiredConfiguration *DesiredConfiguration           `json:"DesiredConfiguration,omitempty" wire:"DesiredConfiguration,DesiredConfiguration,"`
 	EndTime              *time.Time                      `json:"EndTime,omitempty" wire:"EndTime,EndTime,"`
-	InstanceRefreshId    *string                         `json:"InstanceRefreshId,omitempty" wire:"InstanceRefreshId,InstanceRefreshId,"`
+	InstanceRefreshId    *string                         `json:"InstanceRefreshId,omitempty" wire:"InstanceRefreshId,InstanceRefreshId,,shape=XmlStringMaxLen255"`
 	InstancesToUpdate    *int32                          `json:"InstancesToUpdate,omitempty" wire:"InstancesToUpdate,InstancesToUpdate,"`
-	PercentageComplete   *int32                          `json:"PercentageComplete,omitempty" wire:"PercentageComplete,PercentageComplete,"`
+	PercentageComplete   *int32                          `json:"PercentageComplete,omitempty" wire:"PercentageComplete,PercentageComplete,,shape=IntPercent"`
 	Preferences          *RefreshPreferences             `json:"Preferences,omitempty" wire:"Preferences,Preferences,"`
 	ProgressDetails      *InstanceRefreshProgressDetails `json:"ProgressDetails,omitempty" wire:"ProgressDetails,ProgressDetails,"`
 	RollbackDetails      *RollbackDetails                `json:"RollbackDetails,omitempty" wire:"RollbackDetails,RollbackDetails,"`
 	StartTime            *time.Time                      `json:"StartTime,omitempty" wire:"StartTime,StartTime,"`
 	Status               *string                         `json:"Status,omitempty" wire:"Status,Status,"`
-	StatusReason         *string                         `json:"StatusReason,omitempty" wire:"StatusReason,StatusReason,"`
-	Strategy             *string                         `json:"Strategy,omitempty" wire:"Strategy,Strategy,"`
+	StatusReason         *string                         `json:"StatusReason,omitempty" wire:"StatusReason,StatusReason,,shape=XmlStringMaxLen1023"`
+	Strategy             *string                         `json:"Strategy,omitempty" wire:"Strategy,Strategy,,shape=RefreshStrategy"`
 }
 
 // InstanceRefreshLivePoolProgress is the shape InstanceRefreshLivePoolProgress.
 type InstanceRefreshLivePoolProgress struct {
 	InstancesToUpdate  *int32 `json:"InstancesToUpdate,omitempty" wire:"InstancesToUpdate,InstancesToUpdate,"`
-	PercentageComplete *int32 `json:"PercentageComplete,omitempty" wire:"PercentageComplete,PercentageComplete,"`
+	PercentageComplete *int32 `json:"PercentageComplete,omitempty" wire:"PercentageComplete,PercentageComplete,,shape=IntPercent"`
 }
 
 // InstanceRefreshProgressDetails is the shape InstanceRefreshProgressDetails.
@@ -791,34 +791,34 @@ type InstanceRefreshProgressDetails struct {
 // InstanceRefreshWarmPoolProgress is the shape InstanceRefreshWarmPoolProgress.
 type InstanceRefreshWarmPoolProgress struct {
 	InstancesToUpdate  *int32 `json:"InstancesToUpdate,omitempty" wire:"InstancesToUpdate,InstancesToUpdate,"`
-	PercentageComplete *int32 `json:"PercentageComplete,omitempty" wire:"PercentageComplete,PercentageComplete,"`
+	PercentageComplete *int32 `json:"PercentageComplete,omitempty" wire:"PercentageComplete,PercentageComplete,,shape=IntPercent"`
 }
 
 // InstanceRequirements is the shape InstanceRequirements.
 type InstanceRequirements struct {
 	AcceleratorCount                               *AcceleratorCountRequest           `json:"AcceleratorCount,omitempty" wire:"AcceleratorCount,AcceleratorCount,"`
-	AcceleratorManufacturers                       []string                           `json:"AcceleratorManufacturers,omitempty" wire:"AcceleratorManufacturers,AcceleratorManufacturers,member"`
-	AcceleratorNames                               []string                           `json:"AcceleratorNames,omitempty" wire:"AcceleratorNames,AcceleratorNames,member"`
+	AcceleratorManufacturers                       []string                           `json:"AcceleratorManufacturers,omitempty" wire:"AcceleratorManufacturers,AcceleratorManufacturers,member,items=AcceleratorManufacturer"`
+	AcceleratorNames                               []string                           `json:"AcceleratorNames,omitempty" wire:"AcceleratorNames,AcceleratorNames,member,items=AcceleratorName"`
 	AcceleratorTotalMemoryMiB                      *AcceleratorTotalMemoryMiBRequest  `json:"AcceleratorTotalMemoryMiB,omitempty" wire:"AcceleratorTotalMemoryMiB,AcceleratorTotalMemoryMiB,"`
-	AcceleratorTypes                               []string                           `json:"AcceleratorTypes,omitempty" wire:"AcceleratorTypes,AcceleratorTypes,member"`
-	AllowedInstanceTypes                           []string                           `json:"AllowedInstanceTypes,omitempty" wire:"AllowedInstanceTypes,AllowedInstanceTypes,member"`
-	BareMetal                                      *string                            `json:"BareMetal,omitempty" wire:"BareMetal,BareMetal,"`
+	AcceleratorTypes                               []string                           `json:"AcceleratorTypes,omitempty" wire:"AcceleratorTypes,AcceleratorTypes,member,items=AcceleratorType"`
+	AllowedInstanceTypes                           []string                           `json:"AllowedInstanceTypes,omitempty" wire:"AllowedInstanceTypes,AllowedInstanceTypes,member,shape=AllowedInstanceTypes,items=AllowedInstanceType"`
+	BareMetal                                      *string                            `json:"BareMetal,omitempty" wire:"BareMetal,BareMetal,,shape=BareMetal"`
 	BaselineEbsBandwidthMbps                       *BaselineEbsBandwidthMbpsRequest   `json:"BaselineEbsBandwidthMbps,omitempty" wire:"BaselineEbsBandwidthMbps,BaselineEbsBandwidthMbps,"`
 	BaselinePerformanceFactors                     *BaselinePerformanceFactorsRequest `json:"BaselinePerformanceFactors,omitempty" wire:"BaselinePerformanceFactors,BaselinePerformanceFactors,"`
-	BurstablePerformance                           *string                            `json:"BurstablePerformance,omitempty" wire:"BurstablePerformance,BurstablePerformance,"`
-	CpuManufacturers                               []string                           `json:"CpuManufacturers,omitempty" wire:"CpuManufacturers,CpuManufacturers,member"`
-	ExcludedInstanceTypes                          []string                           `json:"ExcludedInstanceTypes,omitempty" wire:"ExcludedInstanceTypes,ExcludedInstanceTypes,member"`
-	InstanceGenerations                            []string                           `json:"InstanceGenerations,omitempty" wire:"InstanceGenerations,InstanceGenerations,member"`
-	LocalStorage                                   *string                            `json:"LocalStorage,omitempty" wire:"LocalStorage,LocalStorage,"`
-	LocalStorageTypes                              []string                           `json:"LocalStorageTypes,omitempty" wire:"LocalStorageTypes,LocalStorageTypes,member"`
-	MaxSpotPriceAsPercentageOfOptimalOnDemandPrice *int32                             `json:"MaxSpotPriceAsPercentageOfOptimalOnDemandPrice,omitempty" wire:"MaxSpotPriceAsPercentageOfOptimalOnDemandPrice,MaxSpotPriceAsPercentageOfOptimalOnDemandPrice,"`
+	BurstablePerformance                           *string                            `json:"BurstablePerformance,omitempty" wire:"BurstablePerformance,BurstablePerformance,,shape=BurstablePerformance"`
+	CpuManufacturers                               []string                           `json:"CpuManufacturers,omitempty" wire:"CpuManufacturers,CpuManufacturers,member,items=CpuManufacturer"`
+	ExcludedInstanceTypes                          []string                           `json:"ExcludedInstanceTypes,omitempty" wire:"ExcludedInstanceTypes,ExcludedInstanceTypes,member,shape=ExcludedInstanceTypes,items=ExcludedInstance"`
+	InstanceGenerations                            []string                           `json:"InstanceGenerations,omitempty" wire:"InstanceGenerations,InstanceGenerations,member,items=InstanceGeneration"`
+	LocalStorage                                   *string                            `json:"LocalStorage,omitempty" wire:"LocalStorage,LocalStorage,,shape=LocalStorage"`
+	LocalStorageTypes                              []string                           `json:"LocalStorageTypes,omitempty" wire:"LocalStorageTypes,LocalStorageTypes,member,items=LocalStorageType"`
+	MaxSpotPriceAsPercentageOfOptimalOnDemandPrice *int32                             `json:"MaxSpotPriceAsPercentageOfOptimalOnDemandPrice,omitempty" wire:"MaxSpotPriceAsPercentageOfOptimalOnDemandPrice,MaxSpotPriceAsPercentageOfOptimalOnDemandPrice,,shape=NullablePositiveInteger"`
 	MemoryGiBPerVCpu                               *MemoryGiBPerVCpuRequest           `json:"MemoryGiBPerVCpu,omitempty" wire:"MemoryGiBPerVCpu,MemoryGiBPerVCpu,"`
 	MemoryMiB                                      *MemoryMiBRequest                  `json:"MemoryMiB,omitempty" wire:"MemoryMiB,MemoryMiB,,required"`
 	NetworkBandwidthGbps                           *NetworkBandwidthGbpsRequest       `json:"NetworkBandwidthGbps,omitempty" wire:"NetworkBandwidthGbps,NetworkBandwidthGbps,"`
 	NetworkInterfaceCount                          *NetworkInterfaceCountRequest      `json:"NetworkInterfaceCount,omitempty" wire:"NetworkInterfaceCount,NetworkInterfaceCount,"`
-	OnDemandMaxPricePercentageOverLowestPrice      *int32                             `json:"OnDemandMaxPricePercentageOverLowestPrice,omitempty" wire:"OnDemandMaxPricePercentageOverLowestPrice,OnDemandMaxPricePercentageOverLowestPrice,"`
+	OnDemandMaxPricePercentageOverLowestPrice      *int32                             `json:"OnDemandMaxPricePercentageOverLowestPrice,omitempty" wire:"OnDemandMaxPricePercentageOverLowestPrice,OnDemandMaxPricePercentageOverLowestPrice,,shape=NullablePositiveInteger"`
 	RequireHibernateSupport                        *bool                              `json:"RequireHibernateSupport,omitempty" wire:"RequireHibernateSupport,RequireHibernateSupport,"`
-	SpotMaxPricePercentageOverLowestPrice          *int32                             `json:"SpotMaxPricePercentageOverLowestPrice,omitempty" wire:"SpotMaxPricePercentageOverLowestPrice,SpotMaxPricePercentageOverLowestPrice,"`
+	SpotMaxPricePercentageOverLowestPrice          *int32                             `json:"SpotMaxPricePercentageOverLowestPrice,omitempty" wire:"SpotMaxPricePercentageOverLowestPrice,SpotMaxPricePercentageOverLowestPrice,,shape=NullablePositiveInteger"`
 	TotalLocalStorageGB                            *TotalLocalStorageGBRequest        `json:"TotalLocalStorageGB,omitempty" wire:"TotalLocalStorageGB,TotalLocalStorageGB,"`
 	VCpuCount                                      *VCpuCountRequest                  `json:"VCpuCount,omitempty" wire:"VCpuCount,VCpuCount,,required"`
 }
@@ -835,41 +835,41 @@ type InstancesDistribution struct {
 	OnDemandPercentageAboveBaseCapacity *int32  `json:"OnDemandPercentageAboveBaseCapacity,omitempty" wire:"OnDemandPercentageAboveBaseCapacity,OnDemandPercentageAboveBaseCapacity,"`
 	SpotAllocationStrategy              *string `json:"SpotAllocationStrategy,omitempty" wire:"SpotAllocationStrategy,SpotAllocationStrategy,"`
 	SpotInstancePools                   *int32  `json:"SpotInstancePools,omitempty" wire:"SpotInstancePools,SpotInstancePools,"`
-	SpotMaxPrice                        *string `json:"SpotMaxPrice,omitempty" wire:"SpotMaxPrice,SpotMaxPrice,"`
+	SpotMaxPrice                        *string `json:"SpotMaxPrice,omitempty" wire:"SpotMaxPrice,SpotMaxPrice,,shape=MixedInstanceSpotPrice"`
 }
 
 // LaunchConfiguration is the shape LaunchConfiguration.
 type LaunchConfiguration struct {
 	AssociatePublicIpAddress     *bool                    `json:"AssociatePublicIpAddress,omitempty" wire:"AssociatePublicIpAddress,AssociatePublicIpAddress,"`
 	BlockDeviceMappings          []BlockDeviceMapping     `json:"BlockDeviceMappings,omitempty" wire:"BlockDeviceMappings,BlockDeviceMappings,member"`
-	ClassicLinkVPCId             *string                  `json:"ClassicLinkVPCId,omitempty" wire:"ClassicLinkVPCId,ClassicLinkVPCId,"`
-	ClassicLinkVPCSecurityGroups []string                 `json:"ClassicLinkVPCSecurityGroups,omitempty" wire:"ClassicLinkVPCSecurityGroups,ClassicLinkVPCSecurityGroups,member"`
+	ClassicLinkVPCId             *string                  `json:"ClassicLinkVPCId,omitempty" wire:"ClassicLinkVPCId,ClassicLinkVPCId,,shape=XmlStringMaxLen255"`
+	ClassicLinkVPCSecurityGroups []string                 `json:"ClassicLinkVPCSecurityGroups,omitempty" wire:"ClassicLinkVPCSecurityGroups,ClassicLinkVPCSecurityGroups,member,items=XmlStringMaxLen255"`
 	CreatedTime                  *time.Time               `json:"CreatedTime,omitempty" wire:"CreatedTime,CreatedTime,,required"`
 	EbsOptimized                 *bool                    `json:"EbsOptimized,omitempty" wire:"EbsOptimized,EbsOptimized,"`
-	IamInstanceProfile           *string                  `json:"IamInstanceProfile,omitempty" wire:"IamInstanceProfile,IamInstanceProfile,"`
-	ImageId                      *string                  `json:"ImageId,omitempty" wire:"ImageId,ImageId,,required"`
+	IamInstanceProfile           *string                  `json:"IamInstanceProfile,omitempty" wire:"IamInstanceProfile,IamInstanceProfile,,shape=XmlStringMaxLen1600"`
+	ImageId                      *string                  `json:"ImageId,omitempty" wire:"ImageId,ImageId,,required,shape=XmlStringMaxLen255"`
 	InstanceMonitoring           *InstanceMonitoring      `json:"InstanceMonitoring,omitempty" wire:"InstanceMonitoring,InstanceMonitoring,"`
-	InstanceType                 *string                  `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,,required"`
-	KernelId                     *string                  `json:"KernelId,omitempty" wire:"KernelId,KernelId,"`
-	KeyName                      *string                  `json:"KeyName,omitempty" wire:"KeyName,KeyName,"`
-	LaunchConfigurationARN       *string                  `json:"LaunchConfigurationARN,omitempty" wire:"LaunchConfigurationARN,LaunchConfigurationARN,"`
-	LaunchConfigurationName      *string                  `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,,required"`
+	InstanceType                 *string                  `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,,required,shape=XmlStringMaxLen255"`
+	KernelId                     *string                  `json:"KernelId,omitempty" wire:"KernelId,KernelId,,shape=XmlStringMaxLen255"`
+	KeyName                      *string                  `json:"KeyName,omitempty" wire:"KeyName,KeyName,,shape=XmlStringMaxLen255"`
+	LaunchConfigurationARN       *string                  `json:"LaunchConfigurationARN,omitempty" wire:"LaunchConfigurationARN,LaunchConfigurationARN,,shape=ResourceName"`
+	LaunchConfigurationName      *string                  `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,,required,shape=XmlStringMaxLen255"`
 	MetadataOptions              *InstanceMetadataOptions `json:"MetadataOptions,omitempty" wire:"MetadataOptions,MetadataOptions,"`
-	PlacementTenancy             *string                  `json:"PlacementTenancy,omitempty" wire:"PlacementTenancy,PlacementTenancy,"`
-	RamdiskId                    *string                  `json:"RamdiskId,omitempty" wire:"RamdiskId,RamdiskId,"`
+	PlacementTenancy             *string                  `json:"PlacementTenancy,omitempty" wire:"PlacementTenancy,PlacementTenancy,,shape=XmlStringMaxLen64"`
+	RamdiskId                    *string                  `json:"RamdiskId,omitempty" wire:"RamdiskId,RamdiskId,,shape=XmlStringMaxLen255"`
 	SecurityGroups               []string                 `json:"SecurityGroups,omitempty" wire:"SecurityGroups,SecurityGroups,member"`
-	SpotPrice                    *string                  `json:"SpotPrice,omitempty" wire:"SpotPrice,SpotPrice,"`
-	UserData                     *string                  `json:"UserData,omitempty" wire:"UserData,UserData,"`
+	SpotPrice                    *string                  `json:"SpotPrice,omitempty" wire:"SpotPrice,SpotPrice,,shape=SpotPrice"`
+	UserData                     *string                  `json:"UserData,omitempty" wire:"UserData,UserData,,shape=XmlStringUserData"`
 }
 
 // LaunchConfigurationNameType is the shape LaunchConfigurationNameType.
 type LaunchConfigurationNameType struct {
-	LaunchConfigurationName *string `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,,required"`
+	LaunchConfigurationName *string `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,,required,shape=XmlStringMaxLen255"`
 }
 
 // LaunchConfigurationNamesType is the shape LaunchConfigurationNamesType.
 type LaunchConfigurationNamesType struct {
-	LaunchConfigurationNames []string `json:"LaunchConfigurationNames,omitempty" wire:"LaunchConfigurationNames,LaunchConfigurationNames,member"`
+	LaunchConfigurationNames []string `json:"LaunchConfigurationNames,omitempty" wire:"LaunchConfigurationNames,LaunchConfigurationNames,member,items=XmlStringMaxLen255"`
 	MaxRecords               *int32   `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,"`
 	NextToken                *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
@@ -882,30 +882,30 @@ type LaunchConfigurationsType struct {
 
 // LaunchInstancesError is the shape LaunchInstancesError.
 type LaunchInstancesError struct {
-	AvailabilityZone   *string `json:"AvailabilityZone,omitempty" wire:"AvailabilityZone,AvailabilityZone,"`
-	AvailabilityZoneId *string `json:"AvailabilityZoneId,omitempty" wire:"AvailabilityZoneId,AvailabilityZoneId,"`
-	ErrorCode          *string `json:"ErrorCode,omitempty" wire:"ErrorCode,ErrorCode,"`
+	AvailabilityZone   *string `json:"AvailabilityZone,omitempty" wire:"AvailabilityZone,AvailabilityZone,,shape=XmlStringMaxLen255"`
+	AvailabilityZoneId *string `json:"AvailabilityZoneId,omitempty" wire:"AvailabilityZoneId,AvailabilityZoneId,,shape=XmlStringMaxLen255"`
+	ErrorCode          *string `json:"ErrorCode,omitempty" wire:"ErrorCode,ErrorCode,,shape=XmlStringMaxLen64"`
 	ErrorMessage       *string `json:"ErrorMessage,omitempty" wire:"ErrorMessage,ErrorMessage,"`
-	InstanceType       *string `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,"`
-	MarketType         *string `json:"MarketType,omitempty" wire:"MarketType,MarketType,"`
-	SubnetId           *string `json:"SubnetId,omitempty" wire:"SubnetId,SubnetId,"`
+	InstanceType       *string `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,,shape=XmlStringMaxLen255"`
+	MarketType         *string `json:"MarketType,omitempty" wire:"MarketType,MarketType,,shape=XmlStringMaxLen64"`
+	SubnetId           *string `json:"SubnetId,omitempty" wire:"SubnetId,SubnetId,,shape=XmlStringMaxLen255"`
 }
 
 // LaunchInstancesRequest is the shape LaunchInstancesRequest.
 type LaunchInstancesRequest struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	AvailabilityZoneIds  []string `json:"AvailabilityZoneIds,omitempty" wire:"AvailabilityZoneIds,AvailabilityZoneIds,member"`
-	AvailabilityZones    []string `json:"AvailabilityZones,omitempty" wire:"AvailabilityZones,AvailabilityZones,member"`
-	ClientToken          *string  `json:"ClientToken,omitempty" wire:"ClientToken,ClientToken,,required,token"`
-	RequestedCapacity    *int32   `json:"RequestedCapacity,omitempty" wire:"RequestedCapacity,RequestedCapacity,,required"`
-	RetryStrategy        *string  `json:"RetryStrategy,omitempty" wire:"RetryStrategy,RetryStrategy,"`
-	SubnetIds            []string `json:"SubnetIds,omitempty" wire:"SubnetIds,SubnetIds,member"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	AvailabilityZoneIds  []string `json:"AvailabilityZoneIds,omitempty" wire:"AvailabilityZoneIds,AvailabilityZoneIds,member,shape=AvailabilityZoneIdsLimit1,items=XmlStringMaxLen255"`
+	AvailabilityZones    []string `json:"AvailabilityZones,omitempty" wire:"AvailabilityZones,AvailabilityZones,member,shape=AvailabilityZonesLimit1,items=XmlStringMaxLen255"`
+	ClientToken          *string  `json:"ClientToken,omitempty" wire:"ClientToken,ClientToken,,required,token,shape=ClientToken"`
+	RequestedCapacity    *int32   `json:"RequestedCapacity,omitempty" wire:"RequestedCapacity,RequestedCapacity,,required,shape=RequestedCapacity"`
+	RetryStrategy        *string  `json:"RetryStrategy,omitempty" wire:"RetryStrategy,RetryStrategy,,shape=RetryStrategy"`
+	SubnetIds            []string `json:"SubnetIds,omitempty" wire:"SubnetIds,SubnetIds,member,shape=SubnetIdsLimit1,items=XmlStringMaxLen255"`
 }
 
 // LaunchInstancesResult is the shape LaunchInstancesResult.
 type LaunchInstancesResult struct {
-	AutoScalingGroupName *string                `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,"`
-	ClientToken          *string                `json:"ClientToken,omitempty" wire:"ClientToken,ClientToken,"`
+	AutoScalingGroupName *string                `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,shape=XmlStringMaxLen255"`
+	ClientToken          *string                `json:"ClientToken,omitempty" wire:"ClientToken,ClientToken,,shape=ClientToken"`
 	Errors               []LaunchInstancesError `json:"Errors,omitempty" wire:"Errors,Errors,member"`
 	Instances            []InstanceCollection   `json:"Instances,omitempty" wire:"Instances,Instances,member"`
 }
@@ -918,54 +918,54 @@ type LaunchTemplate struct {
 
 // LaunchTemplateOverrides is the shape LaunchTemplateOverrides.
 type LaunchTemplateOverrides struct {
-	ImageId                     *string                      `json:"ImageId,omitempty" wire:"ImageId,ImageId,"`
+	ImageId                     *string                      `json:"ImageId,omitempty" wire:"ImageId,ImageId,,shape=ImageId"`
 	InstanceRequirements        *InstanceRequirements        `json:"InstanceRequirements,omitempty" wire:"InstanceRequirements,InstanceRequirements,"`
-	InstanceType                *string                      `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,"`
+	InstanceType                *string                      `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,,shape=XmlStringMaxLen255"`
 	LaunchTemplateSpecification *LaunchTemplateSpecification `json:"LaunchTemplateSpecification,omitempty" wire:"LaunchTemplateSpecification,LaunchTemplateSpecification,"`
-	WeightedCapacity            *string                      `json:"WeightedCapacity,omitempty" wire:"WeightedCapacity,WeightedCapacity,"`
+	WeightedCapacity            *string                      `json:"WeightedCapacity,omitempty" wire:"WeightedCapacity,WeightedCapacity,,shape=XmlStringMaxLen32"`
 }
 
 // LaunchTemplateSpecification is the shape LaunchTemplateSpecification.
 type LaunchTemplateSpecification struct {
-	LaunchTemplateId   *string `json:"LaunchTemplateId,omitempty" wire:"LaunchTemplateId,LaunchTemplateId,"`
-	LaunchTemplateName *string `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,"`
-	Version            *string `json:"Version,omitempty" wire:"Version,Version,"`
+	LaunchTemplateId   *string `json:"LaunchTemplateId,omitempty" wire:"LaunchTemplateId,LaunchTemplateId,,shape=XmlStringMaxLen255"`
+	LaunchTemplateName *string `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,,shape=LaunchTemplateName"`
+	Version            *string `json:"Version,omitempty" wire:"Version,Version,,shape=XmlStringMaxLen255"`
 }
 
 // LifecycleHook is the shape LifecycleHook.
 type LifecycleHook struct {
-	AutoScalingGroupName  *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,"`
+	AutoScalingGroupName  *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,shape=XmlStringMaxLen255"`
 	DefaultResult         *string `json:"DefaultResult,omitempty" wire:"DefaultResult,DefaultResult,"`
 	GlobalTimeout         *int32  `json:"GlobalTimeout,omitempty" wire:"GlobalTimeout,GlobalTimeout,"`
 	HeartbeatTimeout      *int32  `json:"HeartbeatTimeout,omitempty" wire:"HeartbeatTimeout,HeartbeatTimeout,"`
-	LifecycleHookName     *string `json:"LifecycleHookName,omitempty" wire:"LifecycleHookName,LifecycleHookName,"`
+	LifecycleHookName     *string `json:"LifecycleHookName,omitempty" wire:"LifecycleHookName,LifecycleHookName,,shape=AsciiStringMaxLen255"`
 	LifecycleTransition   *string `json:"LifecycleTransition,omitempty" wire:"LifecycleTransition,LifecycleTransition,"`
-	NotificationMetadata  *string `json:"NotificationMetadata,omitempty" wire:"NotificationMetadata,NotificationMetadata,"`
-	NotificationTargetARN *string `json:"NotificationTargetARN,omitempty" wire:"NotificationTargetARN,NotificationTargetARN,"`
-	RoleARN               *string `json:"RoleARN,omitempty" wire:"RoleARN,RoleARN,"`
+	NotificationMetadata  *string `json:"NotificationMetadata,omitempty" wire:"NotificationMetadata,NotificationMetadata,,shape=AnyPrintableAsciiStringMaxLen4000"`
+	NotificationTargetARN *string `json:"NotificationTargetARN,omitempty" wire:"NotificationTargetARN,NotificationTargetARN,,shape=NotificationTargetResourceName"`
+	RoleARN               *string `json:"RoleARN,omitempty" wire:"RoleARN,RoleARN,,shape=XmlStringMaxLen255"`
 }
 
 // LifecycleHookSpecification is the shape LifecycleHookSpecification.
 type LifecycleHookSpecification struct {
 	DefaultResult         *string `json:"DefaultResult,omitempty" wire:"DefaultResult,DefaultResult,"`
 	HeartbeatTimeout      *int32  `json:"HeartbeatTimeout,omitempty" wire:"HeartbeatTimeout,HeartbeatTimeout,"`
-	LifecycleHookName     *string `json:"LifecycleHookName,omitempty" wire:"LifecycleHookName,LifecycleHookName,,required"`
+	LifecycleHookName     *string `json:"LifecycleHookName,omitempty" wire:"LifecycleHookName,LifecycleHookName,,required,shape=AsciiStringMaxLen255"`
 	LifecycleTransition   *string `json:"LifecycleTransition,omitempty" wire:"LifecycleTransition,LifecycleTransition,,required"`
-	NotificationMetadata  *string `json:"NotificationMetadata,omitempty" wire:"NotificationMetadata,NotificationMetadata,"`
-	NotificationTargetARN *string `json:"NotificationTargetARN,omitempty" wire:"NotificationTargetARN,NotificationTargetARN,"`
-	RoleARN               *string `json:"RoleARN,omitempty" wire:"RoleARN,RoleARN,"`
+	NotificationMetadata  *string `json:"NotificationMetadata,omitempty" wire:"NotificationMetadata,NotificationMetadata,,shape=AnyPrintableAsciiStringMaxLen4000"`
+	NotificationTargetARN *string `json:"NotificationTargetARN,omitempty" wire:"NotificationTargetARN,NotificationTargetARN,,shape=NotificationTargetResourceName"`
+	RoleARN               *string `json:"RoleARN,omitempty" wire:"RoleARN,RoleARN,,shape=XmlStringMaxLen255"`
 }
 
 // LoadBalancerState is the shape LoadBalancerState.
 type LoadBalancerState struct {
-	LoadBalancerName *string `json:"LoadBalancerName,omitempty" wire:"LoadBalancerName,LoadBalancerName,"`
-	State            *string `json:"State,omitempty" wire:"State,State,"`
+	LoadBalancerName *string `json:"LoadBalancerName,omitempty" wire:"LoadBalancerName,LoadBalancerName,,shape=XmlStringMaxLen255"`
+	State            *string `json:"State,omitempty" wire:"State,State,,shape=XmlStringMaxLen255"`
 }
 
 // LoadBalancerTargetGroupState is the shape LoadBalancerTargetGroupState.
 type LoadBalancerTargetGroupState struct {
-	LoadBalancerTargetGroupARN *string `json:"LoadBalancerTargetGroupARN,omitempty" wire:"LoadBalancerTargetGroupARN,LoadBalancerTargetGroupARN,"`
-	State                      *string `json:"State,omitempty" wire:"State,State,"`
+	LoadBalancerTargetGroupARN *string `json:"LoadBalancerTargetGroupARN,omitempty" wire:"LoadBalancerTargetGroupARN,LoadBalancerTargetGroupARN,,shape=XmlStringMaxLen511"`
+	State                      *string `json:"State,omitempty" wire:"State,State,,shape=XmlStringMaxLen255"`
 }
 
 // LoadForecast is the shape LoadForecast.
@@ -977,14 +977,14 @@ type LoadForecast struct {
 
 // MemoryGiBPerVCpuRequest is the shape MemoryGiBPerVCpuRequest.
 type MemoryGiBPerVCpuRequest struct {
-	Max *float64 `json:"Max,omitempty" wire:"Max,Max,"`
-	Min *float64 `json:"Min,omitempty" wire:"Min,Min,"`
+	Max *float64 `json:"Max,omitempty" wire:"Max,Max,,shape=NullablePositiveDouble"`
+	Min *float64 `json:"Min,omitempty" wire:"Min,Min,,shape=NullablePositiveDouble"`
 }
 
 // MemoryMiBRequest is the shape MemoryMiBRequest.
 type MemoryMiBRequest struct {
-	Max *int32 `json:"Max,omitempty" wire:"Max,Max,"`
-	Min *int32 `json:"Min,omitempty" wire:"Min,Min,,required"`
+	Max *int32 `json:"Max,omitempty" wire:"Max,Max,,shape=NullablePositiveInteger"`
+	Min *int32 `json:"Min,omitempty" wire:"Min,Min,,required,shape=NullablePositiveInteger"`
 }
 
 // Metric is the shape Metric.
@@ -996,14 +996,14 @@ type Metric struct {
 
 // MetricCollectionType is the shape MetricCollectionType.
 type MetricCollectionType struct {
-	Metric *string `json:"Metric,omitempty" wire:"Metric,Metric,"`
+	Metric *string `json:"Metric,omitempty" wire:"Metric,Metric,,shape=XmlStringMaxLen255"`
 }
 
 // MetricDataQuery is the shape MetricDataQuery.
 type MetricDataQuery struct {
-	Expression *string     `json:"Expression,omitempty" wire:"Expression,Expression,"`
-	Id         *string     `json:"Id,omitempty" wire:"Id,Id,,required"`
-	Label      *string     `json:"Label,omitempty" wire:"Label,Label,"`
+	Expression *string     `json:"Expression,omitempty" wire:"Expression,Expression,,shape=XmlStringMaxLen1023"`
+	Id         *string     `json:"Id,omitempty" wire:"Id,Id,,required,shape=XmlStringMaxLen255"`
+	Label      *string     `json:"Label,omitempty" wire:"Label,Label,,shape=XmlStringMetricLabel"`
 	MetricStat *MetricStat `json:"MetricStat,omitempty" wire:"MetricStat,MetricStat,"`
 	ReturnData *bool       `json:"ReturnData,omitempty" wire:"ReturnData,ReturnData,"`
 }
@@ -1016,13 +1016,13 @@ type MetricDimension struct {
 
 // MetricGranularityType is the shape MetricGranularityType.
 type MetricGranularityType struct {
-	Granularity *string `json:"Granularity,omitempty" wire:"Granularity,Granularity,"`
+	Granularity *string `json:"Granularity,omitempty" wire:"Granularity,Granularity,,shape=XmlStringMaxLen255"`
 }
 
 // MetricStat is the shape MetricStat.
 type MetricStat struct {
 	Metric *Metric `json:"Metric,omitempty" wire:"Metric,Metric,,required"`
-	Stat   *string `json:"Stat,omitempty" wire:"Stat,Stat,,required"`
+	Stat   *string `json:"Stat,omitempty" wire:"Stat,Stat,,required,shape=XmlStringMetricStat"`
 	Unit   *string `json:"Unit,omitempty" wire:"Unit,Unit,"`
 }
 
@@ -1034,21 +1034,21 @@ type MixedInstancesPolicy struct {
 
 // NetworkBandwidthGbpsRequest is the shape NetworkBandwidthGbpsRequest.
 type NetworkBandwidthGbpsRequest struct {
-	Max *float64 `json:"Max,omitempty" wire:"Max,Max,"`
-	Min *float64 `json:"Min,omitempty" wire:"Min,Min,"`
+	Max *float64 `json:"Max,omitempty" wire:"Max,Max,,shape=NullablePositiveDouble"`
+	Min *float64 `json:"Min,omitempty" wire:"Min,Min,,shape=NullablePositiveDouble"`
 }
 
 // NetworkInterfaceCountRequest is the shape NetworkInterfaceCountRequest.
 type NetworkInterfaceCountRequest struct {
-	Max *int32 `json:"Max,omitempty" wire:"Max,Max,"`
-	Min *int32 `json:"Min,omitempty" wire:"Min,Min,"`
+	Max *int32 `json:"Max,omitempty" wire:"Max,Max,,shape=NullablePositiveInteger"`
+	Min *int32 `json:"Min,omitempty" wire:"Min,Min,,shape=NullablePositiveInteger"`
 }
 
 // NotificationConfiguration is the shape NotificationConfiguration.
 type NotificationConfiguration struct {
-	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,"`
-	NotificationType     *string `json:"NotificationType,omitempty" wire:"NotificationType,NotificationType,"`
-	TopicARN             *string `json:"TopicARN,omitempty" wire:"TopicARN,TopicARN,"`
+	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,shape=XmlStringMaxLen255"`
+	NotificationType     *string `json:"NotificationType,omitempty" wire:"NotificationType,NotificationType,,shape=XmlStringMaxLen255"`
+	TopicARN             *string `json:"TopicARN,omitempty" wire:"TopicARN,TopicARN,,shape=XmlStringMaxLen255"`
 }
 
 // PerformanceFactorReferenceRequest is the shape PerformanceFactorReferenceRequest.
@@ -1065,22 +1065,22 @@ type PoliciesType struct {
 // PolicyARNType is the shape PolicyARNType.
 type PolicyARNType struct {
 	Alarms    []Alarm `json:"Alarms,omitempty" wire:"Alarms,Alarms,member"`
-	PolicyARN *string `json:"PolicyARN,omitempty" wire:"PolicyARN,PolicyARN,"`
+	PolicyARN *string `json:"PolicyARN,omitempty" wire:"PolicyARN,PolicyARN,,shape=ResourceName"`
 }
 
 // PredefinedMetricSpecification is the shape PredefinedMetricSpecification.
 type PredefinedMetricSpecification struct {
-	PredefinedMetricType *string `json:"PredefinedMetricType,omitempty" wire:"PredefinedMetricType,PredefinedMetricType,,required"`
-	ResourceLabel        *string `json:"ResourceLabel,omitempty" wire:"ResourceLabel,ResourceLabel,"`
+	PredefinedMetricType *string `json:"PredefinedMetricType,omitempty" wire:"PredefinedMetricType,PredefinedMetricType,,required,shape=MetricType"`
+	ResourceLabel        *string `json:"ResourceLabel,omitempty" wire:"ResourceLabel,ResourceLabel,,shape=XmlStringMaxLen1023"`
 }
 
 // PredictiveScalingConfiguration is the shape PredictiveScalingConfiguration.
 type PredictiveScalingConfiguration struct {
-	MaxCapacityBreachBehavior *string                                `json:"MaxCapacityBreachBehavior,omitempty" wire:"MaxCapacityBreachBehavior,MaxCapacityBreachBehavior,"`
-	MaxCapacityBuffer         *int32                                 `json:"MaxCapacityBuffer,omitempty" wire:"MaxCapacityBuffer,MaxCapacityBuffer,"`
+	MaxCapacityBreachBehavior *string                                `json:"MaxCapacityBreachBehavior,omitempty" wire:"MaxCapacityBreachBehavior,MaxCapacityBreachBehavior,,shape=PredictiveScalingMaxCapacityBreachBehavior"`
+	MaxCapacityBuffer         *int32                                 `json:"MaxCapacityBuffer,omitempty" wire:"MaxCapacityBuffer,MaxCapacityBuffer,,shape=PredictiveScalingMaxCapacityBuffer"`
 	MetricSpecifications      []PredictiveScalingMetricSpecification `json:"MetricSpecifications,omitempty" wire:"MetricSpecifications,MetricSpecifications,member,required"`
-	Mode                      *string                                `json:"Mode,omitempty" wire:"Mode,Mode,"`
-	SchedulingBufferTime      *int32                                 `json:"SchedulingBufferTime,omitempty" wire:"SchedulingBufferTime,SchedulingBufferTime,"`
+	Mode                      *string                                `json:"Mode,omitempty" wire:"Mode,Mode,,shape=PredictiveScalingMode"`
+	SchedulingBufferTime      *int32                                 `json:"SchedulingBufferTime,omitempty" wire:"SchedulingBufferTime,SchedulingBufferTime,,shape=PredictiveScalingSchedulingBufferTime"`
 }
 
 // PredictiveScalingCustomizedCapacityMetric is the shape PredictiveScalingCustomizedCapacityMetric.
@@ -1111,25 +1111,25 @@ type PredictiveScalingMetricSpecification struct {
 
 // PredictiveScalingPredefinedLoadMetric is the shape PredictiveScalingPredefinedLoadMetric.
 type PredictiveScalingPredefinedLoadMetric struct {
-	PredefinedMetricType *string `json:"PredefinedMetricType,omitempty" wire:"PredefinedMetricType,PredefinedMetricType,,required"`
-	ResourceLabel        *string `json:"ResourceLabel,omitempty" wire:"ResourceLabel,ResourceLabel,"`
+	PredefinedMetricType *string `json:"PredefinedMetricType,omitempty" wire:"PredefinedMetricType,PredefinedMetricType,,required,shape=PredefinedLoadMetricType"`
+	ResourceLabel        *string `json:"ResourceLabel,omitempty" wire:"ResourceLabel,ResourceLabel,,shape=XmlStringMaxLen1023"`
 }
 
 // PredictiveScalingPredefinedMetricPair is the shape PredictiveScalingPredefinedMetricPair.
 type PredictiveScalingPredefinedMetricPair struct {
-	PredefinedMetricType *string `json:"PredefinedMetricType,omitempty" wire:"PredefinedMetricType,PredefinedMetricType,,required"`
-	ResourceLabel        *string `json:"ResourceLabel,omitempty" wire:"ResourceLabel,ResourceLabel,"`
+	PredefinedMetricType *string `json:"PredefinedMetricType,omitempty" wire:"PredefinedMetricType,PredefinedMetricType,,required,shape=PredefinedMetricPairType"`
+	ResourceLabel        *string `json:"ResourceLabel,omitempty" wire:"ResourceLabel,ResourceLabel,,shape=XmlStringMaxLen1023"`
 }
 
 // PredictiveScalingPredefinedScalingMetric is the shape PredictiveScalingPredefinedScalingMetric.
 type PredictiveScalingPredefinedScalingMetric struct {
-	PredefinedMetricType *string `json:"PredefinedMetricType,omitempty" wire:"PredefinedMetricType,PredefinedMetricType,,required"`
-	ResourceLabel        *string `json:"ResourceLabel,omitempty" wire:"ResourceLabel,ResourceLabel,"`
+	PredefinedMetricType *string `json:"PredefinedMetricType,omitempty" wire:"PredefinedMetricType,PredefinedMetricType,,required,shape=PredefinedScalingMetricType"`
+	ResourceLabel        *string `json:"ResourceLabel,omitempty" wire:"ResourceLabel,ResourceLabel,,shape=XmlStringMaxLen1023"`
 }
 
 // ProcessType is the shape ProcessType.
 type ProcessType struct {
-	ProcessName *string `json:"ProcessName,omitempty" wire:"ProcessName,ProcessName,,required"`
+	ProcessName *string `json:"ProcessName,omitempty" wire:"ProcessName,ProcessName,,required,shape=XmlStringMaxLen255"`
 }
 
 // ProcessesType is the shape ProcessesType.
@@ -1143,35 +1143,35 @@ type PutLifecycleHookAnswer struct {
 
 // PutLifecycleHookType is the shape PutLifecycleHookType.
 type PutLifecycleHookType struct {
-	AutoScalingGroupName  *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName  *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	DefaultResult         *string `json:"DefaultResult,omitempty" wire:"DefaultResult,DefaultResult,"`
 	HeartbeatTimeout      *int32  `json:"HeartbeatTimeout,omitempty" wire:"HeartbeatTimeout,HeartbeatTimeout,"`
-	LifecycleHookName     *string `json:"LifecycleHookName,omitempty" wire:"LifecycleHookName,LifecycleHookName,,required"`
+	LifecycleHookName     *string `json:"LifecycleHookName,omitempty" wire:"LifecycleHookName,LifecycleHookName,,required,shape=AsciiStringMaxLen255"`
 	LifecycleTransition   *string `json:"LifecycleTransition,omitempty" wire:"LifecycleTransition,LifecycleTransition,"`
-	NotificationMetadata  *string `json:"NotificationMetadata,omitempty" wire:"NotificationMetadata,NotificationMetadata,"`
-	NotificationTargetARN *string `json:"NotificationTargetARN,omitempty" wire:"NotificationTargetARN,NotificationTargetARN,"`
-	RoleARN               *string `json:"RoleARN,omitempty" wire:"RoleARN,RoleARN,"`
+	NotificationMetadata  *string `json:"NotificationMetadata,omitempty" wire:"NotificationMetadata,NotificationMetadata,,shape=AnyPrintableAsciiStringMaxLen4000"`
+	NotificationTargetARN *string `json:"NotificationTargetARN,omitempty" wire:"NotificationTargetARN,NotificationTargetARN,,shape=NotificationTargetResourceName"`
+	RoleARN               *string `json:"RoleARN,omitempty" wire:"RoleARN,RoleARN,,shape=XmlStringMaxLen255"`
 }
 
 // PutNotificationConfigurationType is the shape PutNotificationConfigurationType.
 type PutNotificationConfigurationType struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	NotificationTypes    []string `json:"NotificationTypes,omitempty" wire:"NotificationTypes,NotificationTypes,member,required"`
-	TopicARN             *string  `json:"TopicARN,omitempty" wire:"TopicARN,TopicARN,,required"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	NotificationTypes    []string `json:"NotificationTypes,omitempty" wire:"NotificationTypes,NotificationTypes,member,required,items=XmlStringMaxLen255"`
+	TopicARN             *string  `json:"TopicARN,omitempty" wire:"TopicARN,TopicARN,,required,shape=XmlStringMaxLen255"`
 }
 
 // PutScalingPolicyType is the shape PutScalingPolicyType.
 type PutScalingPolicyType struct {
-	AdjustmentType                 *string                         `json:"AdjustmentType,omitempty" wire:"AdjustmentType,AdjustmentType,"`
-	AutoScalingGroupName           *string                         `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AdjustmentType                 *string                         `json:"AdjustmentType,omitempty" wire:"AdjustmentType,AdjustmentType,,shape=XmlStringMaxLen255"`
+	AutoScalingGroupName           *string                         `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	Cooldown                       *int32                          `json:"Cooldown,omitempty" wire:"Cooldown,Cooldown,"`
 	Enabled                        *bool                           `json:"Enabled,omitempty" wire:"Enabled,Enabled,"`
 	EstimatedInstanceWarmup        *int32                          `json:"EstimatedInstanceWarmup,omitempty" wire:"EstimatedInstanceWarmup,EstimatedInstanceWarmup,"`
-	MetricAggregationType          *string                         `json:"MetricAggregationType,omitempty" wire:"MetricAggregationType,MetricAggregationType,"`
+	MetricAggregationType          *string                         `json:"MetricAggregationType,omitempty" wire:"MetricAggregationType,MetricAggregationType,,shape=XmlStringMaxLen32"`
 	MinAdjustmentMagnitude         *int32                          `json:"MinAdjustmentMagnitude,omitempty" wire:"MinAdjustmentMagnitude,MinAdjustmentMagnitude,"`
 	MinAdjustmentStep              *int32                          `json:"MinAdjustmentStep,omitempty" wire:"MinAdjustmentStep,MinAdjustmentStep,"`
-	PolicyName                     *string                         `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
-	PolicyType                     *string                         `json:"PolicyType,omitempty" wire:"PolicyType,PolicyType,"`
+	PolicyName                     *string                         `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=XmlStringMaxLen255"`
+	PolicyType                     *string                         `json:"PolicyType,omitempty" wire:"PolicyType,PolicyType,,shape=XmlStringMaxLen64"`
 	PredictiveScalingConfiguration *PredictiveScalingConfiguration `json:"PredictiveScalingConfiguration,omitempty" wire:"PredictiveScalingConfiguration,PredictiveScalingConfiguration,"`
 	ScalingAdjustment              *int32                          `json:"ScalingAdjustment,omitempty" wire:"ScalingAdjustment,ScalingAdjustment,"`
 	StepAdjustments                []StepAdjustment                `json:"StepAdjustments,omitempty" wire:"StepAdjustments,StepAdjustments,member"`
@@ -1180,16 +1180,16 @@ type PutScalingPolicyType struct {
 
 // PutScheduledUpdateGroupActionType is the shape PutScheduledUpdateGroupActionType.
 type PutScheduledUpdateGroupActionType struct {
-	AutoScalingGroupName *string    `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName *string    `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	DesiredCapacity      *int32     `json:"DesiredCapacity,omitempty" wire:"DesiredCapacity,DesiredCapacity,"`
 	EndTime              *time.Time `json:"EndTime,omitempty" wire:"EndTime,EndTime,"`
 	MaxSize              *int32     `json:"MaxSize,omitempty" wire:"MaxSize,MaxSize,"`
 	MinSize              *int32     `json:"MinSize,omitempty" wire:"MinSize,MinSize,"`
-	Recurrence           *string    `json:"Recurrence,omitempty" wire:"Recurrence,Recurrence,"`
-	ScheduledActionName  *string    `json:"ScheduledActionName,omitempty" wire:"ScheduledActionName,ScheduledActionName,,required"`
+	Recurrence           *string    `json:"Recurrence,omitempty" wire:"Recurrence,Recurrence,,shape=XmlStringMaxLen255"`
+	ScheduledActionName  *string    `json:"ScheduledActionName,omitempty" wire:"ScheduledActionName,ScheduledActionName,,required,shape=XmlStringMaxLen255"`
 	StartTime            *time.Time `json:"StartTime,omitempty" wire:"StartTime,StartTime,"`
 	Time                 *time.Time `json:"Time,omitempty" wire:"Time,Time,"`
-	TimeZone             *string    `json:"TimeZone,omitempty" wire:"TimeZone,TimeZone,"`
+	TimeZone             *string    `json:"TimeZone,omitempty" wire:"TimeZone,TimeZone,,shape=XmlStringMaxLen255"`
 }
 
 // PutWarmPoolAnswer is the shape PutWarmPoolAnswer.
@@ -1198,11 +1198,11 @@ type PutWarmPoolAnswer struct {
 
 // PutWarmPoolType is the shape PutWarmPoolType.
 type PutWarmPoolType struct {
-	AutoScalingGroupName     *string              `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName     *string              `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	InstanceReusePolicy      *InstanceReusePolicy `json:"InstanceReusePolicy,omitempty" wire:"InstanceReusePolicy,InstanceReusePolicy,"`
-	MaxGroupPreparedCapacity *int32               `json:"MaxGroupPreparedCapacity,omitempty" wire:"MaxGroupPreparedCapacity,MaxGroupPreparedCapacity,"`
-	MinSize                  *int32               `json:"MinSize,omitempty" wire:"MinSize,MinSize,"`
-	PoolState                *string              `json:"PoolState,omitempty" wire:"PoolState,PoolState,"`
+	MaxGroupPreparedCapacity *int32               `json:"MaxGroupPreparedCapacity,omitempty" wire:"MaxGroupPreparedCapacity,MaxGroupPreparedCapacity,,shape=MaxGroupPreparedCapacity"`
+	MinSize                  *int32               `json:"MinSize,omitempty" wire:"MinSize,MinSize,,shape=WarmPoolMinSize"`
+	PoolState                *string              `json:"PoolState,omitempty" wire:"PoolState,PoolState,,shape=WarmPoolState"`
 }
 
 // RecordLifecycleActionHeartbeatAnswer is the shape RecordLifecycleActionHeartbeatAnswer.
@@ -1211,65 +1211,65 @@ type RecordLifecycleActionHeartbeatAnswer struct {
 
 // RecordLifecycleActionHeartbeatType is the shape RecordLifecycleActionHeartbeatType.
 type RecordLifecycleActionHeartbeatType struct {
-	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	InstanceId           *string `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,"`
-	LifecycleActionToken *string `json:"LifecycleActionToken,omitempty" wire:"LifecycleActionToken,LifecycleActionToken,"`
-	LifecycleHookName    *string `json:"LifecycleHookName,omitempty" wire:"LifecycleHookName,LifecycleHookName,,required"`
+	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=ResourceName"`
+	InstanceId           *string `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,shape=XmlStringMaxLen19"`
+	LifecycleActionToken *string `json:"LifecycleActionToken,omitempty" wire:"LifecycleActionToken,LifecycleActionToken,,shape=LifecycleActionToken"`
+	LifecycleHookName    *string `json:"LifecycleHookName,omitempty" wire:"LifecycleHookName,LifecycleHookName,,required,shape=AsciiStringMaxLen255"`
 }
 
 // RefreshPreferences is the shape RefreshPreferences.
 type RefreshPreferences struct {
 	AlarmSpecification        *AlarmSpecification `json:"AlarmSpecification,omitempty" wire:"AlarmSpecification,AlarmSpecification,"`
 	AutoRollback              *bool               `json:"AutoRollback,omitempty" wire:"AutoRollback,AutoRollback,"`
-	BakeTime                  *int32              `json:"BakeTime,omitempty" wire:"BakeTime,BakeTime,"`
-	CheckpointDelay           *int32              `json:"CheckpointDelay,omitempty" wire:"CheckpointDelay,CheckpointDelay,"`
-	CheckpointPercentages     []int32             `json:"CheckpointPercentages,omitempty" wire:"CheckpointPercentages,CheckpointPercentages,member"`
-	InstanceWarmup            *int32              `json:"InstanceWarmup,omitempty" wire:"InstanceWarmup,InstanceWarmup,"`
-	MaxHealthyPercentage      *int32              `json:"MaxHealthyPercentage,omitempty" wire:"MaxHealthyPercentage,MaxHealthyPercentage,"`
-	MinHealthyPercentage      *int32              `json:"MinHealthyPercentage,omitempty" wire:"MinHealthyPercentage,MinHealthyPercentage,"`
-	ScaleInProtectedInstances *string             `json:"ScaleInProtectedInstances,omitempty" wire:"ScaleInProtectedInstances,ScaleInProtectedInstances,"`
+	BakeTime                  *int32              `json:"BakeTime,omitempty" wire:"BakeTime,BakeTime,,shape=BakeTime"`
+	CheckpointDelay           *int32              `json:"CheckpointDelay,omitempty" wire:"CheckpointDelay,CheckpointDelay,,shape=CheckpointDelay"`
+	CheckpointPercentages     []int32             `json:"CheckpointPercentages,omitempty" wire:"CheckpointPercentages,CheckpointPercentages,member,items=NonZeroIntPercent"`
+	InstanceWarmup            *int32              `json:"InstanceWarmup,omitempty" wire:"InstanceWarmup,InstanceWarmup,,shape=RefreshInstanceWarmup"`
+	MaxHealthyPercentage      *int32              `json:"MaxHealthyPercentage,omitempty" wire:"MaxHealthyPercentage,MaxHealthyPercentage,,shape=IntPercent100To200"`
+	MinHealthyPercentage      *int32              `json:"MinHealthyPercentage,omitempty" wire:"MinHealthyPercentage,MinHealthyPercentage,,shape=IntPercent"`
+	ScaleInProtectedInstances *string             `json:"ScaleInProtectedInstances,omitempty" wire:"ScaleInProtectedInstances,ScaleInProtectedInstances,,shape=ScaleInProtectedInstances"`
 	SkipMatching              *bool               `json:"SkipMatching,omitempty" wire:"SkipMatching,SkipMatching,"`
-	StandbyInstances          *string             `json:"StandbyInstances,omitempty" wire:"StandbyInstances,StandbyInstances,"`
+	StandbyInstances          *string             `json:"StandbyInstances,omitempty" wire:"StandbyInstances,StandbyInstances,,shape=StandbyInstances"`
 }
 
 // RetentionTriggers is the shape RetentionTriggers.
 type RetentionTriggers struct {
-	TerminateHookAbandon *string `json:"TerminateHookAbandon,omitempty" wire:"TerminateHookAbandon,TerminateHookAbandon,"`
+	TerminateHookAbandon *string `json:"TerminateHookAbandon,omitempty" wire:"TerminateHookAbandon,TerminateHookAbandon,,shape=RetentionAction"`
 }
 
 // RollbackDetails is the shape RollbackDetails.
 type RollbackDetails struct {
 	InstancesToUpdateOnRollback  *int32                          `json:"InstancesToUpdateOnRollback,omitempty" wire:"InstancesToUpdateOnRollback,InstancesToUpdateOnRollback,"`
-	PercentageCompleteOnRollback *int32                          `json:"PercentageCompleteOnRollback,omitempty" wire:"PercentageCompleteOnRollback,PercentageCompleteOnRollback,"`
+	PercentageCompleteOnRollback *int32                          `json:"PercentageCompleteOnRollback,omitempty" wire:"PercentageCompleteOnRollback,PercentageCompleteOnRollback,,shape=IntPercent"`
 	ProgressDetailsOnRollback    *InstanceRefreshProgressDetails `json:"ProgressDetailsOnRollback,omitempty" wire:"ProgressDetailsOnRollback,ProgressDetailsOnRollback,"`
-	RollbackReason               *string                         `json:"RollbackReason,omitempty" wire:"RollbackReason,RollbackReason,"`
+	RollbackReason               *string                         `json:"RollbackReason,omitempty" wire:"RollbackReason,RollbackReason,,shape=XmlStringMaxLen1023"`
 	RollbackStartTime            *time.Time                      `json:"RollbackStartTime,omitempty" wire:"RollbackStartTime,RollbackStartTime,"`
 }
 
 // RollbackInstanceRefreshAnswer is the shape RollbackInstanceRefreshAnswer.
 type RollbackInstanceRefreshAnswer struct {
-	InstanceRefreshId *string `json:"InstanceRefreshId,omitempty" wire:"InstanceRefreshId,InstanceRefreshId,"`
+	InstanceRefreshId *string `json:"InstanceRefreshId,omitempty" wire:"InstanceRefreshId,InstanceRefreshId,,shape=XmlStringMaxLen255"`
 }
 
 // RollbackInstanceRefreshType is the shape RollbackInstanceRefreshType.
 type RollbackInstanceRefreshType struct {
-	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 }
 
 // ScalingPolicy is the shape ScalingPolicy.
 type ScalingPolicy struct {
-	AdjustmentType                 *string                         `json:"AdjustmentType,omitempty" wire:"AdjustmentType,AdjustmentType,"`
+	AdjustmentType                 *string                         `json:"AdjustmentType,omitempty" wire:"AdjustmentType,AdjustmentType,,shape=XmlStringMaxLen255"`
 	Alarms                         []Alarm                         `json:"Alarms,omitempty" wire:"Alarms,Alarms,member"`
-	AutoScalingGroupName           *string                         `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,"`
+	AutoScalingGroupName           *string                         `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,shape=XmlStringMaxLen255"`
 	Cooldown                       *int32                          `json:"Cooldown,omitempty" wire:"Cooldown,Cooldown,"`
 	Enabled                        *bool                           `json:"Enabled,omitempty" wire:"Enabled,Enabled,"`
 	EstimatedInstanceWarmup        *int32                          `json:"EstimatedInstanceWarmup,omitempty" wire:"EstimatedInstanceWarmup,EstimatedInstanceWarmup,"`
-	MetricAggregationType          *string                         `json:"MetricAggregationType,omitempty" wire:"MetricAggregationType,MetricAggregationType,"`
+	MetricAggregationType          *string                         `json:"MetricAggregationType,omitempty" wire:"MetricAggregationType,MetricAggregationType,,shape=XmlStringMaxLen32"`
 	MinAdjustmentMagnitude         *int32                          `json:"MinAdjustmentMagnitude,omitempty" wire:"MinAdjustmentMagnitude,MinAdjustmentMagnitude,"`
 	MinAdjustmentStep              *int32                          `json:"MinAdjustmentStep,omitempty" wire:"MinAdjustmentStep,MinAdjustmentStep,"`
-	PolicyARN                      *string                         `json:"PolicyARN,omitempty" wire:"PolicyARN,PolicyARN,"`
-	PolicyName                     *string                         `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,"`
-	PolicyType                     *string                         `json:"PolicyType,omitempty" wire:"PolicyType,PolicyType,"`
+	PolicyARN                      *string                         `json:"PolicyARN,omitempty" wire:"PolicyARN,PolicyARN,,shape=ResourceName"`
+	PolicyName                     *string                         `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,shape=XmlStringMaxLen255"`
+	PolicyType                     *string                         `json:"PolicyType,omitempty" wire:"PolicyType,PolicyType,,shape=XmlStringMaxLen64"`
 	PredictiveScalingConfiguration *PredictiveScalingConfiguration `json:"PredictiveScalingConfiguration,omitempty" wire:"PredictiveScalingConfiguration,PredictiveScalingConfiguration,"`
 	ScalingAdjustment              *int32                          `json:"ScalingAdjustment,omitempty" wire:"ScalingAdjustment,ScalingAdjustment,"`
 	StepAdjustments                []StepAdjustment                `json:"StepAdjustments,omitempty" wire:"StepAdjustments,StepAdjustments,member"`
@@ -1278,8 +1278,8 @@ type ScalingPolicy struct {
 
 // ScalingProcessQuery is the shape ScalingProcessQuery.
 type ScalingProcessQuery struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	ScalingProcesses     []string `json:"ScalingProcesses,omitempty" wire:"ScalingProcesses,ScalingProcesses,member"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	ScalingProcesses     []string `json:"ScalingProcesses,omitempty" wire:"ScalingProcesses,ScalingProcesses,member,items=XmlStringMaxLen255"`
 }
 
 // ScheduledActionsType is the shape ScheduledActionsType.
@@ -1290,17 +1290,17 @@ type ScheduledActionsType struct {
 
 // ScheduledUpdateGroupAction is the shape ScheduledUpdateGroupAction.
 type ScheduledUpdateGroupAction struct {
-	AutoScalingGroupName *string    `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,"`
+	AutoScalingGroupName *string    `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,shape=XmlStringMaxLen255"`
 	DesiredCapacity      *int32     `json:"DesiredCapacity,omitempty" wire:"DesiredCapacity,DesiredCapacity,"`
 	EndTime              *time.Time `json:"EndTime,omitempty" wire:"EndTime,EndTime,"`
 	MaxSize              *int32     `json:"MaxSize,omitempty" wire:"MaxSize,MaxSize,"`
 	MinSize              *int32     `json:"MinSize,omitempty" wire:"MinSize,MinSize,"`
-	Recurrence           *string    `json:"Recurrence,omitempty" wire:"Recurrence,Recurrence,"`
-	ScheduledActionARN   *string    `json:"ScheduledActionARN,omitempty" wire:"ScheduledActionARN,ScheduledActionARN,"`
-	ScheduledActionName  *string    `json:"ScheduledActionName,omitempty" wire:"ScheduledActionName,ScheduledActionName,"`
+	Recurrence           *string    `json:"Recurrence,omitempty" wire:"Recurrence,Recurrence,,shape=XmlStringMaxLen255"`
+	ScheduledActionARN   *string    `json:"ScheduledActionARN,omitempty" wire:"ScheduledActionARN,ScheduledActionARN,,shape=ResourceName"`
+	ScheduledActionName  *string    `json:"ScheduledActionName,omitempty" wire:"ScheduledActionName,ScheduledActionName,,shape=XmlStringMaxLen255"`
 	StartTime            *time.Time `json:"StartTime,omitempty" wire:"StartTime,StartTime,"`
 	Time                 *time.Time `json:"Time,omitempty" wire:"Time,Time,"`
-	TimeZone             *string    `json:"TimeZone,omitempty" wire:"TimeZone,TimeZone,"`
+	TimeZone             *string    `json:"TimeZone,omitempty" wire:"TimeZone,TimeZone,,shape=XmlStringMaxLen255"`
 }
 
 // ScheduledUpdateGroupActionRequest is the shape ScheduledUpdateGroupActionRequest.
@@ -1309,23 +1309,23 @@ type ScheduledUpdateGroupActionRequest struct {
 	EndTime             *time.Time `json:"EndTime,omitempty" wire:"EndTime,EndTime,"`
 	MaxSize             *int32     `json:"MaxSize,omitempty" wire:"MaxSize,MaxSize,"`
 	MinSize             *int32     `json:"MinSize,omitempty" wire:"MinSize,MinSize,"`
-	Recurrence          *string    `json:"Recurrence,omitempty" wire:"Recurrence,Recurrence,"`
-	ScheduledActionName *string    `json:"ScheduledActionName,omitempty" wire:"ScheduledActionName,ScheduledActionName,,required"`
+	Recurrence          *string    `json:"Recurrence,omitempty" wire:"Recurrence,Recurrence,,shape=XmlStringMaxLen255"`
+	ScheduledActionName *string    `json:"ScheduledActionName,omitempty" wire:"ScheduledActionName,ScheduledActionName,,required,shape=XmlStringMaxLen255"`
 	StartTime           *time.Time `json:"StartTime,omitempty" wire:"StartTime,StartTime,"`
-	TimeZone            *string    `json:"TimeZone,omitempty" wire:"TimeZone,TimeZone,"`
+	TimeZone            *string    `json:"TimeZone,omitempty" wire:"TimeZone,TimeZone,,shape=XmlStringMaxLen255"`
 }
 
 // SetDesiredCapacityType is the shape SetDesiredCapacityType.
 type SetDesiredCapacityType struct {
-	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName *string `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	DesiredCapacity      *int32  `json:"DesiredCapacity,omitempty" wire:"DesiredCapacity,DesiredCapacity,,required"`
 	HonorCooldown        *bool   `json:"HonorCooldown,omitempty" wire:"HonorCooldown,HonorCooldown,"`
 }
 
 // SetInstanceHealthQuery is the shape SetInstanceHealthQuery.
 type SetInstanceHealthQuery struct {
-	HealthStatus             *string `json:"HealthStatus,omitempty" wire:"HealthStatus,HealthStatus,,required"`
-	InstanceId               *string `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,required"`
+	HealthStatus             *string `json:"HealthStatus,omitempty" wire:"HealthStatus,HealthStatus,,required,shape=XmlStringMaxLen32"`
+	InstanceId               *string `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,required,shape=XmlStringMaxLen19"`
 	ShouldRespectGracePeriod *bool   `json:"ShouldRespectGracePeriod,omitempty" wire:"ShouldRespectGracePeriod,ShouldRespectGracePeriod,"`
 }
 
@@ -1335,22 +1335,22 @@ type SetInstanceProtectionAnswer struct {
 
 // SetInstanceProtectionQuery is the shape SetInstanceProtectionQuery.
 type SetInstanceProtectionQuery struct {
-	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
-	InstanceIds          []string `json:"InstanceIds,omitempty" wire:"InstanceIds,InstanceIds,member,required"`
+	AutoScalingGroupName *string  `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
+	InstanceIds          []string `json:"InstanceIds,omitempty" wire:"InstanceIds,InstanceIds,member,required,items=XmlStringMaxLen19"`
 	ProtectedFromScaleIn *bool    `json:"ProtectedFromScaleIn,omitempty" wire:"ProtectedFromScaleIn,ProtectedFromScaleIn,,required"`
 }
 
 // StartInstanceRefreshAnswer is the shape StartInstanceRefreshAnswer.
 type StartInstanceRefreshAnswer struct {
-	InstanceRefreshId *string `json:"InstanceRefreshId,omitempty" wire:"InstanceRefreshId,InstanceRefreshId,"`
+	InstanceRefreshId *string `json:"InstanceRefreshId,omitempty" wire:"InstanceRefreshId,InstanceRefreshId,,shape=XmlStringMaxLen255"`
 }
 
 // StartInstanceRefreshType is the shape StartInstanceRefreshType.
 type StartInstanceRefreshType struct {
-	AutoScalingGroupName *string               `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName *string               `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	DesiredConfiguration *DesiredConfiguration `json:"DesiredConfiguration,omitempty" wire:"DesiredConfiguration,DesiredConfiguration,"`
 	Preferences          *RefreshPreferences   `json:"Preferences,omitempty" wire:"Preferences,Preferences,"`
-	Strategy             *string               `json:"Strategy,omitempty" wire:"Strategy,Strategy,"`
+	Strategy             *string               `json:"Strategy,omitempty" wire:"Strategy,Strategy,,shape=RefreshStrategy"`
 }
 
 // StepAdjustment is the shape StepAdjustment.
@@ -1362,26 +1362,26 @@ type StepAdjustment struct {
 
 // SuspendedProcess is the shape SuspendedProcess.
 type SuspendedProcess struct {
-	ProcessName      *string `json:"ProcessName,omitempty" wire:"ProcessName,ProcessName,"`
-	SuspensionReason *string `json:"SuspensionReason,omitempty" wire:"SuspensionReason,SuspensionReason,"`
+	ProcessName      *string `json:"ProcessName,omitempty" wire:"ProcessName,ProcessName,,shape=XmlStringMaxLen255"`
+	SuspensionReason *string `json:"SuspensionReason,omitempty" wire:"SuspensionReason,SuspensionReason,,shape=XmlStringMaxLen255"`
 }
 
 // Tag is the shape Tag.
 type Tag struct {
-	Key               *string `json:"Key,omitempty" wire:"Key,Key,,required"`
+	Key               *string `json:"Key,omitempty" wire:"Key,Key,,required,shape=TagKey"`
 	PropagateAtLaunch *bool   `json:"PropagateAtLaunch,omitempty" wire:"PropagateAtLaunch,PropagateAtLaunch,"`
 	ResourceId        *string `json:"ResourceId,omitempty" wire:"ResourceId,ResourceId,"`
 	ResourceType      *string `json:"ResourceType,omitempty" wire:"ResourceType,ResourceType,"`
-	Value             *string `json:"Value,omitempty" wire:"Value,Value,"`
+	Value             *string `json:"Value,omitempty" wire:"Value,Value,,shape=TagValue"`
 }
 
 // TagDescription is the shape TagDescription.
 type TagDescription struct {
-	Key               *string `json:"Key,omitempty" wire:"Key,Key,"`
+	Key               *string `json:"Key,omitempty" wire:"Key,Key,,shape=TagKey"`
 	PropagateAtLaunch *bool   `json:"PropagateAtLaunch,omitempty" wire:"PropagateAtLaunch,PropagateAtLaunch,"`
 	ResourceId        *string `json:"ResourceId,omitempty" wire:"ResourceId,ResourceId,"`
 	ResourceType      *string `json:"ResourceType,omitempty" wire:"ResourceType,ResourceType,"`
-	Value             *string `json:"Value,omitempty" wire:"Value,Value,"`
+	Value             *string `json:"Value,omitempty" wire:"Value,Value,,shape=TagValue"`
 }
 
 // TagsType is the shape TagsType.
@@ -1400,93 +1400,93 @@ type TargetTrackingConfiguration struct {
 
 // TargetTrackingMetricDataQuery is the shape TargetTrackingMetricDataQuery.
 type TargetTrackingMetricDataQuery struct {
-	Expression *string                   `json:"Expression,omitempty" wire:"Expression,Expression,"`
-	Id         *string                   `json:"Id,omitempty" wire:"Id,Id,,required"`
-	Label      *string                   `json:"Label,omitempty" wire:"Label,Label,"`
+	Expression *string                   `json:"Expression,omitempty" wire:"Expression,Expression,,shape=XmlStringMaxLen2047"`
+	Id         *string                   `json:"Id,omitempty" wire:"Id,Id,,required,shape=XmlStringMaxLen64"`
+	Label      *string                   `json:"Label,omitempty" wire:"Label,Label,,shape=XmlStringMetricLabel"`
 	MetricStat *TargetTrackingMetricStat `json:"MetricStat,omitempty" wire:"MetricStat,MetricStat,"`
-	Period     *int32                    `json:"Period,omitempty" wire:"Period,Period,"`
+	Period     *int32                    `json:"Period,omitempty" wire:"Period,Period,,shape=MetricGranularityInSeconds"`
 	ReturnData *bool                     `json:"ReturnData,omitempty" wire:"ReturnData,ReturnData,"`
 }
 
 // TargetTrackingMetricStat is the shape TargetTrackingMetricStat.
 type TargetTrackingMetricStat struct {
 	Metric *Metric `json:"Metric,omitempty" wire:"Metric,Metric,,required"`
-	Period *int32  `json:"Period,omitempty" wire:"Period,Period,"`
-	Stat   *string `json:"Stat,omitempty" wire:"Stat,Stat,,required"`
+	Period *int32  `json:"Period,omitempty" wire:"Period,Period,,shape=MetricGranularityInSeconds"`
+	Stat   *string `json:"Stat,omitempty" wire:"Stat,Stat,,required,shape=XmlStringMetricStat"`
 	Unit   *string `json:"Unit,omitempty" wire:"Unit,Unit,"`
 }
 
 // TerminateInstanceInAutoScalingGroupType is the shape TerminateInstanceInAutoScalingGroupType.
 type TerminateInstanceInAutoScalingGroupType struct {
-	InstanceId                     *string `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,required"`
+	InstanceId                     *string `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,required,shape=XmlStringMaxLen19"`
 	ShouldDecrementDesiredCapacity *bool   `json:"ShouldDecrementDesiredCapacity,omitempty" wire:"ShouldDecrementDesiredCapacity,ShouldDecrementDesiredCapacity,,required"`
 }
 
 // TotalLocalStorageGBRequest is the shape TotalLocalStorageGBRequest.
 type TotalLocalStorageGBRequest struct {
-	Max *float64 `json:"Max,omitempty" wire:"Max,Max,"`
-	Min *float64 `json:"Min,omitempty" wire:"Min,Min,"`
+	Max *float64 `json:"Max,omitempty" wire:"Max,Max,,shape=NullablePositiveDouble"`
+	Min *float64 `json:"Min,omitempty" wire:"Min,Min,,shape=NullablePositiveDouble"`
 }
 
 // TrafficSourceIdentifier is the shape TrafficSourceIdentifier.
 type TrafficSourceIdentifier struct {
-	Identifier *string `json:"Identifier,omitempty" wire:"Identifier,Identifier,,required"`
-	Type       *string `json:"Type,omitempty" wire:"Type,Type,"`
+	Identifier *string `json:"Identifier,omitempty" wire:"Identifier,Identifier,,required,shape=XmlStringMaxLen511"`
+	Type       *string `json:"Type,omitempty" wire:"Type,Type,,shape=XmlStringMaxLen511"`
 }
 
 // TrafficSourceState is the shape TrafficSourceState.
 type TrafficSourceState struct {
-	Identifier    *string `json:"Identifier,omitempty" wire:"Identifier,Identifier,"`
-	State         *string `json:"State,omitempty" wire:"State,State,"`
-	TrafficSource *string `json:"TrafficSource,omitempty" wire:"TrafficSource,TrafficSource,"`
-	Type          *string `json:"Type,omitempty" wire:"Type,Type,"`
+	Identifier    *string `json:"Identifier,omitempty" wire:"Identifier,Identifier,,shape=XmlStringMaxLen511"`
+	State         *string `json:"State,omitempty" wire:"State,State,,shape=XmlStringMaxLen255"`
+	TrafficSource *string `json:"TrafficSource,omitempty" wire:"TrafficSource,TrafficSource,,shape=XmlStringMaxLen511"`
+	Type          *string `json:"Type,omitempty" wire:"Type,Type,,shape=XmlStringMaxLen511"`
 }
 
 // UpdateAutoScalingGroupType is the shape UpdateAutoScalingGroupType.
 type UpdateAutoScalingGroupType struct {
-	AutoScalingGroupName             *string                           `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required"`
+	AutoScalingGroupName             *string                           `json:"AutoScalingGroupName,omitempty" wire:"AutoScalingGroupName,AutoScalingGroupName,,required,shape=XmlStringMaxLen255"`
 	AvailabilityZoneDistribution     *AvailabilityZoneDistribution     `json:"AvailabilityZoneDistribution,omitempty" wire:"AvailabilityZoneDistribution,AvailabilityZoneDistribution,"`
-	AvailabilityZoneIds              []string                          `json:"AvailabilityZoneIds,omitempty" wire:"AvailabilityZoneIds,AvailabilityZoneIds,member"`
+	AvailabilityZoneIds              []string                          `json:"AvailabilityZoneIds,omitempty" wire:"AvailabilityZoneIds,AvailabilityZoneIds,member,items=XmlStringMaxLen255"`
 	AvailabilityZoneImpairmentPolicy *AvailabilityZoneImpairmentPolicy `json:"AvailabilityZoneImpairmentPolicy,omitempty" wire:"AvailabilityZoneImpairmentPolicy,AvailabilityZoneImpairmentPolicy,"`
-	AvailabilityZones                []string                          `json:"AvailabilityZones,omitempty" wire:"AvailabilityZones,AvailabilityZones,member"`
+	AvailabilityZones                []string                          `json:"AvailabilityZones,omitempty" wire:"AvailabilityZones,AvailabilityZones,member,items=XmlStringMaxLen255"`
 	CapacityRebalance                *bool                             `json:"CapacityRebalance,omitempty" wire:"CapacityRebalance,CapacityRebalance,"`
 	CapacityReservationSpecification *CapacityReservationSpecification `json:"CapacityReservationSpecification,omitempty" wire:"CapacityReservationSpecification,CapacityReservationSpecification,"`
 	Context                          *string                           `json:"Context,omitempty" wire:"Context,Context,"`
 	DefaultCooldown                  *int32                            `json:"DefaultCooldown,omitempty" wire:"DefaultCooldown,DefaultCooldown,"`
 	DefaultInstanceWarmup            *int32                            `json:"DefaultInstanceWarmup,omitempty" wire:"DefaultInstanceWarmup,DefaultInstanceWarmup,"`
-	DeletionProtection               *string                           `json:"DeletionProtection,omitempty" wire:"DeletionProtection,DeletionProtection,"`
+	DeletionProtection               *string                           `json:"DeletionProtection,omitempty" wire:"DeletionProtection,DeletionProtection,,shape=DeletionProtection"`
 	DesiredCapacity                  *int32                            `json:"DesiredCapacity,omitempty" wire:"DesiredCapacity,DesiredCapacity,"`
-	DesiredCapacityType              *string                           `json:"DesiredCapacityType,omitempty" wire:"DesiredCapacityType,DesiredCapacityType,"`
+	DesiredCapacityType              *string                           `json:"DesiredCapacityType,omitempty" wire:"DesiredCapacityType,DesiredCapacityType,,shape=XmlStringMaxLen255"`
 	HealthCheckGracePeriod           *int32                            `json:"HealthCheckGracePeriod,omitempty" wire:"HealthCheckGracePeriod,HealthCheckGracePeriod,"`
-	HealthCheckType                  *string                           `json:"HealthCheckType,omitempty" wire:"HealthCheckType,HealthCheckType,"`
+	HealthCheckType                  *string                           `json:"HealthCheckType,omitempty" wire:"HealthCheckType,HealthCheckType,,shape=XmlStringMaxLen32"`
 	InstanceLifecyclePolicy          *InstanceLifecyclePolicy          `json:"InstanceLifecyclePolicy,omitempty" wire:"InstanceLifecyclePolicy,InstanceLifecyclePolicy,"`
 	InstanceMaintenancePolicy        *InstanceMaintenancePolicy        `json:"InstanceMaintenancePolicy,omitempty" wire:"InstanceMaintenancePolicy,InstanceMaintenancePolicy,"`
-	LaunchConfigurationName          *string                           `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,"`
+	LaunchConfigurationName          *string                           `json:"LaunchConfigurationName,omitempty" wire:"LaunchConfigurationName,LaunchConfigurationName,,shape=XmlStringMaxLen255"`
 	LaunchTemplate                   *LaunchTemplateSpecification      `json:"LaunchTemplate,omitempty" wire:"LaunchTemplate,LaunchTemplate,"`
 	MaxInstanceLifetime              *int32                            `json:"MaxInstanceLifetime,omitempty" wire:"MaxInstanceLifetime,MaxInstanceLifetime,"`
 	MaxSize                          *int32                            `json:"MaxSize,omitempty" wire:"MaxSize,MaxSize,"`
 	MinSize                          *int32                            `json:"MinSize,omitempty" wire:"MinSize,MinSize,"`
 	MixedInstancesPolicy             *MixedInstancesPolicy             `json:"MixedInstancesPolicy,omitempty" wire:"MixedInstancesPolicy,MixedInstancesPolicy,"`
 	NewInstancesProtectedFromScaleIn *bool                             `json:"NewInstancesProtectedFromScaleIn,omitempty" wire:"NewInstancesProtectedFromScaleIn,NewInstancesProtectedFromScaleIn,"`
-	PlacementGroup                   *string                           `json:"PlacementGroup,omitempty" wire:"PlacementGroup,PlacementGroup,"`
-	ServiceLinkedRoleARN             *string                           `json:"ServiceLinkedRoleARN,omitempty" wire:"ServiceLinkedRoleARN,ServiceLinkedRoleARN,"`
+	PlacementGroup                   *string                           `json:"PlacementGroup,omitempty" wire:"PlacementGroup,PlacementGroup,,shape=UpdatePlacementGroupParam"`
+	ServiceLinkedRoleARN             *string                           `json:"ServiceLinkedRoleARN,omitempty" wire:"ServiceLinkedRoleARN,ServiceLinkedRoleARN,,shape=ResourceName"`
 	SkipZonalShiftValidation         *bool                             `json:"SkipZonalShiftValidation,omitempty" wire:"SkipZonalShiftValidation,SkipZonalShiftValidation,"`
-	TerminationPolicies              []string                          `json:"TerminationPolicies,omitempty" wire:"TerminationPolicies,TerminationPolicies,member"`
-	VPCZoneIdentifier                *string                           `json:"VPCZoneIdentifier,omitempty" wire:"VPCZoneIdentifier,VPCZoneIdentifier,"`
+	TerminationPolicies              []string                          `json:"TerminationPolicies,omitempty" wire:"TerminationPolicies,TerminationPolicies,member,items=XmlStringMaxLen1600"`
+	VPCZoneIdentifier                *string                           `json:"VPCZoneIdentifier,omitempty" wire:"VPCZoneIdentifier,VPCZoneIdentifier,,shape=XmlStringMaxLen5000"`
 }
 
 // VCpuCountRequest is the shape VCpuCountRequest.
 type VCpuCountRequest struct {
-	Max *int32 `json:"Max,omitempty" wire:"Max,Max,"`
-	Min *int32 `json:"Min,omitempty" wire:"Min,Min,,required"`
+	Max *int32 `json:"Max,omitempty" wire:"Max,Max,,shape=NullablePositiveInteger"`
+	Min *int32 `json:"Min,omitempty" wire:"Min,Min,,required,shape=NullablePositiveInteger"`
 }
 
 // WarmPoolConfiguration is the shape WarmPoolConfiguration.
 type WarmPoolConfiguration struct {
 	InstanceReusePolicy      *InstanceReusePolicy `json:"InstanceReusePolicy,omitempty" wire:"InstanceReusePolicy,InstanceReusePolicy,"`
-	MaxGroupPreparedCapacity *int32               `json:"MaxGroupPreparedCapacity,omitempty" wire:"MaxGroupPreparedCapacity,MaxGroupPreparedCapacity,"`
-	MinSize                  *int32               `json:"MinSize,omitempty" wire:"MinSize,MinSize,"`
-	PoolState                *string              `json:"PoolState,omitempty" wire:"PoolState,PoolState,"`
+	MaxGroupPreparedCapacity *int32               `json:"MaxGroupPreparedCapacity,omitempty" wire:"MaxGroupPreparedCapacity,MaxGroupPreparedCapacity,,shape=MaxGroupPreparedCapacity"`
+	MinSize                  *int32               `json:"MinSize,omitempty" wire:"MinSize,MinSize,,shape=WarmPoolMinSize"`
+	PoolState                *string              `json:"PoolState,omitempty" wire:"PoolState,PoolState,,shape=WarmPoolState"`
 	Status                   *string              `json:"Status,omitempty" wire:"Status,Status,"`
 }
 

@@ -7,28 +7,28 @@ import "time"
 // AlarmContributor is the shape AlarmContributor.
 type AlarmContributor struct {
 	ContributorAttributes      map[string]string `json:"ContributorAttributes,omitempty" wire:"ContributorAttributes,ContributorAttributes,,required"`
-	ContributorId              *string           `json:"ContributorId,omitempty" wire:"ContributorId,ContributorId,,required"`
-	StateReason                *string           `json:"StateReason,omitempty" wire:"StateReason,StateReason,,required"`
+	ContributorId              *string           `json:"ContributorId,omitempty" wire:"ContributorId,ContributorId,,required,shape=ContributorId"`
+	StateReason                *string           `json:"StateReason,omitempty" wire:"StateReason,StateReason,,required,shape=StateReason"`
 	StateTransitionedTimestamp *time.Time        `json:"StateTransitionedTimestamp,omitempty" wire:"StateTransitionedTimestamp,StateTransitionedTimestamp,"`
 }
 
 // AlarmHistoryItem is the shape AlarmHistoryItem.
 type AlarmHistoryItem struct {
 	AlarmContributorAttributes map[string]string `json:"AlarmContributorAttributes,omitempty" wire:"AlarmContributorAttributes,AlarmContributorAttributes,"`
-	AlarmContributorId         *string           `json:"AlarmContributorId,omitempty" wire:"AlarmContributorId,AlarmContributorId,"`
-	AlarmName                  *string           `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,"`
-	AlarmType                  *string           `json:"AlarmType,omitempty" wire:"AlarmType,AlarmType,"`
+	AlarmContributorId         *string           `json:"AlarmContributorId,omitempty" wire:"AlarmContributorId,AlarmContributorId,,shape=ContributorId"`
+	AlarmName                  *string           `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,,shape=AlarmName"`
+	AlarmType                  *string           `json:"AlarmType,omitempty" wire:"AlarmType,AlarmType,,shape=AlarmType"`
 	HistoryData                *string           `json:"HistoryData,omitempty" wire:"HistoryData,HistoryData,"`
-	HistoryItemType            *string           `json:"HistoryItemType,omitempty" wire:"HistoryItemType,HistoryItemType,"`
+	HistoryItemType            *string           `json:"HistoryItemType,omitempty" wire:"HistoryItemType,HistoryItemType,,shape=HistoryItemType"`
 	HistorySummary             *string           `json:"HistorySummary,omitempty" wire:"HistorySummary,HistorySummary,"`
 	Timestamp                  *time.Time        `json:"Timestamp,omitempty" wire:"Timestamp,Timestamp,"`
 }
 
 // AlarmPromQLCriteria is the shape AlarmPromQLCriteria.
 type AlarmPromQLCriteria struct {
-	PendingPeriod  *int32  `json:"PendingPeriod,omitempty" wire:"PendingPeriod,PendingPeriod,"`
-	Query          *string `json:"Query,omitempty" wire:"Query,Query,,required"`
-	RecoveryPeriod *int32  `json:"RecoveryPeriod,omitempty" wire:"RecoveryPeriod,RecoveryPeriod,"`
+	PendingPeriod  *int32  `json:"PendingPeriod,omitempty" wire:"PendingPeriod,PendingPeriod,,shape=PendingPeriod"`
+	Query          *string `json:"Query,omitempty" wire:"Query,Query,,required,shape=Query"`
+	RecoveryPeriod *int32  `json:"RecoveryPeriod,omitempty" wire:"RecoveryPeriod,RecoveryPeriod,,shape=RecoveryPeriod"`
 }
 
 // CompositeAlarm is the shape CompositeAlarm.
@@ -36,22 +36,22 @@ type CompositeAlarm struct {
 	ActionsEnabled                     *bool      `json:"ActionsEnabled,omitempty" wire:"ActionsEnabled,ActionsEnabled,"`
 	ActionsSuppressedBy                *string    `json:"ActionsSuppressedBy,omitempty" wire:"ActionsSuppressedBy,ActionsSuppressedBy,"`
 	ActionsSuppressedReason            *string    `json:"ActionsSuppressedReason,omitempty" wire:"ActionsSuppressedReason,ActionsSuppressedReason,"`
-	ActionsSuppressor                  *string    `json:"ActionsSuppressor,omitempty" wire:"ActionsSuppressor,ActionsSuppressor,"`
+	ActionsSuppressor                  *string    `json:"ActionsSuppressor,omitempty" wire:"ActionsSuppressor,ActionsSuppressor,,shape=AlarmArn"`
 	ActionsSuppressorExtensionPeriod   *int32     `json:"ActionsSuppressorExtensionPeriod,omitempty" wire:"ActionsSuppressorExtensionPeriod,ActionsSuppressorExtensionPeriod,"`
 	ActionsSuppressorWaitPeriod        *int32     `json:"ActionsSuppressorWaitPeriod,omitempty" wire:"ActionsSuppressorWaitPeriod,ActionsSuppressorWaitPeriod,"`
-	AlarmActions                       []string   `json:"AlarmActions,omitempty" wire:"AlarmActions,AlarmActions,member"`
-	AlarmArn                           *string    `json:"AlarmArn,omitempty" wire:"AlarmArn,AlarmArn,"`
+	AlarmActions                       []string   `json:"AlarmActions,omitempty" wire:"AlarmActions,AlarmActions,member,shape=ResourceList,items=ResourceName"`
+	AlarmArn                           *string    `json:"AlarmArn,omitempty" wire:"AlarmArn,AlarmArn,,shape=AlarmArn"`
 	AlarmConfigurationUpdatedTimestamp *time.Time `json:"AlarmConfigurationUpdatedTimestamp,omitempty" wire:"AlarmConfigurationUpdatedTimestamp,AlarmConfigurationUpdatedTimestamp,"`
-	AlarmDescription                   *string    `json:"AlarmDescription,omitempty" wire:"AlarmDescription,AlarmDescription,"`
-	AlarmName                          *string    `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,"`
-	AlarmRule                          *string    `json:"AlarmRule,omitempty" wire:"AlarmRule,AlarmRule,"`
-	InsufficientDataActions            []string   `json:"InsufficientDataActions,omitempty" wire:"InsufficientDataActions,InsufficientDataActions,member"`
-	OKActions                          []string   `json:"OKActions,omitempty" wire:"OKActions,OKActions,member"`
-	StateReason                        *string    `json:"StateReason,omitempty" wire:"StateReason,StateReason,"`
-	StateReasonData                    *string    `json:"StateReasonData,omitempty" wire:"StateReasonData,StateReasonData,"`
+	AlarmDescription                   *string    `json:"AlarmDescription,omitempty" wire:"AlarmDescription,AlarmDescription,,shape=AlarmDescription"`
+	AlarmName                          *string    `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,,shape=AlarmName"`
+	AlarmRule                          *string    `json:"AlarmRule,omitempty" wire:"AlarmRule,AlarmRule,,shape=AlarmRule"`
+	InsufficientDataActions            []string   `json:"InsufficientDataActions,omitempty" wire:"InsufficientDataActions,InsufficientDataActions,member,shape=ResourceList,items=ResourceName"`
+	OKActions                          []string   `json:"OKActions,omitempty" wire:"OKActions,OKActions,member,shape=ResourceList,items=ResourceName"`
+	StateReason                        *string    `json:"StateReason,omitempty" wire:"StateReason,StateReason,,shape=StateReason"`
+	StateReasonData                    *string    `json:"StateReasonData,omitempty" wire:"StateReasonData,StateReasonData,,shape=StateReasonData"`
 	StateTransitionedTimestamp         *time.Time `json:"StateTransitionedTimestamp,omitempty" wire:"StateTransitionedTimestamp,StateTransitionedTimestamp,"`
 	StateUpdatedTimestamp              *time.Time `json:"StateUpdatedTimestamp,omitempty" wire:"StateUpdatedTimestamp,StateUpdatedTimestamp,"`
-	StateValue                         *string    `json:"StateValue,omitempty" wire:"StateValue,StateValue,"`
+	StateValue                         *string    `json:"StateValue,omitempty" wire:"StateValue,StateValue,,shape=StateValue"`
 }
 
 // DashboardEntry is the shape DashboardEntry.
@@ -77,12 +77,12 @@ type Datapoint struct {
 	SampleCount        *float64           `json:"SampleCount,omitempty" wire:"SampleCount,SampleCount,"`
 	Sum                *float64           `json:"Sum,omitempty" wire:"Sum,Sum,"`
 	Timestamp          *time.Time         `json:"Timestamp,omitempty" wire:"Timestamp,Timestamp,"`
-	Unit               *string            `json:"Unit,omitempty" wire:"Unit,Unit,"`
+	Unit               *string            `json:"Unit,omitempty" wire:"Unit,Unit,,shape=StandardUnit"`
 }
 
 // DeleteAlarmsInput is the shape DeleteAlarmsInput.
 type DeleteAlarmsInput struct {
-	AlarmNames []string `json:"AlarmNames,omitempty" wire:"AlarmNames,AlarmNames,member,required"`
+	AlarmNames []string `json:"AlarmNames,omitempty" wire:"AlarmNames,AlarmNames,member,required,shape=AlarmNames,items=AlarmName"`
 }
 
 // DeleteDashboardsInput is the shape DeleteDashboardsInput.
@@ -96,7 +96,7 @@ type DeleteDashboardsOutput struct {
 
 // DescribeAlarmContributorsInput is the shape DescribeAlarmContributorsInput.
 type DescribeAlarmContributorsInput struct {
-	AlarmName *string `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,,required"`
+	AlarmName *string `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,,required,shape=AlarmName"`
 	NextToken *string `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -108,14 +108,14 @@ type DescribeAlarmContributorsOutput struct {
 
 // DescribeAlarmHistoryInput is the shape DescribeAlarmHistoryInput.
 type DescribeAlarmHistoryInput struct {
-	AlarmContributorId *string    `json:"AlarmContributorId,omitempty" wire:"AlarmContributorId,AlarmContributorId,"`
-	AlarmName          *string    `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,"`
-	AlarmTypes         []string   `json:"AlarmTypes,omitempty" wire:"AlarmTypes,AlarmTypes,member"`
+	AlarmContributorId *string    `json:"AlarmContributorId,omitempty" wire:"AlarmContributorId,AlarmContributorId,,shape=ContributorId"`
+	AlarmName          *string    `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,,shape=AlarmName"`
+	AlarmTypes         []string   `json:"AlarmTypes,omitempty" wire:"AlarmTypes,AlarmTypes,member,items=AlarmType"`
 	EndDate            *time.Time `json:"EndDate,omitempty" wire:"EndDate,EndDate,"`
-	HistoryItemType    *string    `json:"HistoryItemType,omitempty" wire:"HistoryItemType,HistoryItemType,"`
-	MaxRecords         *int32     `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,"`
+	HistoryItemType    *string    `json:"HistoryItemType,omitempty" wire:"HistoryItemType,HistoryItemType,,shape=HistoryItemType"`
+	MaxRecords         *int32     `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,,shape=MaxRecords"`
 	NextToken          *string    `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
-	ScanBy             *string    `json:"ScanBy,omitempty" wire:"ScanBy,ScanBy,"`
+	ScanBy             *string    `json:"ScanBy,omitempty" wire:"ScanBy,ScanBy,,shape=ScanBy"`
 	StartDate          *time.Time `json:"StartDate,omitempty" wire:"StartDate,StartDate,"`
 }
 
@@ -127,13 +127,13 @@ type DescribeAlarmHistoryOutput struct {
 
 // DescribeAlarmsForMetricInput is the shape DescribeAlarmsForMetricInput.
 type DescribeAlarmsForMetricInput struct {
-	Dimensions        []Dimension `json:"Dimensions,omitempty" wire:"Dimensions,Dimensions,member"`
+	Dimensions        []Dimension `json:"Dimensions,omitempty" wire:"Dimensions,Dimensions,member,shape=Dimensions"`
 	ExtendedStatistic *string     `json:"ExtendedStatistic,omitempty" wire:"ExtendedStatistic,ExtendedStatistic,"`
-	MetricName        *string     `json:"MetricName,omitempty" wire:"MetricName,MetricName,,required"`
-	Namespace         *string     `json:"Namespace,omitempty" wire:"Namespace,Namespace,,required"`
-	Period            *int32      `json:"Period,omitempty" wire:"Period,Period,"`
-	Statistic         *string     `json:"Statistic,omitempty" wire:"Statistic,Statistic,"`
-	Unit              *string     `json:"Unit,omitempty" wire:"Unit,Unit,"`
+	MetricName        *string     `json:"MetricName,omitempty" wire:"MetricName,MetricName,,required,shape=MetricName"`
+	Namespace         *string     `json:"Namespace,omitempty" wire:"Namespace,Namespace,,required,shape=Namespace"`
+	Period            *int32      `json:"Period,omitempty" wire:"Period,Period,,shape=Period"`
+	Statistic         *string     `json:"Statistic,omitempty" wire:"Statistic,Statistic,,shape=Statistic"`
+	Unit              *string     `json:"Unit,omitempty" wire:"Unit,Unit,,shape=StandardUnit"`
 }
 
 // DescribeAlarmsForMetricOutput is the shape DescribeAlarmsForMetricOutput.
@@ -143,15 +143,15 @@ type DescribeAlarmsForMetricOutput struct {
 
 // DescribeAlarmsInput is the shape DescribeAlarmsInput.
 type DescribeAlarmsInput struct {
-	ActionPrefix        *string  `json:"ActionPrefix,omitempty" wire:"ActionPrefix,ActionPrefix,"`
-	AlarmNamePrefix     *string  `json:"AlarmNamePrefix,omitempty" wire:"AlarmNamePrefix,AlarmNamePrefix,"`
-	AlarmNames          []string `json:"AlarmNames,omitempty" wire:"AlarmNames,AlarmNames,member"`
-	AlarmTypes          []string `json:"AlarmTypes,omitempty" wire:"AlarmTypes,AlarmTypes,member"`
-	ChildrenOfAlarmName *string  `json:"ChildrenOfAlarmName,omitempty" wire:"ChildrenOfAlarmName,ChildrenOfAlarmName,"`
-	MaxRecords          *int32   `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,"`
+	ActionPrefix        *string  `json:"ActionPrefix,omitempty" wire:"ActionPrefix,ActionPrefix,,shape=ActionPrefix"`
+	AlarmNamePrefix     *string  `json:"AlarmNamePrefix,omitempty" wire:"AlarmNamePrefix,AlarmNamePrefix,,shape=AlarmNamePrefix"`
+	AlarmNames          []string `json:"AlarmNames,omitempty" wire:"AlarmNames,AlarmNames,member,shape=AlarmNames,items=AlarmName"`
+	AlarmTypes          []string `json:"AlarmTypes,omitempty" wire:"AlarmTypes,AlarmTypes,member,items=AlarmType"`
+	ChildrenOfAlarmName *string  `json:"ChildrenOfAlarmName,omitempty" wire:"ChildrenOfAlarmName,ChildrenOfAlarmName,,shape=AlarmName"`
+	MaxRecords          *int32   `json:"MaxRecords,omitempty" wire:"MaxRecords,MaxRecords,,shape=MaxRecords"`
 	NextToken           *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
-	ParentsOfAlarmName  *string  `json:"ParentsOfAlarmName,omitempty" wire:"ParentsOfAlarmName,ParentsOfAlarmName,"`
-	StateValue          *string  `json:"StateValue,omitempty" wire:"StateValue,StateValue,"`
+	ParentsOfAlarmName  *string  `json:"ParentsOfAlarmName,omitempty" wire:"ParentsOfAlarmName,ParentsOfAlarmName,,shape=AlarmName"`
+	StateValue          *string  `json:"StateValue,omitempty" wire:"StateValue,StateValue,,shape=StateValue"`
 }
 
 // DescribeAlarmsOutput is the shape DescribeAlarmsOutput.
@@ -163,30 +163,30 @@ type DescribeAlarmsOutput struct {
 
 // Dimension is the shape Dimension.
 type Dimension struct {
-	Name  *string `json:"Name,omitempty" wire:"Name,Name,,required"`
-	Value *string `json:"Value,omitempty" wire:"Value,Value,,required"`
+	Name  *string `json:"Name,omitempty" wire:"Name,Name,,required,shape=DimensionName"`
+	Value *string `json:"Value,omitempty" wire:"Value,Value,,required,shape=DimensionValue"`
 }
 
 // DimensionFilter is the shape DimensionFilter.
 type DimensionFilter struct {
-	Name  *string `json:"Name,omitempty" wire:"Name,Name,,required"`
-	Value *string `json:"Value,omitempty" wire:"Value,Value,"`
+	Name  *string `json:"Name,omitempty" wire:"Name,Name,,required,shape=DimensionName"`
+	Value *string `json:"Value,omitempty" wire:"Value,Value,,shape=DimensionValue"`
 }
 
 // DisableAlarmActionsInput is the shape DisableAlarmActionsInput.
 type DisableAlarmActionsInput struct {
-	AlarmNames []string `json:"AlarmNames,omitempty" wire:"AlarmNames,AlarmNames,member,required"`
+	AlarmNames []string `json:"AlarmNames,omitempty" wire:"AlarmNames,AlarmNames,member,required,shape=AlarmNames,items=AlarmName"`
 }
 
 // EnableAlarmActionsInput is the shape EnableAlarmActionsInput.
 type EnableAlarmActionsInput struct {
-	AlarmNames []string `json:"AlarmNames,omitempty" wire:"AlarmNames,AlarmNames,member,required"`
+	AlarmNames []string `json:"AlarmNames,omitempty" wire:"AlarmNames,AlarmNames,member,required,shape=AlarmNames,items=AlarmName"`
 }
 
 // Entity is the shape Entity.
 type Entity struct {
-	Attributes    map[string]string `json:"Attributes,omitempty" wire:"Attributes,Attributes,"`
-	KeyAttributes map[string]string `json:"KeyAttributes,omitempty" wire:"KeyAttributes,KeyAttributes,"`
+	Attributes    map[string]string `json:"Attributes,omitempty" wire:"Attributes,Attributes,,shape=EntityAttributesMap"`
+	KeyAttributes map[string]string `json:"KeyAttributes,omitempty" wire:"KeyAttributes,KeyAttributes,,shape=EntityKeyAttributesMap"`
 }
 
 // EntityMetricData is the shape EntityMetricData.
@@ -219,7 +219,7 @@ type GetMetricDataInput struct {
 	MaxDatapoints     *int32            `json:"MaxDatapoints,omitempty" wire:"MaxDatapoints,MaxDatapoints,"`
 	MetricDataQueries []MetricDataQuery `json:"MetricDataQueries,omitempty" wire:"MetricDataQueries,MetricDataQueries,member,required"`
 	NextToken         *string           `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
-	ScanBy            *string           `json:"ScanBy,omitempty" wire:"ScanBy,ScanBy,"`
+	ScanBy            *string           `json:"ScanBy,omitempty" wire:"ScanBy,ScanBy,,shape=ScanBy"`
 	StartTime         *time.Time        `json:"StartTime,omitempty" wire:"StartTime,StartTime,,required"`
 }
 
@@ -232,15 +232,15 @@ type GetMetricDataOutput struct {
 
 // GetMetricStatisticsInput is the shape GetMetricStatisticsInput.
 type GetMetricStatisticsInput struct {
-	Dimensions         []Dimension `json:"Dimensions,omitempty" wire:"Dimensions,Dimensions,member"`
+	Dimensions         []Dimension `json:"Dimensions,omitempty" wire:"Dimensions,Dimensions,member,shape=Dimensions"`
 	EndTime            *time.Time  `json:"EndTime,omitempty" wire:"EndTime,EndTime,,required"`
-	ExtendedStatistics []string    `json:"ExtendedStatistics,omitempty" wire:"ExtendedStatistics,ExtendedStatistics,member"`
-	MetricName         *string     `json:"MetricName,omitempty" wire:"MetricName,MetricName,,required"`
-	Namespace          *string     `json:"Namespace,omitempty" wire:"Namespace,Namespace,,required"`
-	Period             *int32      `json:"Period,omitempty" wire:"Period,Period,,required"`
+	ExtendedStatistics []string    `json:"ExtendedStatistics,omitempty" wire:"ExtendedStatistics,ExtendedStatistics,member,shape=ExtendedStatistics"`
+	MetricName         *string     `json:"MetricName,omitempty" wire:"MetricName,MetricName,,required,shape=MetricName"`
+	Namespace          *string     `json:"Namespace,omitempty" wire:"Namespace,Namespace,,required,shape=Namespace"`
+	Period             *int32      `json:"Period,omitempty" wire:"Period,Period,,required,shape=Period"`
 	StartTime          *time.Time  `json:"StartTime,omitempty" wire:"StartTime,StartTime,,required"`
-	Statistics         []string    `json:"Statistics,omitempty" wire:"Statistics,Statistics,member"`
-	Unit               *string     `json:"Unit,omitempty" wire:"Unit,Unit,"`
+	Statistics         []string    `json:"Statistics,omitempty" wire:"Statistics,Statistics,member,shape=Statistics,items=Statistic"`
+	Unit               *string     `json:"Unit,omitempty" wire:"Unit,Unit,,shape=StandardUnit"`
 }
 
 // GetMetricStatisticsOutput is the shape GetMetricStatisticsOutput.
@@ -268,25 +268,25 @@ type ListDashboardsOutput struct {
 
 // ListMetricsInput is the shape ListMetricsInput.
 type ListMetricsInput struct {
-	Dimensions            []DimensionFilter `json:"Dimensions,omitempty" wire:"Dimensions,Dimensions,member"`
+	Dimensions            []DimensionFilter `json:"Dimensions,omitempty" wire:"Dimensions,Dimensions,member,shape=DimensionFilters"`
 	IncludeLinkedAccounts *bool             `json:"IncludeLinkedAccounts,omitempty" wire:"IncludeLinkedAccounts,IncludeLinkedAccounts,"`
-	MetricName            *string           `json:"MetricName,omitempty" wire:"MetricName,MetricName,"`
-	Namespace             *string           `json:"Namespace,omitempty" wire:"Namespace,Namespace,"`
+	MetricName            *string           `json:"MetricName,omitempty" wire:"MetricName,MetricName,,shape=MetricName"`
+	Namespace             *string           `json:"Namespace,omitempty" wire:"Namespace,Namespace,,shape=Namespace"`
 	NextToken             *string           `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
-	OwningAccount         *string           `json:"OwningAccount,omitempty" wire:"OwningAccount,OwningAccount,"`
-	RecentlyActive        *string           `json:"RecentlyActive,omitempty" wire:"RecentlyActive,RecentlyActive,"`
+	OwningAccount         *string           `json:"OwningAccount,omitempty" wire:"OwningAccount,OwningAccount,,shape=AccountId"`
+	RecentlyActive        *string           `json:"RecentlyActive,omitempty" wire:"RecentlyActive,RecentlyActive,,shape=RecentlyActive"`
 }
 
 // ListMetricsOutput is the shape ListMetricsOutput.
 type ListMetricsOutput struct {
 	Metrics        []Metric `json:"Metrics,omitempty" wire:"Metrics,Metrics,member"`
 	NextToken      *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
-	OwningAccounts []string `json:"OwningAccounts,omitempty" wire:"OwningAccounts,OwningAccounts,member"`
+	OwningAccounts []string `json:"OwningAccounts,omitempty" wire:"OwningAccounts,OwningAccounts,member,items=AccountId"`
 }
 
 // ListTagsForResourceInput is the shape ListTagsForResourceInput.
 type ListTagsForResourceInput struct {
-	ResourceARN *string `json:"ResourceARN,omitempty" wire:"ResourceARN,ResourceARN,,required"`
+	ResourceARN *string `json:"ResourceARN,omitempty" wire:"ResourceARN,ResourceARN,,required,shape=AmazonResourceName"`
 }
 
 // ListTagsForResourceOutput is the shape ListTagsForResourceOutput.
@@ -302,60 +302,60 @@ type MessageData struct {
 
 // Metric is the shape Metric.
 type Metric struct {
-	Dimensions []Dimension `json:"Dimensions,omitempty" wire:"Dimensions,Dimensions,member"`
-	MetricName *string     `json:"MetricName,omitempty" wire:"MetricName,MetricName,"`
-	Namespace  *string     `json:"Namespace,omitempty" wire:"Namespace,Namespace,"`
+	Dimensions []Dimension `json:"Dimensions,omitempty" wire:"Dimensions,Dimensions,member,shape=Dimensions"`
+	MetricName *string     `json:"MetricName,omitempty" wire:"MetricName,MetricName,,shape=MetricName"`
+	Namespace  *string     `json:"Namespace,omitempty" wire:"Namespace,Namespace,,shape=Namespace"`
 }
 
 // MetricAlarm is the shape MetricAlarm.
 type MetricAlarm struct {
 	ActionsEnabled                     *bool               `json:"ActionsEnabled,omitempty" wire:"ActionsEnabled,ActionsEnabled,"`
-	AlarmActions                       []string            `json:"AlarmActions,omitempty" wire:"AlarmActions,AlarmActions,member"`
-	AlarmArn                           *string             `json:"AlarmArn,omitempty" wire:"AlarmArn,AlarmArn,"`
+	AlarmActions                       []string            `json:"AlarmActions,omitempty" wire:"AlarmActions,AlarmActions,member,shape=ResourceList,items=ResourceName"`
+	AlarmArn                           *string             `json:"AlarmArn,omitempty" wire:"AlarmArn,AlarmArn,,shape=AlarmArn"`
 	AlarmConfigurationUpdatedTimestamp *time.Time          `json:"AlarmConfigurationUpdatedTimestamp,omitempty" wire:"AlarmConfigurationUpdatedTimestamp,AlarmConfigurationUpdatedTimestamp,"`
-	AlarmDescription                   *string             `json:"AlarmDescription,omitempty" wire:"AlarmDescription,AlarmDescription,"`
-	AlarmName                          *string             `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,"`
-	ComparisonOperator                 *string             `json:"ComparisonOperator,omitempty" wire:"ComparisonOperator,ComparisonOperator,"`
-	DatapointsToAlarm                  *int32              `json:"DatapointsToAlarm,omitempty" wire:"DatapointsToAlarm,DatapointsToAlarm,"`
-	Dimensions                         []Dimension         `json:"Dimensions,omitempty" wire:"Dimensions,Dimensions,member"`
-	EvaluateLowSampleCountPercentile   *string             `json:"EvaluateLowSampleCountPercentile,omitempty" wire:"EvaluateLowSampleCountPercentile,EvaluateLowSampleCountPercentile,"`
+	AlarmDescription                   *string             `json:"AlarmDescription,omitempty" wire:"AlarmDescription,AlarmDescription,,shape=AlarmDescription"`
+	AlarmName                          *string             `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,,shape=AlarmName"`
+	ComparisonOperator                 *string             `json:"ComparisonOperator,omitempty" wire:"ComparisonOperator,ComparisonOperator,,shape=ComparisonOperator"`
+	DatapointsToAlarm                  *int32              `json:"DatapointsToAlarm,omitempty" wire:"DatapointsToAlarm,DatapointsToAlarm,,shape=DatapointsToAlarm"`
+	Dimensions                         []Dimension         `json:"Dimensions,omitempty" wire:"Dimensions,Dimensions,member,shape=Dimensions"`
+	EvaluateLowSampleCountPercentile   *string             `json:"EvaluateLowSampleCountPercentile,omitempty" wire:"EvaluateLowSampleCountPercentile,EvaluateLowSampleCountPercentile,,shape=EvaluateLowSampleCountPercentile"`
 	EvaluationCriteria                 *EvaluationCriteria `json:"EvaluationCriteria,omitempty" wire:"EvaluationCriteria,EvaluationCriteria,"`
-	EvaluationInterval                 *int32              `json:"EvaluationInterval,omitempty" wire:"EvaluationInterval,EvaluationInterval,"`
-	EvaluationPeriods                  *int32              `json:"EvaluationPeriods,omitempty" wire:"EvaluationPeriods,EvaluationPeriods,"`
+	EvaluationInterval                 *int32              `json:"EvaluationInterval,omitempty" wire:"EvaluationInterval,EvaluationInterval,,shape=EvaluationInterval"`
+	EvaluationPeriods                  *int32              `json:"EvaluationPeriods,omitempty" wire:"EvaluationPeriods,EvaluationPeriods,,shape=EvaluationPeriods"`
 	EvaluationState                    *string             `json:"EvaluationState,omitempty" wire:"EvaluationState,EvaluationState,"`
 	ExtendedStatistic                  *string             `json:"ExtendedStatistic,omitempty" wire:"ExtendedStatistic,ExtendedStatistic,"`
-	InsufficientDataActions            []string            `json:"InsufficientDataActions,omitempty" wire:"InsufficientDataActions,InsufficientDataActions,member"`
-	MetricName                         *string             `json:"MetricName,omitempty" wire:"MetricName,MetricName,"`
+	InsufficientDataActions            []string            `json:"InsufficientDataActions,omitempty" wire:"InsufficientDataActions,InsufficientDataActions,member,shape=ResourceList,items=ResourceName"`
+	MetricName                         *string             `json:"MetricName,omitempty" wire:"MetricName,MetricName,,shape=MetricName"`
 	Metrics                            []MetricDataQuery   `json:"Metrics,omitempty" wire:"Metrics,Metrics,member"`
-	Namespace                          *string             `json:"Namespace,omitempty" wire:"Namespace,Namespace,"`
-	OKActions                          []string            `json:"OKActions,omitempty" wire:"OKActions,OKActions,member"`
-	Period                             *int32              `json:"Period,omitempty" wire:"Period,Period,"`
-	StateReason                        *string             `json:"StateReason,omitempty" wire:"StateReason,StateReason,"`
-	StateReasonData                    *string             `json:"StateReasonData,omitempty" wire:"StateReasonData,StateReasonData,"`
+	Namespace                          *string             `json:"Namespace,omitempty" wire:"Namespace,Namespace,,shape=Namespace"`
+	OKActions                          []string            `json:"OKActions,omitempty" wire:"OKActions,OKActions,member,shape=ResourceList,items=ResourceName"`
+	Period                             *int32              `json:"Period,omitempty" wire:"Period,Period,,shape=Period"`
+	StateReason                        *string             `json:"StateReason,omitempty" wire:"StateReason,StateReason,,shape=StateReason"`
+	StateReasonData                    *string             `json:"StateReasonData,omitempty" wire:"StateReasonData,StateReasonData,,shape=StateReasonData"`
 	StateTransitionedTimestamp         *time.Time          `json:"StateTransitionedTimestamp,omitempty" wire:"StateTransitionedTimestamp,StateTransitionedTimestamp,"`
 	StateUpdatedTimestamp              *time.Time          `json:"StateUpdatedTimestamp,omitempty" wire:"StateUpdatedTimestamp,StateUpdatedTimestamp,"`
-	StateValue                         *string             `json:"StateValue,omitempty" wire:"StateValue,StateValue,"`
-	Statistic                          *string             `json:"Statistic,omitempty" wire:"Statistic,Statistic,"`
+	StateValue                         *string             `json:"StateValue,omitempty" wire:"StateValue,StateValue,,shape=StateValue"`
+	Statistic                          *string             `json:"Statistic,omitempty" wire:"Statistic,Statistic,,shape=Statistic"`
 	Threshold                          *float64            `json:"Threshold,omitempty" wire:"Threshold,Threshold,"`
-	ThresholdMetricId                  *string             `json:"ThresholdMetricId,omitempty" wire:"ThresholdMetricId,ThresholdMetricId,"`
-	TreatMissingData                   *string             `json:"TreatMissingData,omitempty" wire:"TreatMissingData,TreatMissingData,"`
-	Unit                               *string             `json:"Unit,omitempty" wire:"Unit,Unit,"`
+	ThresholdMetricId                  *string             `json:"ThresholdMetricId,omitempty" wire:"ThresholdMetricId,ThresholdMetricId,,shape=MetricId"`
+	TreatMissingData                   *string             `json:"TreatMissingData,omitempty" wire:"TreatMissingData,TreatMissingData,,shape=TreatMissingData"`
+	Unit                               *string             `json:"Unit,omitempty" wire:"Unit,Unit,,shape=StandardUnit"`
 }
 
 // MetricDataQuery is the shape MetricDataQuery.
 type MetricDataQuery struct {
-	AccountId  *string     `json:"AccountId,omitempty" wire:"AccountId,AccountId,"`
-	Expression *string     `json:"Expression,omitempty" wire:"Expression,Expression,"`
-	Id         *string     `json:"Id,omitempty" wire:"Id,Id,,required"`
+	AccountId  *string     `json:"AccountId,omitempty" wire:"AccountId,AccountId,,shape=AccountId"`
+	Expression *string     `json:"Expression,omitempty" wire:"Expression,Expression,,shape=MetricExpression"`
+	Id         *string     `json:"Id,omitempty" wire:"Id,Id,,required,shape=MetricId"`
 	Label      *string     `json:"Label,omitempty" wire:"Label,Label,"`
 	MetricStat *MetricStat `json:"MetricStat,omitempty" wire:"MetricStat,MetricStat,"`
-	Period     *int32      `json:"Period,omitempty" wire:"Period,Period,"`
+	Period     *int32      `json:"Period,omitempty" wire:"Period,Period,,shape=Period"`
 	ReturnData *bool       `json:"ReturnData,omitempty" wire:"ReturnData,ReturnData,"`
 }
 
 // MetricDataResult is the shape MetricDataResult.
 type MetricDataResult struct {
-	Id         *string       `json:"Id,omitempty" wire:"Id,Id,"`
+	Id         *string       `json:"Id,omitempty" wire:"Id,Id,,shape=MetricId"`
 	Label      *string       `json:"Label,omitempty" wire:"Label,Label,"`
 	Messages   []MessageData `json:"Messages,omitempty" wire:"Messages,Messages,member"`
 	StatusCode *string       `json:"StatusCode,omitempty" wire:"StatusCode,StatusCode,"`
@@ -366,12 +366,12 @@ type MetricDataResult struct {
 // MetricDatum is the shape MetricDatum.
 type MetricDatum struct {
 	Counts            []float64     `json:"Counts,omitempty" wire:"Counts,Counts,member"`
-	Dimensions        []Dimension   `json:"Dimensions,omitempty" wire:"Dimensions,Dimensions,member"`
-	MetricName        *string       `json:"MetricName,omitempty" wire:"MetricName,MetricName,,required"`
+	Dimensions        []Dimension   `json:"Dimensions,omitempty" wire:"Dimensions,Dimensions,member,shape=Dimensions"`
+	MetricName        *string       `json:"MetricName,omitempty" wire:"MetricName,MetricName,,required,shape=MetricName"`
 	StatisticValues   *StatisticSet `json:"StatisticValues,omitempty" wire:"StatisticValues,StatisticValues,"`
-	StorageResolution *int32        `json:"StorageResolution,omitempty" wire:"StorageResolution,StorageResolution,"`
+	StorageResolution *int32        `json:"StorageResolution,omitempty" wire:"StorageResolution,StorageResolution,,shape=StorageResolution"`
 	Timestamp         *time.Time    `json:"Timestamp,omitempty" wire:"Timestamp,Timestamp,"`
-	Unit              *string       `json:"Unit,omitempty" wire:"Unit,Unit,"`
+	Unit              *string       `json:"Unit,omitempty" wire:"Unit,Unit,,shape=StandardUnit"`
 	Value             *float64      `json:"Value,omitempty" wire:"Value,Value,"`
 	Values            []float64     `json:"Values,omitempty" wire:"Values,Values,member"`
 }
@@ -379,23 +379,23 @@ type MetricDatum struct {
 // MetricStat is the shape MetricStat.
 type MetricStat struct {
 	Metric *Metric `json:"Metric,omitempty" wire:"Metric,Metric,,required"`
-	Period *int32  `json:"Period,omitempty" wire:"Period,Period,,required"`
+	Period *int32  `json:"Period,omitempty" wire:"Period,Period,,required,shape=Period"`
 	Stat   *string `json:"Stat,omitempty" wire:"Stat,Stat,,required"`
-	Unit   *string `json:"Unit,omitempty" wire:"Unit,Unit,"`
+	Unit   *string `json:"Unit,omitempty" wire:"Unit,Unit,,shape=StandardUnit"`
 }
 
 // PutCompositeAlarmInput is the shape PutCompositeAlarmInput.
 type PutCompositeAlarmInput struct {
 	ActionsEnabled                   *bool    `json:"ActionsEnabled,omitempty" wire:"ActionsEnabled,ActionsEnabled,"`
-	ActionsSuppressor                *string  `json:"ActionsSuppressor,omitempty" wire:"ActionsSuppressor,ActionsSuppressor,"`
+	ActionsSuppressor                *string  `json:"ActionsSuppressor,omitempty" wire:"ActionsSuppressor,ActionsSuppressor,,shape=AlarmArn"`
 	ActionsSuppressorExtensionPeriod *int32   `json:"ActionsSuppressorExtensionPeriod,omitempty" wire:"ActionsSuppressorExtensionPeriod,ActionsSuppressorExtensionPeriod,"`
 	ActionsSuppressorWaitPeriod      *int32   `json:"ActionsSuppressorWaitPeriod,omitempty" wire:"ActionsSuppressorWaitPeriod,ActionsSuppressorWaitPeriod,"`
-	AlarmActions                     []string `json:"AlarmActions,omitempty" wire:"AlarmActions,AlarmActions,member"`
-	AlarmDescription                 *string  `json:"AlarmDescription,omitempty" wire:"AlarmDescription,AlarmDescription,"`
-	AlarmName                        *string  `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,,required"`
-	AlarmRule                        *string  `json:"AlarmRule,omitempty" wire:"AlarmRule,AlarmRule,,required"`
-	InsufficientDataActions          []string `json:"InsufficientDataActions,omitempty" wire:"InsufficientDataActions,InsufficientDataActions,member"`
-	OKActions                        []string `json:"OKActions,omitempty" wire:"OKActions,OKActions,member"`
+	AlarmActions                     []string `json:"AlarmActions,omitempty" wire:"AlarmActions,AlarmActions,member,shape=ResourceList,items=ResourceName"`
+	AlarmDescription                 *string  `json:"AlarmDescription,omitempty" wire:"AlarmDescription,AlarmDescription,,shape=AlarmDescription"`
+	AlarmName                        *string  `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,,required,shape=AlarmName"`
+	AlarmRule                        *string  `json:"AlarmRule,omitempty" wire:"AlarmRule,AlarmRule,,required,shape=AlarmRule"`
+	InsufficientDataActions          []string `json:"InsufficientDataActions,omitempty" wire:"InsufficientDataActions,InsufficientDataActions,member,shape=ResourceList,items=ResourceName"`
+	OKActions                        []string `json:"OKActions,omitempty" wire:"OKActions,OKActions,member,shape=ResourceList,items=ResourceName"`
 	Tags                             []Tag    `json:"Tags,omitempty" wire:"Tags,Tags,member"`
 }
 
@@ -414,45 +414,45 @@ type PutDashboardOutput struct {
 // PutMetricAlarmInput is the shape PutMetricAlarmInput.
 type PutMetricAlarmInput struct {
 	ActionsEnabled                   *bool               `json:"ActionsEnabled,omitempty" wire:"ActionsEnabled,ActionsEnabled,"`
-	AlarmActions                     []string            `json:"AlarmActions,omitempty" wire:"AlarmActions,AlarmActions,member"`
-	AlarmDescription                 *string             `json:"AlarmDescription,omitempty" wire:"AlarmDescription,AlarmDescription,"`
-	AlarmName                        *string             `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,,required"`
-	ComparisonOperator               *string             `json:"ComparisonOperator,omitempty" wire:"ComparisonOperator,ComparisonOperator,"`
-	DatapointsToAlarm                *int32              `json:"DatapointsToAlarm,omitempty" wire:"DatapointsToAlarm,DatapointsToAlarm,"`
-	Dimensions                       []Dimension         `json:"Dimensions,omitempty" wire:"Dimensions,Dimensions,member"`
-	EvaluateLowSampleCountPercentile *string             `json:"EvaluateLowSampleCountPercentile,omitempty" wire:"EvaluateLowSampleCountPercentile,EvaluateLowSampleCountPercentile,"`
+	AlarmActions                     []string            `json:"AlarmActions,omitempty" wire:"AlarmActions,AlarmActions,member,shape=ResourceList,items=ResourceName"`
+	AlarmDescription                 *string             `json:"AlarmDescription,omitempty" wire:"AlarmDescription,AlarmDescription,,shape=AlarmDescription"`
+	AlarmName                        *string             `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,,required,shape=AlarmName"`
+	ComparisonOperator               *string             `json:"ComparisonOperator,omitempty" wire:"ComparisonOperator,ComparisonOperator,,shape=ComparisonOperator"`
+	DatapointsToAlarm                *int32              `json:"DatapointsToAlarm,omitempty" wire:"DatapointsToAlarm,DatapointsToAlarm,,shape=DatapointsToAlarm"`
+	Dimensions                       []Dimension         `json:"Dimensions,omitempty" wire:"Dimensions,Dimensions,member,shape=Dimensions"`
+	EvaluateLowSampleCountPercentile *string             `json:"EvaluateLowSampleCountPercentile,omitempty" wire:"EvaluateLowSampleCountPercentile,EvaluateLowSampleCountPercentile,,shape=EvaluateLowSampleCountPercentile"`
 	EvaluationCriteria               *EvaluationCriteria `json:"EvaluationCriteria,omitempty" wire:"EvaluationCriteria,EvaluationCriteria,"`
-	EvaluationInterval               *int32              `json:"EvaluationInterval,omitempty" wire:"EvaluationInterval,EvaluationInterval,"`
-	EvaluationPeriods                *int32              `json:"EvaluationPeriods,omitempty" wire:"EvaluationPeriods,EvaluationPeriods,"`
+	EvaluationInterval               *int32              `json:"EvaluationInterval,omitempty" wire:"EvaluationInterval,EvaluationInterval,,shape=EvaluationInterval"`
+	EvaluationPeriods                *int32              `json:"EvaluationPeriods,omitempty" wire:"EvaluationPeriods,EvaluationPeriods,,shape=EvaluationPeriods"`
 	ExtendedStatistic                *string             `json:"ExtendedStatistic,omitempty" wire:"ExtendedStatistic,ExtendedStatistic,"`
-	InsufficientDataActions          []string            `json:"InsufficientDataActions,omitempty" wire:"InsufficientDataActions,InsufficientDataActions,member"`
-	MetricName                       *string             `json:"MetricName,omitempty" wire:"MetricName,MetricName,"`
+	InsufficientDataActions          []string            `json:"InsufficientDataActions,omitempty" wire:"InsufficientDataActions,InsufficientDataActions,member,shape=ResourceList,items=ResourceName"`
+	MetricName                       *string             `json:"MetricName,omitempty" wire:"MetricName,MetricName,,shape=MetricName"`
 	Metrics                          []MetricDataQuery   `json:"Metrics,omitempty" wire:"Metrics,Metrics,member"`
-	Namespace                        *string             `json:"Namespace,omitempty" wire:"Namespace,Namespace,"`
-	OKActions                        []string            `json:"OKActions,omitempty" wire:"OKActions,OKActions,member"`
-	Period                           *int32              `json:"Period,omitempty" wire:"Period,Period,"`
-	Statistic                        *string             `json:"Statistic,omitempty" wire:"Statistic,Statistic,"`
+	Namespace                        *string             `json:"Namespace,omitempty" wire:"Namespace,Namespace,,shape=Namespace"`
+	OKActions                        []string            `json:"OKActions,omitempty" wire:"OKActions,OKActions,member,shape=ResourceList,items=ResourceName"`
+	Period                           *int32              `json:"Period,omitempty" wire:"Period,Period,,shape=Period"`
+	Statistic                        *string             `json:"Statistic,omitempty" wire:"Statistic,Statistic,,shape=Statistic"`
 	Tags                             []Tag               `json:"Tags,omitempty" wire:"Tags,Tags,member"`
 	Threshold                        *float64            `json:"Threshold,omitempty" wire:"Threshold,Threshold,"`
-	ThresholdMetricId                *string             `json:"ThresholdMetricId,omitempty" wire:"ThresholdMetricId,ThresholdMetricId,"`
-	TreatMissingData                 *string             `json:"TreatMissingData,omitempty" wire:"TreatMissingData,TreatMissingData,"`
-	Unit                             *string             `json:"Unit,omitempty" wire:"Unit,Unit,"`
+	ThresholdMetricId                *string             `json:"ThresholdMetricId,omitempty" wire:"ThresholdMetricId,ThresholdMetricId,,shape=MetricId"`
+	TreatMissingData                 *string             `json:"TreatMissingData,omitempty" wire:"TreatMissingData,TreatMissingData,,shape=TreatMissingData"`
+	Unit                             *string             `json:"Unit,omitempty" wire:"Unit,Unit,,shape=StandardUnit"`
 }
 
 // PutMetricDataInput is the shape PutMetricDataInput.
 type PutMetricDataInput struct {
 	EntityMetricData       []EntityMetricData `json:"EntityMetricData,omitempty" wire:"EntityMetricData,EntityMetricData,member"`
 	MetricData             []MetricDatum      `json:"MetricData,omitempty" wire:"MetricData,MetricData,member"`
-	Namespace              *string            `json:"Namespace,omitempty" wire:"Namespace,Namespace,,required"`
+	Namespace              *string            `json:"Namespace,omitempty" wire:"Namespace,Namespace,,required,shape=Namespace"`
 	StrictEntityValidation *bool              `json:"StrictEntityValidation,omitempty" wire:"StrictEntityValidation,StrictEntityValidation,"`
 }
 
 // SetAlarmStateInput is the shape SetAlarmStateInput.
 type SetAlarmStateInput struct {
-	AlarmName       *string `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,,required"`
-	StateReason     *string `json:"StateReason,omitempty" wire:"StateReason,StateReason,,required"`
-	StateReasonData *string `json:"StateReasonData,omitempty" wire:"StateReasonData,StateReasonData,"`
-	StateValue      *string `json:"StateValue,omitempty" wire:"StateValue,StateValue,,required"`
+	AlarmName       *string `json:"AlarmName,omitempty" wire:"AlarmName,AlarmName,,required,shape=AlarmName"`
+	StateReason     *string `json:"StateReason,omitempty" wire:"StateReason,StateReason,,required,shape=StateReason"`
+	StateReasonData *string `json:"StateReasonData,omitempty" wire:"StateReasonData,StateReasonData,,shape=StateReasonData"`
+	StateValue      *string `json:"StateValue,omitempty" wire:"StateValue,StateValue,,required,shape=StateValue"`
 }
 
 // StatisticSet is the shape StatisticSet.
@@ -465,13 +465,13 @@ type StatisticSet struct {
 
 // Tag is the shape Tag.
 type Tag struct {
-	Key   *string `json:"Key,omitempty" wire:"Key,Key,,required"`
-	Value *string `json:"Value,omitempty" wire:"Value,Value,,required"`
+	Key   *string `json:"Key,omitempty" wire:"Key,Key,,required,shape=TagKey"`
+	Value *string `json:"Value,omitempty" wire:"Value,Value,,required,shape=TagValue"`
 }
 
 // TagResourceInput is the shape TagResourceInput.
 type TagResourceInput struct {
-	ResourceARN *string `json:"ResourceARN,omitempty" wire:"ResourceARN,ResourceARN,,required"`
+	ResourceARN *string `json:"ResourceARN,omitempty" wire:"ResourceARN,ResourceARN,,required,shape=AmazonResourceName"`
 	Tags        []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required"`
 }
 
@@ -481,8 +481,8 @@ type TagResourceOutput struct {
 
 // UntagResourceInput is the shape UntagResourceInput.
 type UntagResourceInput struct {
-	ResourceARN *string  `json:"ResourceARN,omitempty" wire:"ResourceARN,ResourceARN,,required"`
-	TagKeys     []string `json:"TagKeys,omitempty" wire:"TagKeys,TagKeys,member,required"`
+	ResourceARN *string  `json:"ResourceARN,omitempty" wire:"ResourceARN,ResourceARN,,required,shape=AmazonResourceName"`
+	TagKeys     []string `json:"TagKeys,omitempty" wire:"TagKeys,TagKeys,member,required,items=TagKey"`
 }
 
 // UntagResourceOutput is the shape UntagResourceOutput.

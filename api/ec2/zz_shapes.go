@@ -46,7 +46,7 @@ type Address struct {
 	CarrierIp               *string `json:"CarrierIp,omitempty" wire:"CarrierIp,carrierIp,"`
 	CustomerOwnedIp         *string `json:"CustomerOwnedIp,omitempty" wire:"CustomerOwnedIp,customerOwnedIp,"`
 	CustomerOwnedIpv4Pool   *string `json:"CustomerOwnedIpv4Pool,omitempty" wire:"CustomerOwnedIpv4Pool,customerOwnedIpv4Pool,"`
-	Domain                  *string `json:"Domain,omitempty" wire:"Domain,domain,"`
+	Domain                  *string `json:"Domain,omitempty" wire:"Domain,domain,,shape=DomainType"`
 	InstanceId              *string `json:"InstanceId,omitempty" wire:"InstanceId,instanceId,"`
 	NetworkBorderGroup      *string `json:"NetworkBorderGroup,omitempty" wire:"NetworkBorderGroup,networkBorderGroup,"`
 	NetworkInterfaceId      *string `json:"NetworkInterfaceId,omitempty" wire:"NetworkInterfaceId,networkInterfaceId,"`
@@ -81,7 +81,7 @@ type AddressTransfer struct {
 type AllocateAddressRequest struct {
 	Address               *string            `json:"Address,omitempty" wire:"Address,Address,"`
 	CustomerOwnedIpv4Pool *string            `json:"CustomerOwnedIpv4Pool,omitempty" wire:"CustomerOwnedIpv4Pool,CustomerOwnedIpv4Pool,"`
-	Domain                *string            `json:"Domain,omitempty" wire:"Domain,Domain,"`
+	Domain                *string            `json:"Domain,omitempty" wire:"Domain,Domain,,shape=DomainType"`
 	DryRun                *bool              `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	IpamPoolId            *string            `json:"IpamPoolId,omitempty" wire:"IpamPoolId,IpamPoolId,"`
 	NetworkBorderGroup    *string            `json:"NetworkBorderGroup,omitempty" wire:"NetworkBorderGroup,NetworkBorderGroup,"`
@@ -95,7 +95,7 @@ type AllocateAddressResult struct {
 	CarrierIp             *string `json:"CarrierIp,omitempty" wire:"CarrierIp,carrierIp,"`
 	CustomerOwnedIp       *string `json:"CustomerOwnedIp,omitempty" wire:"CustomerOwnedIp,customerOwnedIp,"`
 	CustomerOwnedIpv4Pool *string `json:"CustomerOwnedIpv4Pool,omitempty" wire:"CustomerOwnedIpv4Pool,customerOwnedIpv4Pool,"`
-	Domain                *string `json:"Domain,omitempty" wire:"Domain,domain,"`
+	Domain                *string `json:"Domain,omitempty" wire:"Domain,domain,,shape=DomainType"`
 	NetworkBorderGroup    *string `json:"NetworkBorderGroup,omitempty" wire:"NetworkBorderGroup,networkBorderGroup,"`
 	PublicIp              *string `json:"PublicIp,omitempty" wire:"PublicIp,publicIp,"`
 	PublicIpv4Pool        *string `json:"PublicIpv4Pool,omitempty" wire:"PublicIpv4Pool,publicIpv4Pool,"`
@@ -444,13 +444,13 @@ type CapacityReservationCommitmentInfo struct {
 
 // CapacityReservationSpecification is the shape CapacityReservationSpecification.
 type CapacityReservationSpecification struct {
-	CapacityReservationPreference *string                    `json:"CapacityReservationPreference,omitempty" wire:"CapacityReservationPreference,CapacityReservationPreference,"`
+	CapacityReservationPreference *string                    `json:"CapacityReservationPreference,omitempty" wire:"CapacityReservationPreference,CapacityReservationPreference,,shape=CapacityReservationPreference"`
 	CapacityReservationTarget     *CapacityReservationTarget `json:"CapacityReservationTarget,omitempty" wire:"CapacityReservationTarget,CapacityReservationTarget,"`
 }
 
 // CapacityReservationSpecificationResponse is the shape CapacityReservationSpecificationResponse.
 type CapacityReservationSpecificationResponse struct {
-	CapacityReservationPreference *string                            `json:"CapacityReservationPreference,omitempty" wire:"CapacityReservationPreference,capacityReservationPreference,"`
+	CapacityReservationPreference *string                            `json:"CapacityReservationPreference,omitempty" wire:"CapacityReservationPreference,capacityReservationPreference,,shape=CapacityReservationPreference"`
 	CapacityReservationTarget     *CapacityReservationTargetResponse `json:"CapacityReservationTarget,omitempty" wire:"CapacityReservationTarget,capacityReservationTarget,"`
 }
 
@@ -507,16 +507,16 @@ type ConnectionTrackingSpecificationResponse struct {
 
 // CopyImageRequest is the shape CopyImageRequest.
 type CopyImageRequest struct {
-	ClientToken                           *string            `json:"ClientToken,omitempty" wire:"ClientToken,ClientToken,,token"`
+	ClientToken                           *string            `json:"ClientToken,omitempty" wire:"ClientToken,ClientToken,,token,shape=CopyImageClientToken"`
 	CopyImageTags                         *bool              `json:"CopyImageTags,omitempty" wire:"CopyImageTags,CopyImageTags,"`
-	Description                           *string            `json:"Description,omitempty" wire:"Description,Description,"`
+	Description                           *string            `json:"Description,omitempty" wire:"Description,Description,,shape=ImageDescriptionRequest"`
 	DestinationAvailabilityZone           *string            `json:"DestinationAvailabilityZone,omitempty" wire:"DestinationAvailabilityZone,DestinationAvailabilityZone,"`
 	DestinationAvailabilityZoneId         *string            `json:"DestinationAvailabilityZoneId,omitempty" wire:"DestinationAvailabilityZoneId,DestinationAvailabilityZoneId,"`
 	DestinationOutpostArn                 *string            `json:"DestinationOutpostArn,omitempty" wire:"DestinationOutpostArn,DestinationOutpostArn,"`
 	DryRun                                *bool              `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	Encrypted                             *bool              `json:"Encrypted,omitempty" wire:"Encrypted,encrypted,"`
 	KmsKeyId                              *string            `json:"KmsKeyId,omitempty" wire:"KmsKeyId,kmsKeyId,"`
-	Name                                  *string            `json:"Name,omitempty" wire:"Name,Name,,required"`
+	Name                                  *string            `json:"Name,omitempty" wire:"Name,Name,,required,shape=ImageNameRequest"`
 	SnapshotCopyCompletionDurationMinutes *int64             `json:"SnapshotCopyCompletionDurationMinutes,omitempty" wire:"SnapshotCopyCompletionDurationMinutes,SnapshotCopyCompletionDurationMinutes,"`
 	SourceImageId                         *string            `json:"SourceImageId,omitempty" wire:"SourceImageId,SourceImageId,,required"`
 	SourceRegion                          *string            `json:"SourceRegion,omitempty" wire:"SourceRegion,SourceRegion,,required"`
@@ -530,17 +530,17 @@ type CopyImageResult struct {
 
 // CpuOptions is the shape CpuOptions.
 type CpuOptions struct {
-	AmdSevSnp            *string `json:"AmdSevSnp,omitempty" wire:"AmdSevSnp,amdSevSnp,"`
+	AmdSevSnp            *string `json:"AmdSevSnp,omitempty" wire:"AmdSevSnp,amdSevSnp,,shape=AmdSevSnpSpecification"`
 	CoreCount            *int32  `json:"CoreCount,omitempty" wire:"CoreCount,coreCount,"`
-	NestedVirtualization *string `json:"NestedVirtualization,omitempty" wire:"NestedVirtualization,nestedVirtualization,"`
+	NestedVirtualization *string `json:"NestedVirtualization,omitempty" wire:"NestedVirtualization,nestedVirtualization,,shape=NestedVirtualizationSpecification"`
 	ThreadsPerCore       *int32  `json:"ThreadsPerCore,omitempty" wire:"ThreadsPerCore,threadsPerCore,"`
 }
 
 // CpuOptionsRequest is the shape CpuOptionsRequest.
 type CpuOptionsRequest struct {
-	AmdSevSnp            *string `json:"AmdSevSnp,omitempty" wire:"AmdSevSnp,AmdSevSnp,"`
+	AmdSevSnp            *string `json:"AmdSevSnp,omitempty" wire:"AmdSevSnp,AmdSevSnp,,shape=AmdSevSnpSpecification"`
 	CoreCount            *int32  `json:"CoreCount,omitempty" wire:"CoreCount,CoreCount,"`
-	NestedVirtualization *string `json:"NestedVirtualization,omitempty" wire:"NestedVirtualization,NestedVirtualization,"`
+	NestedVirtualization *string `json:"NestedVirtualization,omitempty" wire:"NestedVirtualization,NestedVirtualization,,shape=NestedVirtualizationSpecification"`
 	ThreadsPerCore       *int32  `json:"ThreadsPerCore,omitempty" wire:"ThreadsPerCore,ThreadsPerCore,"`
 }
 
@@ -592,12 +592,12 @@ type CreateDhcpOptionsResult struct {
 // CreateImageRequest is the shape CreateImageRequest.
 type CreateImageRequest struct {
 	BlockDeviceMappings []BlockDeviceMapping `json:"BlockDeviceMappings,omitempty" wire:"BlockDeviceMapping,blockDeviceMapping,BlockDeviceMapping"`
-	Description         *string              `json:"Description,omitempty" wire:"Description,description,"`
+	Description         *string              `json:"Description,omitempty" wire:"Description,description,,shape=ImageDescriptionRequest"`
 	DryRun              *bool                `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	InstanceId          *string              `json:"InstanceId,omitempty" wire:"InstanceId,instanceId,,required"`
-	Name                *string              `json:"Name,omitempty" wire:"Name,name,,required"`
+	Name                *string              `json:"Name,omitempty" wire:"Name,name,,required,shape=ImageNameRequest"`
 	NoReboot            *bool                `json:"NoReboot,omitempty" wire:"NoReboot,noReboot,"`
-	SnapshotLocation    *string              `json:"SnapshotLocation,omitempty" wire:"SnapshotLocation,SnapshotLocation,"`
+	SnapshotLocation    *string              `json:"SnapshotLocation,omitempty" wire:"SnapshotLocation,SnapshotLocation,,shape=SnapshotLocationEnum"`
 	TagSpecifications   []TagSpecification   `json:"TagSpecifications,omitempty" wire:"TagSpecification,TagSpecification,item"`
 }
 
@@ -620,9 +620,9 @@ type CreateInternetGatewayResult struct {
 // CreateKeyPairRequest is the shape CreateKeyPairRequest.
 type CreateKeyPairRequest struct {
 	DryRun            *bool              `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
-	KeyFormat         *string            `json:"KeyFormat,omitempty" wire:"KeyFormat,KeyFormat,"`
+	KeyFormat         *string            `json:"KeyFormat,omitempty" wire:"KeyFormat,KeyFormat,,shape=KeyFormat"`
 	KeyName           *string            `json:"KeyName,omitempty" wire:"KeyName,KeyName,,required"`
-	KeyType           *string            `json:"KeyType,omitempty" wire:"KeyType,KeyType,"`
+	KeyType           *string            `json:"KeyType,omitempty" wire:"KeyType,KeyType,,shape=KeyType"`
 	TagSpecifications []TagSpecification `json:"TagSpecifications,omitempty" wire:"TagSpecification,TagSpecification,item"`
 }
 
@@ -631,10 +631,10 @@ type CreateLaunchTemplateRequest struct {
 	ClientToken        *string                    `json:"ClientToken,omitempty" wire:"ClientToken,ClientToken,,token"`
 	DryRun             *bool                      `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	LaunchTemplateData *RequestLaunchTemplateData `json:"LaunchTemplateData,omitempty" wire:"LaunchTemplateData,LaunchTemplateData,,required"`
-	LaunchTemplateName *string                    `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,,required"`
+	LaunchTemplateName *string                    `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,,required,shape=LaunchTemplateName"`
 	Operator           *OperatorRequest           `json:"Operator,omitempty" wire:"Operator,Operator,"`
 	TagSpecifications  []TagSpecification         `json:"TagSpecifications,omitempty" wire:"TagSpecification,TagSpecification,item"`
-	VersionDescription *string                    `json:"VersionDescription,omitempty" wire:"VersionDescription,VersionDescription,"`
+	VersionDescription *string                    `json:"VersionDescription,omitempty" wire:"VersionDescription,VersionDescription,,shape=VersionDescription"`
 }
 
 // CreateLaunchTemplateResult is the shape CreateLaunchTemplateResult.
@@ -649,10 +649,10 @@ type CreateLaunchTemplateVersionRequest struct {
 	DryRun             *bool                      `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	LaunchTemplateData *RequestLaunchTemplateData `json:"LaunchTemplateData,omitempty" wire:"LaunchTemplateData,LaunchTemplateData,,required"`
 	LaunchTemplateId   *string                    `json:"LaunchTemplateId,omitempty" wire:"LaunchTemplateId,LaunchTemplateId,"`
-	LaunchTemplateName *string                    `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,"`
+	LaunchTemplateName *string                    `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,,shape=LaunchTemplateName"`
 	ResolveAlias       *bool                      `json:"ResolveAlias,omitempty" wire:"ResolveAlias,ResolveAlias,"`
 	SourceVersion      *string                    `json:"SourceVersion,omitempty" wire:"SourceVersion,SourceVersion,"`
-	VersionDescription *string                    `json:"VersionDescription,omitempty" wire:"VersionDescription,VersionDescription,"`
+	VersionDescription *string                    `json:"VersionDescription,omitempty" wire:"VersionDescription,VersionDescription,,shape=VersionDescription"`
 }
 
 // CreateLaunchTemplateVersionResult is the shape CreateLaunchTemplateVersionResult.
@@ -664,14 +664,14 @@ type CreateLaunchTemplateVersionResult struct {
 // CreateNatGatewayRequest is the shape CreateNatGatewayRequest.
 type CreateNatGatewayRequest struct {
 	AllocationId                   *string                   `json:"AllocationId,omitempty" wire:"AllocationId,AllocationId,"`
-	AvailabilityMode               *string                   `json:"AvailabilityMode,omitempty" wire:"AvailabilityMode,AvailabilityMode,"`
+	AvailabilityMode               *string                   `json:"AvailabilityMode,omitempty" wire:"AvailabilityMode,AvailabilityMode,,shape=AvailabilityMode"`
 	AvailabilityZoneAddresses      []AvailabilityZoneAddress `json:"AvailabilityZoneAddresses,omitempty" wire:"AvailabilityZoneAddress,AvailabilityZoneAddress,AvailabilityZoneAddress"`
 	ClientToken                    *string                   `json:"ClientToken,omitempty" wire:"ClientToken,ClientToken,,token"`
-	ConnectivityType               *string                   `json:"ConnectivityType,omitempty" wire:"ConnectivityType,ConnectivityType,"`
+	ConnectivityType               *string                   `json:"ConnectivityType,omitempty" wire:"ConnectivityType,ConnectivityType,,shape=ConnectivityType"`
 	DryRun                         *bool                     `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	PrivateIpAddress               *string                   `json:"PrivateIpAddress,omitempty" wire:"PrivateIpAddress,PrivateIpAddress,"`
 	SecondaryAllocationIds         []string                  `json:"SecondaryAllocationIds,omitempty" wire:"SecondaryAllocationId,SecondaryAllocationId,AllocationId"`
-	SecondaryPrivateIpAddressCount *int32                    `json:"SecondaryPrivateIpAddressCount,omitempty" wire:"SecondaryPrivateIpAddressCount,SecondaryPrivateIpAddressCount,"`
+	SecondaryPrivateIpAddressCount *int32                    `json:"SecondaryPrivateIpAddressCount,omitempty" wire:"SecondaryPrivateIpAddressCount,SecondaryPrivateIpAddressCount,,shape=PrivateIpAddressCount"`
 	SecondaryPrivateIpAddresses    []string                  `json:"SecondaryPrivateIpAddresses,omitempty" wire:"SecondaryPrivateIpAddress,SecondaryPrivateIpAddress,item"`
 	SubnetId                       *string                   `json:"SubnetId,omitempty" wire:"SubnetId,SubnetId,"`
 	TagSpecifications              []TagSpecification        `json:"TagSpecifications,omitempty" wire:"TagSpecification,TagSpecification,item"`
@@ -694,7 +694,7 @@ type CreateNetworkAclEntryRequest struct {
 	NetworkAclId  *string       `json:"NetworkAclId,omitempty" wire:"NetworkAclId,networkAclId,,required"`
 	PortRange     *PortRange    `json:"PortRange,omitempty" wire:"PortRange,portRange,"`
 	Protocol      *string       `json:"Protocol,omitempty" wire:"Protocol,protocol,,required"`
-	RuleAction    *string       `json:"RuleAction,omitempty" wire:"RuleAction,ruleAction,,required"`
+	RuleAction    *string       `json:"RuleAction,omitempty" wire:"RuleAction,ruleAction,,required,shape=RuleAction"`
 	RuleNumber    *int32        `json:"RuleNumber,omitempty" wire:"RuleNumber,ruleNumber,,required"`
 }
 
@@ -720,7 +720,7 @@ type CreateNetworkInterfaceRequest struct {
 	DryRun                          *bool                                   `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	EnablePrimaryIpv6               *bool                                   `json:"EnablePrimaryIpv6,omitempty" wire:"EnablePrimaryIpv6,EnablePrimaryIpv6,"`
 	Groups                          []string                                `json:"Groups,omitempty" wire:"SecurityGroupId,SecurityGroupId,SecurityGroupId"`
-	InterfaceType                   *string                                 `json:"InterfaceType,omitempty" wire:"InterfaceType,InterfaceType,"`
+	InterfaceType                   *string                                 `json:"InterfaceType,omitempty" wire:"InterfaceType,InterfaceType,,shape=NetworkInterfaceCreationType"`
 	Ipv4PrefixCount                 *int32                                  `json:"Ipv4PrefixCount,omitempty" wire:"Ipv4PrefixCount,Ipv4PrefixCount,"`
 	Ipv4Prefixes                    []Ipv4PrefixSpecificationRequest        `json:"Ipv4Prefixes,omitempty" wire:"Ipv4Prefix,Ipv4Prefix,item"`
 	Ipv6AddressCount                *int32                                  `json:"Ipv6AddressCount,omitempty" wire:"Ipv6AddressCount,ipv6AddressCount,"`
@@ -748,8 +748,8 @@ type CreatePlacementGroupRequest struct {
 	LinkedGroupId     *string            `json:"LinkedGroupId,omitempty" wire:"LinkedGroupId,LinkedGroupId,"`
 	Operator          *OperatorRequest   `json:"Operator,omitempty" wire:"Operator,Operator,"`
 	PartitionCount    *int32             `json:"PartitionCount,omitempty" wire:"PartitionCount,PartitionCount,"`
-	SpreadLevel       *string            `json:"SpreadLevel,omitempty" wire:"SpreadLevel,SpreadLevel,"`
-	Strategy          *string            `json:"Strategy,omitempty" wire:"Strategy,strategy,"`
+	SpreadLevel       *string            `json:"SpreadLevel,omitempty" wire:"SpreadLevel,SpreadLevel,,shape=SpreadLevel"`
+	Strategy          *string            `json:"Strategy,omitempty" wire:"Strategy,strategy,,shape=PlacementStrategy"`
 	TagSpecifications []TagSpecification `json:"TagSpecifications,omitempty" wire:"TagSpecification,TagSpecification,item"`
 }
 
@@ -818,7 +818,7 @@ type CreateSecurityGroupResult struct {
 type CreateSnapshotRequest struct {
 	Description       *string            `json:"Description,omitempty" wire:"Description,Description,"`
 	DryRun            *bool              `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
-	Location          *string            `json:"Location,omitempty" wire:"Location,Location,"`
+	Location          *string            `json:"Location,omitempty" wire:"Location,Location,,shape=SnapshotLocationEnum"`
 	OutpostArn        *string            `json:"OutpostArn,omitempty" wire:"OutpostArn,OutpostArn,"`
 	TagSpecifications []TagSpecification `json:"TagSpecifications,omitempty" wire:"TagSpecification,TagSpecification,item"`
 	VolumeId          *string            `json:"VolumeId,omitempty" wire:"VolumeId,VolumeId,,required"`
@@ -855,7 +855,7 @@ type CreateTagsRequest struct {
 
 // CreateVolumePermission is the shape CreateVolumePermission.
 type CreateVolumePermission struct {
-	Group  *string `json:"Group,omitempty" wire:"Group,group,"`
+	Group  *string `json:"Group,omitempty" wire:"Group,group,,shape=PermissionGroup"`
 	UserId *string `json:"UserId,omitempty" wire:"UserId,userId,"`
 }
 
@@ -876,7 +876,7 @@ type CreateVolumeRequest struct {
 	TagSpecifications        []TagSpecification `json:"TagSpecifications,omitempty" wire:"TagSpecification,TagSpecification,item"`
 	Throughput               *int32             `json:"Throughput,omitempty" wire:"Throughput,Throughput,"`
 	VolumeInitializationRate *int32             `json:"VolumeInitializationRate,omitempty" wire:"VolumeInitializationRate,VolumeInitializationRate,"`
-	VolumeType               *string            `json:"VolumeType,omitempty" wire:"VolumeType,VolumeType,"`
+	VolumeType               *string            `json:"VolumeType,omitempty" wire:"VolumeType,VolumeType,,shape=VolumeType"`
 }
 
 // CreateVpcRequest is the shape CreateVpcRequest.
@@ -884,7 +884,7 @@ type CreateVpcRequest struct {
 	AmazonProvidedIpv6CidrBlock     *bool                              `json:"AmazonProvidedIpv6CidrBlock,omitempty" wire:"AmazonProvidedIpv6CidrBlock,amazonProvidedIpv6CidrBlock,"`
 	CidrBlock                       *string                            `json:"CidrBlock,omitempty" wire:"CidrBlock,CidrBlock,"`
 	DryRun                          *bool                              `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
-	InstanceTenancy                 *string                            `json:"InstanceTenancy,omitempty" wire:"InstanceTenancy,instanceTenancy,"`
+	InstanceTenancy                 *string                            `json:"InstanceTenancy,omitempty" wire:"InstanceTenancy,instanceTenancy,,shape=Tenancy"`
 	Ipv4IpamPoolId                  *string                            `json:"Ipv4IpamPoolId,omitempty" wire:"Ipv4IpamPoolId,Ipv4IpamPoolId,"`
 	Ipv4NetmaskLength               *int32                             `json:"Ipv4NetmaskLength,omitempty" wire:"Ipv4NetmaskLength,Ipv4NetmaskLength,"`
 	Ipv6CidrBlock                   *string                            `json:"Ipv6CidrBlock,omitempty" wire:"Ipv6CidrBlock,Ipv6CidrBlock,"`
@@ -947,7 +947,7 @@ type DeleteKeyPairResult struct {
 type DeleteLaunchTemplateRequest struct {
 	DryRun             *bool   `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	LaunchTemplateId   *string `json:"LaunchTemplateId,omitempty" wire:"LaunchTemplateId,LaunchTemplateId,"`
-	LaunchTemplateName *string `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,"`
+	LaunchTemplateName *string `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,,shape=LaunchTemplateName"`
 }
 
 // DeleteLaunchTemplateResult is the shape DeleteLaunchTemplateResult.
@@ -959,7 +959,7 @@ type DeleteLaunchTemplateResult struct {
 type DeleteLaunchTemplateVersionsRequest struct {
 	DryRun             *bool    `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	LaunchTemplateId   *string  `json:"LaunchTemplateId,omitempty" wire:"LaunchTemplateId,LaunchTemplateId,"`
-	LaunchTemplateName *string  `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,"`
+	LaunchTemplateName *string  `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,,shape=LaunchTemplateName"`
 	Versions           []string `json:"Versions,omitempty" wire:"LaunchTemplateVersion,LaunchTemplateVersion,item,required"`
 }
 
@@ -1101,7 +1101,7 @@ type DeregisterImageResult struct {
 
 // DescribeAccountAttributesRequest is the shape DescribeAccountAttributesRequest.
 type DescribeAccountAttributesRequest struct {
-	AttributeNames []string `json:"AttributeNames,omitempty" wire:"AttributeName,attributeName,attributeName"`
+	AttributeNames []string `json:"AttributeNames,omitempty" wire:"AttributeName,attributeName,attributeName,items=AccountAttributeName"`
 	DryRun         *bool    `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 }
 
@@ -1114,7 +1114,7 @@ type DescribeAccountAttributesResult struct {
 type DescribeAddressTransfersRequest struct {
 	AllocationIds []string `json:"AllocationIds,omitempty" wire:"AllocationId,AllocationId,AllocationId"`
 	DryRun        *bool    `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
-	MaxResults    *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults    *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeAddressTransfersMaxResults"`
 	NextToken     *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -1127,9 +1127,9 @@ type DescribeAddressTransfersResult struct {
 // DescribeAddressesAttributeRequest is the shape DescribeAddressesAttributeRequest.
 type DescribeAddressesAttributeRequest struct {
 	AllocationIds []string `json:"AllocationIds,omitempty" wire:"AllocationId,AllocationId,item"`
-	Attribute     *string  `json:"Attribute,omitempty" wire:"Attribute,Attribute,"`
+	Attribute     *string  `json:"Attribute,omitempty" wire:"Attribute,Attribute,,shape=AddressAttributeName"`
 	DryRun        *bool    `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
-	MaxResults    *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults    *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=AddressMaxResults"`
 	NextToken     *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -1182,7 +1182,7 @@ type DescribeCapacityReservationsRequest struct {
 	CapacityReservationIds []string `json:"CapacityReservationIds,omitempty" wire:"CapacityReservationId,CapacityReservationId,item"`
 	DryRun                 *bool    `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	Filters                []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
-	MaxResults             *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults             *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeCapacityReservationsMaxResults"`
 	NextToken              *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -1197,7 +1197,7 @@ type DescribeDhcpOptionsRequest struct {
 	DhcpOptionsIds []string `json:"DhcpOptionsIds,omitempty" wire:"DhcpOptionsId,DhcpOptionsId,DhcpOptionsId"`
 	DryRun         *bool    `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	Filters        []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
-	MaxResults     *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults     *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeDhcpOptionsMaxResults"`
 	NextToken      *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -1212,7 +1212,7 @@ type DescribeEgressOnlyInternetGatewaysRequest struct {
 	DryRun                       *bool    `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	EgressOnlyInternetGatewayIds []string `json:"EgressOnlyInternetGatewayIds,omitempty" wire:"EgressOnlyInternetGatewayId,EgressOnlyInternetGatewayId,item"`
 	Filters                      []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
-	MaxResults                   *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults                   *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeEgressOnlyInternetGatewaysMaxResults"`
 	NextToken                    *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -1255,7 +1255,7 @@ type DescribeHostsResult struct {
 type DescribeIamInstanceProfileAssociationsRequest struct {
 	AssociationIds []string `json:"AssociationIds,omitempty" wire:"AssociationId,AssociationId,AssociationId"`
 	Filters        []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
-	MaxResults     *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults     *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeIamInstanceProfileAssociationsMaxResults"`
 	NextToken      *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -1277,7 +1277,7 @@ type DescribeIdFormatResult struct {
 
 // DescribeImageAttributeRequest is the shape DescribeImageAttributeRequest.
 type DescribeImageAttributeRequest struct {
-	Attribute *string `json:"Attribute,omitempty" wire:"Attribute,Attribute,,required"`
+	Attribute *string `json:"Attribute,omitempty" wire:"Attribute,Attribute,,required,shape=ImageAttributeName"`
 	DryRun    *bool   `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	ImageId   *string `json:"ImageId,omitempty" wire:"ImageId,ImageId,,required"`
 }
@@ -1303,7 +1303,7 @@ type DescribeImagesResult struct {
 
 // DescribeInstanceAttributeRequest is the shape DescribeInstanceAttributeRequest.
 type DescribeInstanceAttributeRequest struct {
-	Attribute  *string `json:"Attribute,omitempty" wire:"Attribute,attribute,,required"`
+	Attribute  *string `json:"Attribute,omitempty" wire:"Attribute,attribute,,required,shape=InstanceAttributeName"`
 	DryRun     *bool   `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	InstanceId *string `json:"InstanceId,omitempty" wire:"InstanceId,instanceId,,required"`
 }
@@ -1313,7 +1313,7 @@ type DescribeInstanceCreditSpecificationsRequest struct {
 	DryRun      *bool    `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	Filters     []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
 	InstanceIds []string `json:"InstanceIds,omitempty" wire:"InstanceId,InstanceId,InstanceId"`
-	MaxResults  *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults  *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeInstanceCreditSpecificationsMaxResults"`
 	NextToken   *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -1328,7 +1328,7 @@ type DescribeInstanceImageMetadataRequest struct {
 	DryRun      *bool    `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	Filters     []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
 	InstanceIds []string `json:"InstanceIds,omitempty" wire:"InstanceId,InstanceId,InstanceId"`
-	MaxResults  *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults  *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeInstanceImageMetadataMaxResults"`
 	NextToken   *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -1361,7 +1361,7 @@ type DescribeInstanceTopologyRequest struct {
 	Filters     []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
 	GroupNames  []string `json:"GroupNames,omitempty" wire:"GroupName,GroupName,member"`
 	InstanceIds []string `json:"InstanceIds,omitempty" wire:"InstanceId,InstanceId,member"`
-	MaxResults  *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults  *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeInstanceTopologyMaxResults"`
 	NextToken   *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -1375,8 +1375,8 @@ type DescribeInstanceTopologyResult struct {
 type DescribeInstanceTypeOfferingsRequest struct {
 	DryRun       *bool    `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	Filters      []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
-	LocationType *string  `json:"LocationType,omitempty" wire:"LocationType,LocationType,"`
-	MaxResults   *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	LocationType *string  `json:"LocationType,omitempty" wire:"LocationType,LocationType,,shape=LocationType"`
+	MaxResults   *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DITOMaxResults"`
 	NextToken    *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -1391,8 +1391,8 @@ type DescribeInstanceTypesRequest struct {
 	DryRun                     *bool    `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	Filters                    []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
 	IncludeUnsupportedInRegion *bool    `json:"IncludeUnsupportedInRegion,omitempty" wire:"IncludeUnsupportedInRegion,IncludeUnsupportedInRegion,"`
-	InstanceTypes              []string `json:"InstanceTypes,omitempty" wire:"InstanceType,InstanceType,member"`
-	MaxResults                 *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	InstanceTypes              []string `json:"InstanceTypes,omitempty" wire:"InstanceType,InstanceType,member,shape=RequestInstanceTypeList"`
+	MaxResults                 *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DITMaxResults"`
 	NextToken                  *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -1423,7 +1423,7 @@ type DescribeInternetGatewaysRequest struct {
 	DryRun             *bool    `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	Filters            []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
 	InternetGatewayIds []string `json:"InternetGatewayIds,omitempty" wire:"InternetGatewayId,internetGatewayId,item"`
-	MaxResults         *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults         *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeInternetGatewaysMaxResults"`
 	NextToken          *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -1453,7 +1453,7 @@ type DescribeLaunchTemplateVersionsRequest struct {
 	Filters                 []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
 	IncludeManagedResources *bool    `json:"IncludeManagedResources,omitempty" wire:"IncludeManagedResources,IncludeManagedResources,"`
 	LaunchTemplateId        *string  `json:"LaunchTemplateId,omitempty" wire:"LaunchTemplateId,LaunchTemplateId,"`
-	LaunchTemplateName      *string  `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,"`
+	LaunchTemplateName      *string  `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,,shape=LaunchTemplateName"`
 	MaxResults              *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
 	MaxVersion              *string  `json:"MaxVersion,omitempty" wire:"MaxVersion,MaxVersion,"`
 	MinVersion              *string  `json:"MinVersion,omitempty" wire:"MinVersion,MinVersion,"`
@@ -1474,8 +1474,8 @@ type DescribeLaunchTemplatesRequest struct {
 	Filters                 []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
 	IncludeManagedResources *bool    `json:"IncludeManagedResources,omitempty" wire:"IncludeManagedResources,IncludeManagedResources,"`
 	LaunchTemplateIds       []string `json:"LaunchTemplateIds,omitempty" wire:"LaunchTemplateId,LaunchTemplateId,item"`
-	LaunchTemplateNames     []string `json:"LaunchTemplateNames,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,item"`
-	MaxResults              *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	LaunchTemplateNames     []string `json:"LaunchTemplateNames,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,item,items=LaunchTemplateName"`
+	MaxResults              *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeLaunchTemplatesMaxResults"`
 	NextToken               *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -1489,7 +1489,7 @@ type DescribeLaunchTemplatesResult struct {
 type DescribeManagedPrefixListsRequest struct {
 	DryRun        *bool    `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	Filters       []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
-	MaxResults    *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults    *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=PrefixListMaxResults"`
 	NextToken     *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 	PrefixListIds []string `json:"PrefixListIds,omitempty" wire:"PrefixListId,PrefixListId,item"`
 }
@@ -1504,7 +1504,7 @@ type DescribeManagedPrefixListsResult struct {
 type DescribeNatGatewaysRequest struct {
 	DryRun        *bool    `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	Filter        []Filter `json:"Filter,omitempty" wire:"Filter,Filter,Filter"`
-	MaxResults    *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults    *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeNatGatewaysMaxResults"`
 	NatGatewayIds []string `json:"NatGatewayIds,omitempty" wire:"NatGatewayId,NatGatewayId,item"`
 	NextToken     *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
@@ -1519,7 +1519,7 @@ type DescribeNatGatewaysResult struct {
 type DescribeNetworkAclsRequest struct {
 	DryRun        *bool    `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	Filters       []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
-	MaxResults    *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults    *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeNetworkAclsMaxResults"`
 	NetworkAclIds []string `json:"NetworkAclIds,omitempty" wire:"NetworkAclId,NetworkAclId,item"`
 	NextToken     *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
@@ -1532,7 +1532,7 @@ type DescribeNetworkAclsResult struct {
 
 // DescribeNetworkInterfaceAttributeRequest is the shape DescribeNetworkInterfaceAttributeRequest.
 type DescribeNetworkInterfaceAttributeRequest struct {
-	Attribute          *string `json:"Attribute,omitempty" wire:"Attribute,attribute,"`
+	Attribute          *string `json:"Attribute,omitempty" wire:"Attribute,attribute,,shape=NetworkInterfaceAttribute"`
 	DryRun             *bool   `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	NetworkInterfaceId *string `json:"NetworkInterfaceId,omitempty" wire:"NetworkInterfaceId,networkInterfaceId,,required"`
 }
@@ -1552,7 +1552,7 @@ type DescribeNetworkInterfacesRequest struct {
 	DryRun                  *bool    `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	Filters                 []Filter `json:"Filters,omitempty" wire:"Filter,filter,Filter"`
 	IncludeManagedResources *bool    `json:"IncludeManagedResources,omitempty" wire:"IncludeManagedResources,IncludeManagedResources,"`
-	MaxResults              *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults              *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeNetworkInterfacesMaxResults"`
 	NetworkInterfaceIds     []string `json:"NetworkInterfaceIds,omitempty" wire:"NetworkInterfaceId,NetworkInterfaceId,item"`
 	NextToken               *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
@@ -1594,7 +1594,7 @@ type DescribePrefixListsResult struct {
 // DescribePrincipalIdFormatRequest is the shape DescribePrincipalIdFormatRequest.
 type DescribePrincipalIdFormatRequest struct {
 	DryRun     *bool    `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
-	MaxResults *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribePrincipalIdFormatMaxResults"`
 	NextToken  *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 	Resources  []string `json:"Resources,omitempty" wire:"Resource,Resource,item"`
 }
@@ -1622,8 +1622,8 @@ type DescribeRegionsResult struct {
 type DescribeReservedInstancesRequest struct {
 	DryRun               *bool    `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	Filters              []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
-	OfferingClass        *string  `json:"OfferingClass,omitempty" wire:"OfferingClass,OfferingClass,"`
-	OfferingType         *string  `json:"OfferingType,omitempty" wire:"OfferingType,offeringType,"`
+	OfferingClass        *string  `json:"OfferingClass,omitempty" wire:"OfferingClass,OfferingClass,,shape=OfferingClassType"`
+	OfferingType         *string  `json:"OfferingType,omitempty" wire:"OfferingType,offeringType,,shape=OfferingTypeValues"`
 	ReservedInstancesIds []string `json:"ReservedInstancesIds,omitempty" wire:"ReservedInstancesId,ReservedInstancesId,ReservedInstancesId"`
 }
 
@@ -1636,7 +1636,7 @@ type DescribeReservedInstancesResult struct {
 type DescribeRouteTablesRequest struct {
 	DryRun        *bool    `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	Filters       []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
-	MaxResults    *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults    *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeRouteTablesMaxResults"`
 	NextToken     *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 	RouteTableIds []string `json:"RouteTableIds,omitempty" wire:"RouteTableId,RouteTableId,item"`
 }
@@ -1662,7 +1662,7 @@ type DescribeSecurityGroupReferencesResult struct {
 type DescribeSecurityGroupRulesRequest struct {
 	DryRun               *bool    `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	Filters              []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
-	MaxResults           *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults           *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeSecurityGroupRulesMaxResults"`
 	NextToken            *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 	SecurityGroupRuleIds []string `json:"SecurityGroupRuleIds,omitempty" wire:"SecurityGroupRuleId,SecurityGroupRuleId,item"`
 }
@@ -1677,7 +1677,7 @@ type DescribeSecurityGroupRulesResult struct {
 type DescribeSecurityGroupVpcAssociationsRequest struct {
 	DryRun     *bool    `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	Filters    []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
-	MaxResults *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeSecurityGroupVpcAssociationsMaxResults"`
 	NextToken  *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -1693,7 +1693,7 @@ type DescribeSecurityGroupsRequest struct {
 	Filters    []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
 	GroupIds   []string `json:"GroupIds,omitempty" wire:"GroupId,GroupId,groupId"`
 	GroupNames []string `json:"GroupNames,omitempty" wire:"GroupName,GroupName,GroupName"`
-	MaxResults *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeSecurityGroupsMaxResults"`
 	NextToken  *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 }
 
@@ -1705,7 +1705,7 @@ type DescribeSecurityGroupsResult struct {
 
 // DescribeSnapshotAttributeRequest is the shape DescribeSnapshotAttributeRequest.
 type DescribeSnapshotAttributeRequest struct {
-	Attribute  *string `json:"Attribute,omitempty" wire:"Attribute,Attribute,,required"`
+	Attribute  *string `json:"Attribute,omitempty" wire:"Attribute,Attribute,,required,shape=SnapshotAttributeName"`
 	DryRun     *bool   `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	SnapshotId *string `json:"SnapshotId,omitempty" wire:"SnapshotId,SnapshotId,,required"`
 }
@@ -1772,8 +1772,8 @@ type DescribeSpotPriceHistoryResult struct {
 // DescribeStaleSecurityGroupsRequest is the shape DescribeStaleSecurityGroupsRequest.
 type DescribeStaleSecurityGroupsRequest struct {
 	DryRun     *bool   `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
-	MaxResults *int32  `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
-	NextToken  *string `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
+	MaxResults *int32  `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeStaleSecurityGroupsMaxResults"`
+	NextToken  *string `json:"NextToken,omitempty" wire:"NextToken,NextToken,,shape=DescribeStaleSecurityGroupsNextToken"`
 	VpcId      *string `json:"VpcId,omitempty" wire:"VpcId,VpcId,,required"`
 }
 
@@ -1787,7 +1787,7 @@ type DescribeStaleSecurityGroupsResult struct {
 type DescribeSubnetsRequest struct {
 	DryRun     *bool    `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	Filters    []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
-	MaxResults *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeSubnetsMaxResults"`
 	NextToken  *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 	SubnetIds  []string `json:"SubnetIds,omitempty" wire:"SubnetId,SubnetId,SubnetId"`
 }
@@ -1814,7 +1814,7 @@ type DescribeTagsResult struct {
 
 // DescribeVolumeAttributeRequest is the shape DescribeVolumeAttributeRequest.
 type DescribeVolumeAttributeRequest struct {
-	Attribute *string `json:"Attribute,omitempty" wire:"Attribute,Attribute,,required"`
+	Attribute *string `json:"Attribute,omitempty" wire:"Attribute,Attribute,,required,shape=VolumeAttributeName"`
 	DryRun    *bool   `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	VolumeId  *string `json:"VolumeId,omitempty" wire:"VolumeId,VolumeId,,required"`
 }
@@ -1875,7 +1875,7 @@ type DescribeVolumesResult struct {
 
 // DescribeVpcAttributeRequest is the shape DescribeVpcAttributeRequest.
 type DescribeVpcAttributeRequest struct {
-	Attribute *string `json:"Attribute,omitempty" wire:"Attribute,Attribute,,required"`
+	Attribute *string `json:"Attribute,omitempty" wire:"Attribute,Attribute,,required,shape=VpcAttributeName"`
 	DryRun    *bool   `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	VpcId     *string `json:"VpcId,omitempty" wire:"VpcId,VpcId,,required"`
 }
@@ -1890,14 +1890,14 @@ type DescribeVpcAttributeResult struct {
 
 // DescribeVpcClassicLinkDnsSupportRequest is the shape DescribeVpcClassicLinkDnsSupportRequest.
 type DescribeVpcClassicLinkDnsSupportRequest struct {
-	MaxResults *int32   `json:"MaxResults,omitempty" wire:"MaxResults,maxResults,"`
-	NextToken  *string  `json:"NextToken,omitempty" wire:"NextToken,nextToken,"`
+	MaxResults *int32   `json:"MaxResults,omitempty" wire:"MaxResults,maxResults,,shape=DescribeVpcClassicLinkDnsSupportMaxResults"`
+	NextToken  *string  `json:"NextToken,omitempty" wire:"NextToken,nextToken,,shape=DescribeVpcClassicLinkDnsSupportNextToken"`
 	VpcIds     []string `json:"VpcIds,omitempty" wire:"VpcIds,VpcIds,VpcId"`
 }
 
 // DescribeVpcClassicLinkDnsSupportResult is the shape DescribeVpcClassicLinkDnsSupportResult.
 type DescribeVpcClassicLinkDnsSupportResult struct {
-	NextToken *string                 `json:"NextToken,omitempty" wire:"NextToken,nextToken,"`
+	NextToken *string                 `json:"NextToken,omitempty" wire:"NextToken,nextToken,,shape=DescribeVpcClassicLinkDnsSupportNextToken"`
 	Vpcs      []ClassicLinkDnsSupport `json:"Vpcs,omitempty" wire:"Vpcs,vpcs,item"`
 }
 
@@ -1932,7 +1932,7 @@ type DescribeVpcEndpointsResult struct {
 type DescribeVpcPeeringConnectionsRequest struct {
 	DryRun                  *bool    `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	Filters                 []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
-	MaxResults              *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults              *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeVpcPeeringConnectionsMaxResults"`
 	NextToken               *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 	VpcPeeringConnectionIds []string `json:"VpcPeeringConnectionIds,omitempty" wire:"VpcPeeringConnectionId,VpcPeeringConnectionId,item"`
 }
@@ -1947,7 +1947,7 @@ type DescribeVpcPeeringConnectionsResult struct {
 type DescribeVpcsRequest struct {
 	DryRun     *bool    `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	Filters    []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
-	MaxResults *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=DescribeVpcsMaxResults"`
 	NextToken  *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 	VpcIds     []string `json:"VpcIds,omitempty" wire:"VpcId,VpcId,VpcId"`
 }
@@ -2155,7 +2155,7 @@ type EbsBlockDevice struct {
 	Throughput               *int32  `json:"Throughput,omitempty" wire:"Throughput,throughput,"`
 	VolumeInitializationRate *int32  `json:"VolumeInitializationRate,omitempty" wire:"VolumeInitializationRate,VolumeInitializationRate,"`
 	VolumeSize               *int32  `json:"VolumeSize,omitempty" wire:"VolumeSize,volumeSize,"`
-	VolumeType               *string `json:"VolumeType,omitempty" wire:"VolumeType,volumeType,"`
+	VolumeType               *string `json:"VolumeType,omitempty" wire:"VolumeType,volumeType,,shape=VolumeType"`
 }
 
 // EbsCardInfo is the shape EbsCardInfo.
@@ -2254,7 +2254,7 @@ type ElasticGpuSpecificationResponse struct {
 
 // ElasticInferenceAccelerator is the shape ElasticInferenceAccelerator.
 type ElasticInferenceAccelerator struct {
-	Count *int32  `json:"Count,omitempty" wire:"Count,Count,"`
+	Count *int32  `json:"Count,omitempty" wire:"Count,Count,,shape=ElasticInferenceAcceleratorCount"`
 	Type  *string `json:"Type,omitempty" wire:"Type,Type,,required"`
 }
 
@@ -2422,7 +2422,7 @@ type GetConsoleOutputResult struct {
 // GetDefaultCreditSpecificationRequest is the shape GetDefaultCreditSpecificationRequest.
 type GetDefaultCreditSpecificationRequest struct {
 	DryRun         *bool   `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
-	InstanceFamily *string `json:"InstanceFamily,omitempty" wire:"InstanceFamily,InstanceFamily,,required"`
+	InstanceFamily *string `json:"InstanceFamily,omitempty" wire:"InstanceFamily,InstanceFamily,,required,shape=UnlimitedSupportedInstanceFamily"`
 }
 
 // GetDefaultCreditSpecificationResult is the shape GetDefaultCreditSpecificationResult.
@@ -2498,7 +2498,7 @@ type GetLaunchTemplateDataResult struct {
 // GetManagedPrefixListEntriesRequest is the shape GetManagedPrefixListEntriesRequest.
 type GetManagedPrefixListEntriesRequest struct {
 	DryRun        *bool   `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
-	MaxResults    *int32  `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults    *int32  `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=PrefixListMaxResults"`
 	NextToken     *string `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 	PrefixListId  *string `json:"PrefixListId,omitempty" wire:"PrefixListId,PrefixListId,,required"`
 	TargetVersion *int64  `json:"TargetVersion,omitempty" wire:"TargetVersion,TargetVersion,"`
@@ -2527,7 +2527,7 @@ type GetPasswordDataResult struct {
 type GetSecurityGroupsForVpcRequest struct {
 	DryRun     *bool    `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	Filters    []Filter `json:"Filters,omitempty" wire:"Filter,Filter,Filter"`
-	MaxResults *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,"`
+	MaxResults *int32   `json:"MaxResults,omitempty" wire:"MaxResults,MaxResults,,shape=GetSecurityGroupsForVpcRequestMaxResults"`
 	NextToken  *string  `json:"NextToken,omitempty" wire:"NextToken,NextToken,"`
 	VpcId      *string  `json:"VpcId,omitempty" wire:"VpcId,VpcId,,required"`
 }
@@ -2674,9 +2674,9 @@ type IdFormat struct {
 
 // Image is the shape Image.
 type Image struct {
-	Architecture             *string              `json:"Architecture,omitempty" wire:"Architecture,architecture,"`
+	Architecture             *string              `json:"Architecture,omitempty" wire:"Architecture,architecture,,shape=ArchitectureValues"`
 	BlockDeviceMappings      []BlockDeviceMapping `json:"BlockDeviceMappings,omitempty" wire:"BlockDeviceMapping,blockDeviceMapping,item"`
-	BootMode                 *string              `json:"BootMode,omitempty" wire:"BootMode,bootMode,"`
+	BootMode                 *string              `json:"BootMode,omitempty" wire:"BootMode,bootMode,,shape=BootModeValues"`
 	CreationDate             *string              `json:"CreationDate,omitempty" wire:"CreationDate,creationDate,"`
 	DeprecationTime          *string              `json:"DeprecationTime,omitempty" wire:"DeprecationTime,deprecationTime,"`
 	DeregistrationProtection *string              `json:"DeregistrationProtection,omitempty" wire:"DeregistrationProtection,deregistrationProtection,"`
@@ -2689,7 +2689,7 @@ type Image struct {
 	ImageLocation            *string              `json:"ImageLocation,omitempty" wire:"ImageLocation,imageLocation,"`
 	ImageOwnerAlias          *string              `json:"ImageOwnerAlias,omitempty" wire:"ImageOwnerAlias,imageOwnerAlias,"`
 	ImageType                *string              `json:"ImageType,omitempty" wire:"ImageType,imageType,"`
-	ImdsSupport              *string              `json:"ImdsSupport,omitempty" wire:"ImdsSupport,imdsSupport,"`
+	ImdsSupport              *string              `json:"ImdsSupport,omitempty" wire:"ImdsSupport,imdsSupport,,shape=ImdsSupportValues"`
 	KernelId                 *string              `json:"KernelId,omitempty" wire:"KernelId,kernelId,"`
 	LastLaunchedTime         *string              `json:"LastLaunchedTime,omitempty" wire:"LastLaunchedTime,lastLaunchedTime,"`
 	Name                     *string              `json:"Name,omitempty" wire:"Name,name,"`
@@ -2708,7 +2708,7 @@ type Image struct {
 	State                    *string              `json:"State,omitempty" wire:"ImageState,imageState,"`
 	StateReason              *StateReason         `json:"StateReason,omitempty" wire:"StateReason,stateReason,"`
 	Tags                     []Tag                `json:"Tags,omitempty" wire:"TagSet,tagSet,item"`
-	TpmSupport               *string              `json:"TpmSupport,omitempty" wire:"TpmSupport,tpmSupport,"`
+	TpmSupport               *string              `json:"TpmSupport,omitempty" wire:"TpmSupport,tpmSupport,,shape=TpmSupportValues"`
 	UsageOperation           *string              `json:"UsageOperation,omitempty" wire:"UsageOperation,usageOperation,"`
 	VirtualizationType       *string              `json:"VirtualizationType,omitempty" wire:"VirtualizationType,virtualizationType,"`
 }
@@ -2789,9 +2789,9 @@ type InitializationStatusDetails struct {
 // Instance is the shape Instance.
 type Instance struct {
 	AmiLaunchIndex                          *int32                                    `json:"AmiLaunchIndex,omitempty" wire:"AmiLaunchIndex,amiLaunchIndex,"`
-	Architecture                            *string                                   `json:"Architecture,omitempty" wire:"Architecture,architecture,"`
+	Architecture                            *string                                   `json:"Architecture,omitempty" wire:"Architecture,architecture,,shape=ArchitectureValues"`
 	BlockDeviceMappings                     []InstanceBlockDeviceMapping              `json:"BlockDeviceMappings,omitempty" wire:"BlockDeviceMapping,blockDeviceMapping,item"`
-	BootMode                                *string                                   `json:"BootMode,omitempty" wire:"BootMode,bootMode,"`
+	BootMode                                *string                                   `json:"BootMode,omitempty" wire:"BootMode,bootMode,,shape=BootModeValues"`
 	CapacityBlockId                         *string                                   `json:"CapacityBlockId,omitempty" wire:"CapacityBlockId,capacityBlockId,"`
 	CapacityReservationId                   *string                                   `json:"CapacityReservationId,omitempty" wire:"CapacityReservationId,capacityReservationId,"`
 	CapacityReservationSpecification        *CapacityReservationSpecificationResponse `json:"CapacityReservationSpecification,omitempty" wire:"CapacityReservationSpecification,capacityReservationSpecification,"`
@@ -2919,7 +2919,7 @@ type InstanceCreditSpecificationRequest struct {
 // InstanceFamilyCreditSpecification is the shape InstanceFamilyCreditSpecification.
 type InstanceFamilyCreditSpecification struct {
 	CpuCredits     *string `json:"CpuCredits,omitempty" wire:"CpuCredits,cpuCredits,"`
-	InstanceFamily *string `json:"InstanceFamily,omitempty" wire:"InstanceFamily,instanceFamily,"`
+	InstanceFamily *string `json:"InstanceFamily,omitempty" wire:"InstanceFamily,instanceFamily,,shape=UnlimitedSupportedInstanceFamily"`
 }
 
 // InstanceImageMetadata is the shape InstanceImageMetadata.
@@ -2959,48 +2959,48 @@ type InstanceIpv6Prefix struct {
 
 // InstanceMaintenanceOptions is the shape InstanceMaintenanceOptions.
 type InstanceMaintenanceOptions struct {
-	AutoRecovery    *string `json:"AutoRecovery,omitempty" wire:"AutoRecovery,autoRecovery,"`
-	RebootMigration *string `json:"RebootMigration,omitempty" wire:"RebootMigration,rebootMigration,"`
+	AutoRecovery    *string `json:"AutoRecovery,omitempty" wire:"AutoRecovery,autoRecovery,,shape=InstanceAutoRecoveryState"`
+	RebootMigration *string `json:"RebootMigration,omitempty" wire:"RebootMigration,rebootMigration,,shape=InstanceRebootMigrationState"`
 }
 
 // InstanceMaintenanceOptionsRequest is the shape InstanceMaintenanceOptionsRequest.
 type InstanceMaintenanceOptionsRequest struct {
-	AutoRecovery *string `json:"AutoRecovery,omitempty" wire:"AutoRecovery,AutoRecovery,"`
+	AutoRecovery *string `json:"AutoRecovery,omitempty" wire:"AutoRecovery,AutoRecovery,,shape=InstanceAutoRecoveryState"`
 }
 
 // InstanceMarketOptionsRequest is the shape InstanceMarketOptionsRequest.
 type InstanceMarketOptionsRequest struct {
-	MarketType  *string            `json:"MarketType,omitempty" wire:"MarketType,MarketType,"`
+	MarketType  *string            `json:"MarketType,omitempty" wire:"MarketType,MarketType,,shape=MarketType"`
 	SpotOptions *SpotMarketOptions `json:"SpotOptions,omitempty" wire:"SpotOptions,SpotOptions,"`
 }
 
 // InstanceMetadataDefaultsResponse is the shape InstanceMetadataDefaultsResponse.
 type InstanceMetadataDefaultsResponse struct {
-	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,httpEndpoint,"`
+	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,httpEndpoint,,shape=InstanceMetadataEndpointState"`
 	HttpPutResponseHopLimit *int32  `json:"HttpPutResponseHopLimit,omitempty" wire:"HttpPutResponseHopLimit,httpPutResponseHopLimit,"`
-	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,httpTokens,"`
+	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,httpTokens,,shape=HttpTokensState"`
 	HttpTokensEnforced      *string `json:"HttpTokensEnforced,omitempty" wire:"HttpTokensEnforced,httpTokensEnforced,"`
-	InstanceMetadataTags    *string `json:"InstanceMetadataTags,omitempty" wire:"InstanceMetadataTags,instanceMetadataTags,"`
+	InstanceMetadataTags    *string `json:"InstanceMetadataTags,omitempty" wire:"InstanceMetadataTags,instanceMetadataTags,,shape=InstanceMetadataTagsState"`
 	ManagedBy               *string `json:"ManagedBy,omitempty" wire:"ManagedBy,managedBy,"`
 	ManagedExceptionMessage *string `json:"ManagedExceptionMessage,omitempty" wire:"ManagedExceptionMessage,managedExceptionMessage,"`
 }
 
 // InstanceMetadataOptionsRequest is the shape InstanceMetadataOptionsRequest.
 type InstanceMetadataOptionsRequest struct {
-	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,HttpEndpoint,"`
-	HttpProtocolIpv6        *string `json:"HttpProtocolIpv6,omitempty" wire:"HttpProtocolIpv6,HttpProtocolIpv6,"`
+	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,HttpEndpoint,,shape=InstanceMetadataEndpointState"`
+	HttpProtocolIpv6        *string `json:"HttpProtocolIpv6,omitempty" wire:"HttpProtocolIpv6,HttpProtocolIpv6,,shape=InstanceMetadataProtocolState"`
 	HttpPutResponseHopLimit *int32  `json:"HttpPutResponseHopLimit,omitempty" wire:"HttpPutResponseHopLimit,HttpPutResponseHopLimit,"`
-	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,HttpTokens,"`
-	InstanceMetadataTags    *string `json:"InstanceMetadataTags,omitempty" wire:"InstanceMetadataTags,InstanceMetadataTags,"`
+	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,HttpTokens,,shape=HttpTokensState"`
+	InstanceMetadataTags    *string `json:"InstanceMetadataTags,omitempty" wire:"InstanceMetadataTags,InstanceMetadataTags,,shape=InstanceMetadataTagsState"`
 }
 
 // InstanceMetadataOptionsResponse is the shape InstanceMetadataOptionsResponse.
 type InstanceMetadataOptionsResponse struct {
-	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,httpEndpoint,"`
-	HttpProtocolIpv6        *string `json:"HttpProtocolIpv6,omitempty" wire:"HttpProtocolIpv6,httpProtocolIpv6,"`
+	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,httpEndpoint,,shape=InstanceMetadataEndpointState"`
+	HttpProtocolIpv6        *string `json:"HttpProtocolIpv6,omitempty" wire:"HttpProtocolIpv6,httpProtocolIpv6,,shape=InstanceMetadataProtocolState"`
 	HttpPutResponseHopLimit *int32  `json:"HttpPutResponseHopLimit,omitempty" wire:"HttpPutResponseHopLimit,httpPutResponseHopLimit,"`
-	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,httpTokens,"`
-	InstanceMetadataTags    *string `json:"InstanceMetadataTags,omitempty" wire:"InstanceMetadataTags,instanceMetadataTags,"`
+	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,httpTokens,,shape=HttpTokensState"`
+	InstanceMetadataTags    *string `json:"InstanceMetadataTags,omitempty" wire:"InstanceMetadataTags,instanceMetadataTags,,shape=InstanceMetadataTagsState"`
 	State                   *string `json:"State,omitempty" wire:"State,state,"`
 }
 
@@ -3084,12 +3084,12 @@ type InstanceNetworkInterfaceSpecification struct {
 
 // InstanceNetworkPerformanceOptions is the shape InstanceNetworkPerformanceOptions.
 type InstanceNetworkPerformanceOptions struct {
-	BandwidthWeighting *string `json:"BandwidthWeighting,omitempty" wire:"BandwidthWeighting,bandwidthWeighting,"`
+	BandwidthWeighting *string `json:"BandwidthWeighting,omitempty" wire:"BandwidthWeighting,bandwidthWeighting,,shape=InstanceBandwidthWeighting"`
 }
 
 // InstanceNetworkPerformanceOptionsRequest is the shape InstanceNetworkPerformanceOptionsRequest.
 type InstanceNetworkPerformanceOptionsRequest struct {
-	BandwidthWeighting *string `json:"BandwidthWeighting,omitempty" wire:"BandwidthWeighting,BandwidthWeighting,"`
+	BandwidthWeighting *string `json:"BandwidthWeighting,omitempty" wire:"BandwidthWeighting,BandwidthWeighting,,shape=InstanceBandwidthWeighting"`
 }
 
 // InstancePrivateIpAddress is the shape InstancePrivateIpAddress.
@@ -3103,20 +3103,20 @@ type InstancePrivateIpAddress struct {
 // InstanceRequirements is the shape InstanceRequirements.
 type InstanceRequirements struct {
 	AcceleratorCount                               *AcceleratorCount           `json:"AcceleratorCount,omitempty" wire:"AcceleratorCount,acceleratorCount,"`
-	AcceleratorManufacturers                       []string                    `json:"AcceleratorManufacturers,omitempty" wire:"AcceleratorManufacturerSet,acceleratorManufacturerSet,item"`
-	AcceleratorNames                               []string                    `json:"AcceleratorNames,omitempty" wire:"AcceleratorNameSet,acceleratorNameSet,item"`
+	AcceleratorManufacturers                       []string                    `json:"AcceleratorManufacturers,omitempty" wire:"AcceleratorManufacturerSet,acceleratorManufacturerSet,item,items=AcceleratorManufacturer"`
+	AcceleratorNames                               []string                    `json:"AcceleratorNames,omitempty" wire:"AcceleratorNameSet,acceleratorNameSet,item,items=AcceleratorName"`
 	AcceleratorTotalMemoryMiB                      *AcceleratorTotalMemoryMiB  `json:"AcceleratorTotalMemoryMiB,omitempty" wire:"AcceleratorTotalMemoryMiB,acceleratorTotalMemoryMiB,"`
-	AcceleratorTypes                               []string                    `json:"AcceleratorTypes,omitempty" wire:"AcceleratorTypeSet,acceleratorTypeSet,item"`
-	AllowedInstanceTypes                           []string                    `json:"AllowedInstanceTypes,omitempty" wire:"AllowedInstanceTypeSet,allowedInstanceTypeSet,item"`
-	BareMetal                                      *string                     `json:"BareMetal,omitempty" wire:"BareMetal,bareMetal,"`
+	AcceleratorTypes                               []string                    `json:"AcceleratorTypes,omitempty" wire:"AcceleratorTypeSet,acceleratorTypeSet,item,items=AcceleratorType"`
+	AllowedInstanceTypes                           []string                    `json:"AllowedInstanceTypes,omitempty" wire:"AllowedInstanceTypeSet,allowedInstanceTypeSet,item,shape=AllowedInstanceTypeSet,items=AllowedInstanceType"`
+	BareMetal                                      *string                     `json:"BareMetal,omitempty" wire:"BareMetal,bareMetal,,shape=BareMetal"`
 	BaselineEbsBandwidthMbps                       *BaselineEbsBandwidthMbps   `json:"BaselineEbsBandwidthMbps,omitempty" wire:"BaselineEbsBandwidthMbps,baselineEbsBandwidthMbps,"`
 	BaselinePerformanceFactors                     *BaselinePerformanceFactors `json:"BaselinePerformanceFactors,omitempty" wire:"BaselinePerformanceFactors,baselinePerformanceFactors,"`
-	BurstablePerformance                           *string                     `json:"BurstablePerformance,omitempty" wire:"BurstablePerformance,burstablePerformance,"`
-	CpuManufacturers                               []string                    `json:"CpuManufacturers,omitempty" wire:"CpuManufacturerSet,cpuManufacturerSet,item"`
-	ExcludedInstanceTypes                          []string                    `json:"ExcludedInstanceTypes,omitempty" wire:"ExcludedInstanceTypeSet,excludedInstanceTypeSet,item"`
-	InstanceGenerations                            []string                    `json:"InstanceGenerations,omitempty" wire:"InstanceGenerationSet,instanceGenerationSet,item"`
-	LocalStorage                                   *string                     `json:"LocalStorage,omitempty" wire:"LocalStorage,localStorage,"`
-	LocalStorageTypes                              []string                    `json:"LocalStorageTypes,omitempty" wire:"LocalStorageTypeSet,localStorageTypeSet,item"`
+	BurstablePerformance                           *string                     `json:"BurstablePerformance,omitempty" wire:"BurstablePerformance,burstablePerformance,,shape=BurstablePerformance"`
+	CpuManufacturers                               []string                    `json:"CpuManufacturers,omitempty" wire:"CpuManufacturerSet,cpuManufacturerSet,item,items=CpuManufacturer"`
+	ExcludedInstanceTypes                          []string                    `json:"ExcludedInstanceTypes,omitempty" wire:"ExcludedInstanceTypeSet,excludedInstanceTypeSet,item,shape=ExcludedInstanceTypeSet,items=ExcludedInstanceType"`
+	InstanceGenerations                            []string                    `json:"InstanceGenerations,omitempty" wire:"InstanceGenerationSet,instanceGenerationSet,item,items=InstanceGeneration"`
+	LocalStorage                                   *string                     `json:"LocalStorage,omitempty" wire:"LocalStorage,localStorage,,shape=LocalStorage"`
+	LocalStorageTypes                              []string                    `json:"LocalStorageTypes,omitempty" wire:"LocalStorageTypeSet,localStorageTypeSet,item,items=LocalStorageType"`
 	MaxSpotPriceAsPercentageOfOptimalOnDemandPrice *int32                      `json:"MaxSpotPriceAsPercentageOfOptimalOnDemandPrice,omitempty" wire:"MaxSpotPriceAsPercentageOfOptimalOnDemandPrice,maxSpotPriceAsPercentageOfOptimalOnDemandPrice,"`
 	MemoryGiBPerVCpu                               *MemoryGiBPerVCpu           `json:"MemoryGiBPerVCpu,omitempty" wire:"MemoryGiBPerVCpu,memoryGiBPerVCpu,"`
 	MemoryMiB                                      *MemoryMiB                  `json:"MemoryMiB,omitempty" wire:"MemoryMiB,memoryMiB,"`
@@ -3133,20 +3133,20 @@ type InstanceRequirements struct {
 // InstanceRequirementsRequest is the shape InstanceRequirementsRequest.
 type InstanceRequirementsRequest struct {
 	AcceleratorCount                               *AcceleratorCountRequest           `json:"AcceleratorCount,omitempty" wire:"AcceleratorCount,AcceleratorCount,"`
-	AcceleratorManufacturers                       []string                           `json:"AcceleratorManufacturers,omitempty" wire:"AcceleratorManufacturer,AcceleratorManufacturer,item"`
-	AcceleratorNames                               []string                           `json:"AcceleratorNames,omitempty" wire:"AcceleratorName,AcceleratorName,item"`
+	AcceleratorManufacturers                       []string                           `json:"AcceleratorManufacturers,omitempty" wire:"AcceleratorManufacturer,AcceleratorManufacturer,item,items=AcceleratorManufacturer"`
+	AcceleratorNames                               []string                           `json:"AcceleratorNames,omitempty" wire:"AcceleratorName,AcceleratorName,item,items=AcceleratorName"`
 	AcceleratorTotalMemoryMiB                      *AcceleratorTotalMemoryMiBRequest  `json:"AcceleratorTotalMemoryMiB,omitempty" wire:"AcceleratorTotalMemoryMiB,AcceleratorTotalMemoryMiB,"`
-	AcceleratorTypes                               []string                           `json:"AcceleratorTypes,omitempty" wire:"AcceleratorType,AcceleratorType,item"`
-	AllowedInstanceTypes                           []string                           `json:"AllowedInstanceTypes,omitempty" wire:"AllowedInstanceType,AllowedInstanceType,item"`
-	BareMetal                                      *string                            `json:"BareMetal,omitempty" wire:"BareMetal,BareMetal,"`
+	AcceleratorTypes                               []string                           `json:"AcceleratorTypes,omitempty" wire:"AcceleratorType,AcceleratorType,item,items=AcceleratorType"`
+	AllowedInstanceTypes                           []string                           `json:"AllowedInstanceTypes,omitempty" wire:"AllowedInstanceType,AllowedInstanceType,item,shape=AllowedInstanceTypeSet,items=AllowedInstanceType"`
+	BareMetal                                      *string                            `json:"BareMetal,omitempty" wire:"BareMetal,BareMetal,,shape=BareMetal"`
 	BaselineEbsBandwidthMbps                       *BaselineEbsBandwidthMbpsRequest   `json:"BaselineEbsBandwidthMbps,omitempty" wire:"BaselineEbsBandwidthMbps,BaselineEbsBandwidthMbps,"`
 	BaselinePerformanceFactors                     *BaselinePerformanceFactorsRequest `json:"BaselinePerformanceFactors,omitempty" wire:"BaselinePerformanceFactors,BaselinePerformanceFactors,"`
-	BurstablePerformance                           *string                            `json:"BurstablePerformance,omitempty" wire:"BurstablePerformance,BurstablePerformance,"`
-	CpuManufacturers                               []string                           `json:"CpuManufacturers,omitempty" wire:"CpuManufacturer,CpuManufacturer,item"`
-	ExcludedInstanceTypes                          []string                           `json:"ExcludedInstanceTypes,omitempty" wire:"ExcludedInstanceType,ExcludedInstanceType,item"`
-	InstanceGenerations                            []string                           `json:"InstanceGenerations,omitempty" wire:"InstanceGeneration,InstanceGeneration,item"`
-	LocalStorage                                   *string                            `json:"LocalStorage,omitempty" wire:"LocalStorage,LocalStorage,"`
-	LocalStorageTypes                              []string                           `json:"LocalStorageTypes,omitempty" wire:"LocalStorageType,LocalStorageType,item"`
+	BurstablePerformance                           *string                            `json:"BurstablePerformance,omitempty" wire:"BurstablePerformance,BurstablePerformance,,shape=BurstablePerformance"`
+	CpuManufacturers                               []string                           `json:"CpuManufacturers,omitempty" wire:"CpuManufacturer,CpuManufacturer,item,items=CpuManufacturer"`
+	ExcludedInstanceTypes                          []string                           `json:"ExcludedInstanceTypes,omitempty" wire:"ExcludedInstanceType,ExcludedInstanceType,item,shape=ExcludedInstanceTypeSet,items=ExcludedInstanceType"`
+	InstanceGenerations                            []string                           `json:"InstanceGenerations,omitempty" wire:"InstanceGeneration,InstanceGeneration,item,items=InstanceGeneration"`
+	LocalStorage                                   *string                            `json:"LocalStorage,omitempty" wire:"LocalStorage,LocalStorage,,shape=LocalStorage"`
+	LocalStorageTypes                              []string                           `json:"LocalStorageTypes,omitempty" wire:"LocalStorageType,LocalStorageType,item,items=LocalStorageType"`
 	MaxSpotPriceAsPercentageOfOptimalOnDemandPrice *int32                             `json:"MaxSpotPriceAsPercentageOfOptimalOnDemandPrice,omitempty" wire:"MaxSpotPriceAsPercentageOfOptimalOnDemandPrice,MaxSpotPriceAsPercentageOfOptimalOnDemandPrice,"`
 	MemoryGiBPerVCpu                               *MemoryGiBPerVCpuRequest           `json:"MemoryGiBPerVCpu,omitempty" wire:"MemoryGiBPerVCpu,MemoryGiBPerVCpu,"`
 	MemoryMiB                                      *MemoryMiBRequest                  `json:"MemoryMiB,omitempty" wire:"MemoryMiB,MemoryMiB,,required"`
@@ -3163,7 +3163,7 @@ type InstanceRequirementsRequest struct {
 // InstanceSecondaryInterface is the shape InstanceSecondaryInterface.
 type InstanceSecondaryInterface struct {
 	Attachment           *InstanceSecondaryInterfaceAttachment        `json:"Attachment,omitempty" wire:"Attachment,attachment,"`
-	InterfaceType        *string                                      `json:"InterfaceType,omitempty" wire:"InterfaceType,interfaceType,"`
+	InterfaceType        *string                                      `json:"InterfaceType,omitempty" wire:"InterfaceType,interfaceType,,shape=SecondaryInterfaceType"`
 	MacAddress           *string                                      `json:"MacAddress,omitempty" wire:"MacAddress,macAddress,"`
 	OwnerId              *string                                      `json:"OwnerId,omitempty" wire:"OwnerId,ownerId,"`
 	PrivateIpAddresses   []InstanceSecondaryInterfacePrivateIpAddress `json:"PrivateIpAddresses,omitempty" wire:"PrivateIpAddressSet,privateIpAddressSet,item"`
@@ -3198,7 +3198,7 @@ type InstanceSecondaryInterfacePrivateIpAddressRequest struct {
 type InstanceSecondaryInterfaceSpecificationRequest struct {
 	DeleteOnTermination   *bool                                               `json:"DeleteOnTermination,omitempty" wire:"DeleteOnTermination,DeleteOnTermination,"`
 	DeviceIndex           *int32                                              `json:"DeviceIndex,omitempty" wire:"DeviceIndex,DeviceIndex,"`
-	InterfaceType         *string                                             `json:"InterfaceType,omitempty" wire:"InterfaceType,InterfaceType,"`
+	InterfaceType         *string                                             `json:"InterfaceType,omitempty" wire:"InterfaceType,InterfaceType,,shape=SecondaryInterfaceType"`
 	NetworkCardIndex      *int32                                              `json:"NetworkCardIndex,omitempty" wire:"NetworkCardIndex,NetworkCardIndex,"`
 	PrivateIpAddressCount *int32                                              `json:"PrivateIpAddressCount,omitempty" wire:"PrivateIpAddressCount,PrivateIpAddressCount,"`
 	PrivateIpAddresses    []InstanceSecondaryInterfacePrivateIpAddressRequest `json:"PrivateIpAddresses,omitempty" wire:"PrivateIpAddress,PrivateIpAddress,item"`
@@ -3314,7 +3314,7 @@ type InstanceTypeInfo struct {
 type InstanceTypeOffering struct {
 	InstanceType *string `json:"InstanceType,omitempty" wire:"InstanceType,instanceType,"`
 	Location     *string `json:"Location,omitempty" wire:"Location,location,"`
-	LocationType *string `json:"LocationType,omitempty" wire:"LocationType,locationType,"`
+	LocationType *string `json:"LocationType,omitempty" wire:"LocationType,locationType,,shape=LocationType"`
 }
 
 // InternetGateway is the shape InternetGateway.
@@ -3419,7 +3419,7 @@ type KeyPairInfo struct {
 	KeyFingerprint *string    `json:"KeyFingerprint,omitempty" wire:"KeyFingerprint,keyFingerprint,"`
 	KeyName        *string    `json:"KeyName,omitempty" wire:"KeyName,keyName,"`
 	KeyPairId      *string    `json:"KeyPairId,omitempty" wire:"KeyPairId,keyPairId,"`
-	KeyType        *string    `json:"KeyType,omitempty" wire:"KeyType,keyType,"`
+	KeyType        *string    `json:"KeyType,omitempty" wire:"KeyType,keyType,,shape=KeyType"`
 	PublicKey      *string    `json:"PublicKey,omitempty" wire:"PublicKey,publicKey,"`
 	Tags           []Tag      `json:"Tags,omitempty" wire:"TagSet,tagSet,item"`
 }
@@ -3432,7 +3432,7 @@ type LastError struct {
 
 // LaunchPermission is the shape LaunchPermission.
 type LaunchPermission struct {
-	Group                 *string `json:"Group,omitempty" wire:"Group,group,"`
+	Group                 *string `json:"Group,omitempty" wire:"Group,group,,shape=PermissionGroup"`
 	OrganizationArn       *string `json:"OrganizationArn,omitempty" wire:"OrganizationArn,organizationArn,"`
 	OrganizationalUnitArn *string `json:"OrganizationalUnitArn,omitempty" wire:"OrganizationalUnitArn,organizationalUnitArn,"`
 	UserId                *string `json:"UserId,omitempty" wire:"UserId,userId,"`
@@ -3470,7 +3470,7 @@ type LaunchTemplate struct {
 	DefaultVersionNumber *int64            `json:"DefaultVersionNumber,omitempty" wire:"DefaultVersionNumber,defaultVersionNumber,"`
 	LatestVersionNumber  *int64            `json:"LatestVersionNumber,omitempty" wire:"LatestVersionNumber,latestVersionNumber,"`
 	LaunchTemplateId     *string           `json:"LaunchTemplateId,omitempty" wire:"LaunchTemplateId,launchTemplateId,"`
-	LaunchTemplateName   *string           `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,launchTemplateName,"`
+	LaunchTemplateName   *string           `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,launchTemplateName,,shape=LaunchTemplateName"`
 	Operator             *OperatorResponse `json:"Operator,omitempty" wire:"Operator,operator,"`
 	Tags                 []Tag             `json:"Tags,omitempty" wire:"TagSet,tagSet,item"`
 }
@@ -3493,29 +3493,29 @@ type LaunchTemplateBlockDeviceMappingRequest struct {
 
 // LaunchTemplateCapacityReservationSpecificationRequest is the shape LaunchTemplateCapacityReservationSpecificationRequest.
 type LaunchTemplateCapacityReservationSpecificationRequest struct {
-	CapacityReservationPreference *string                    `json:"CapacityReservationPreference,omitempty" wire:"CapacityReservationPreference,CapacityReservationPreference,"`
+	CapacityReservationPreference *string                    `json:"CapacityReservationPreference,omitempty" wire:"CapacityReservationPreference,CapacityReservationPreference,,shape=CapacityReservationPreference"`
 	CapacityReservationTarget     *CapacityReservationTarget `json:"CapacityReservationTarget,omitempty" wire:"CapacityReservationTarget,CapacityReservationTarget,"`
 }
 
 // LaunchTemplateCapacityReservationSpecificationResponse is the shape LaunchTemplateCapacityReservationSpecificationResponse.
 type LaunchTemplateCapacityReservationSpecificationResponse struct {
-	CapacityReservationPreference *string                            `json:"CapacityReservationPreference,omitempty" wire:"CapacityReservationPreference,capacityReservationPreference,"`
+	CapacityReservationPreference *string                            `json:"CapacityReservationPreference,omitempty" wire:"CapacityReservationPreference,capacityReservationPreference,,shape=CapacityReservationPreference"`
 	CapacityReservationTarget     *CapacityReservationTargetResponse `json:"CapacityReservationTarget,omitempty" wire:"CapacityReservationTarget,capacityReservationTarget,"`
 }
 
 // LaunchTemplateCpuOptions is the shape LaunchTemplateCpuOptions.
 type LaunchTemplateCpuOptions struct {
-	AmdSevSnp            *string `json:"AmdSevSnp,omitempty" wire:"AmdSevSnp,amdSevSnp,"`
+	AmdSevSnp            *string `json:"AmdSevSnp,omitempty" wire:"AmdSevSnp,amdSevSnp,,shape=AmdSevSnpSpecification"`
 	CoreCount            *int32  `json:"CoreCount,omitempty" wire:"CoreCount,coreCount,"`
-	NestedVirtualization *string `json:"NestedVirtualization,omitempty" wire:"NestedVirtualization,nestedVirtualization,"`
+	NestedVirtualization *string `json:"NestedVirtualization,omitempty" wire:"NestedVirtualization,nestedVirtualization,,shape=NestedVirtualizationSpecification"`
 	ThreadsPerCore       *int32  `json:"ThreadsPerCore,omitempty" wire:"ThreadsPerCore,threadsPerCore,"`
 }
 
 // LaunchTemplateCpuOptionsRequest is the shape LaunchTemplateCpuOptionsRequest.
 type LaunchTemplateCpuOptionsRequest struct {
-	AmdSevSnp            *string `json:"AmdSevSnp,omitempty" wire:"AmdSevSnp,AmdSevSnp,"`
+	AmdSevSnp            *string `json:"AmdSevSnp,omitempty" wire:"AmdSevSnp,AmdSevSnp,,shape=AmdSevSnpSpecification"`
 	CoreCount            *int32  `json:"CoreCount,omitempty" wire:"CoreCount,CoreCount,"`
-	NestedVirtualization *string `json:"NestedVirtualization,omitempty" wire:"NestedVirtualization,NestedVirtualization,"`
+	NestedVirtualization *string `json:"NestedVirtualization,omitempty" wire:"NestedVirtualization,NestedVirtualization,,shape=NestedVirtualizationSpecification"`
 	ThreadsPerCore       *int32  `json:"ThreadsPerCore,omitempty" wire:"ThreadsPerCore,ThreadsPerCore,"`
 }
 
@@ -3530,7 +3530,7 @@ type LaunchTemplateEbsBlockDevice struct {
 	Throughput               *int32  `json:"Throughput,omitempty" wire:"Throughput,throughput,"`
 	VolumeInitializationRate *int32  `json:"VolumeInitializationRate,omitempty" wire:"VolumeInitializationRate,volumeInitializationRate,"`
 	VolumeSize               *int32  `json:"VolumeSize,omitempty" wire:"VolumeSize,volumeSize,"`
-	VolumeType               *string `json:"VolumeType,omitempty" wire:"VolumeType,volumeType,"`
+	VolumeType               *string `json:"VolumeType,omitempty" wire:"VolumeType,volumeType,,shape=VolumeType"`
 }
 
 // LaunchTemplateEbsBlockDeviceRequest is the shape LaunchTemplateEbsBlockDeviceRequest.
@@ -3544,12 +3544,12 @@ type LaunchTemplateEbsBlockDeviceRequest struct {
 	Throughput               *int32  `json:"Throughput,omitempty" wire:"Throughput,Throughput,"`
 	VolumeInitializationRate *int32  `json:"VolumeInitializationRate,omitempty" wire:"VolumeInitializationRate,VolumeInitializationRate,"`
 	VolumeSize               *int32  `json:"VolumeSize,omitempty" wire:"VolumeSize,VolumeSize,"`
-	VolumeType               *string `json:"VolumeType,omitempty" wire:"VolumeType,VolumeType,"`
+	VolumeType               *string `json:"VolumeType,omitempty" wire:"VolumeType,VolumeType,,shape=VolumeType"`
 }
 
 // LaunchTemplateElasticInferenceAccelerator is the shape LaunchTemplateElasticInferenceAccelerator.
 type LaunchTemplateElasticInferenceAccelerator struct {
-	Count *int32  `json:"Count,omitempty" wire:"Count,Count,"`
+	Count *int32  `json:"Count,omitempty" wire:"Count,Count,,shape=LaunchTemplateElasticInferenceAcceleratorCount"`
 	Type  *string `json:"Type,omitempty" wire:"Type,Type,,required"`
 }
 
@@ -3604,43 +3604,43 @@ type LaunchTemplateIamInstanceProfileSpecificationRequest struct {
 
 // LaunchTemplateInstanceMaintenanceOptions is the shape LaunchTemplateInstanceMaintenanceOptions.
 type LaunchTemplateInstanceMaintenanceOptions struct {
-	AutoRecovery *string `json:"AutoRecovery,omitempty" wire:"AutoRecovery,autoRecovery,"`
+	AutoRecovery *string `json:"AutoRecovery,omitempty" wire:"AutoRecovery,autoRecovery,,shape=LaunchTemplateAutoRecoveryState"`
 }
 
 // LaunchTemplateInstanceMaintenanceOptionsRequest is the shape LaunchTemplateInstanceMaintenanceOptionsRequest.
 type LaunchTemplateInstanceMaintenanceOptionsRequest struct {
-	AutoRecovery *string `json:"AutoRecovery,omitempty" wire:"AutoRecovery,AutoRecovery,"`
+	AutoRecovery *string `json:"AutoRecovery,omitempty" wire:"AutoRecovery,AutoRecovery,,shape=LaunchTemplateAutoRecoveryState"`
 }
 
 // LaunchTemplateInstanceMarketOptions is the shape LaunchTemplateInstanceMarketOptions.
 type LaunchTemplateInstanceMarketOptions struct {
-	MarketType  *string                          `json:"MarketType,omitempty" wire:"MarketType,marketType,"`
+	MarketType  *string                          `json:"MarketType,omitempty" wire:"MarketType,marketType,,shape=MarketType"`
 	SpotOptions *LaunchTemplateSpotMarketOptions `json:"SpotOptions,omitempty" wire:"SpotOptions,spotOptions,"`
 }
 
 // LaunchTemplateInstanceMarketOptionsRequest is the shape LaunchTemplateInstanceMarketOptionsRequest.
 type LaunchTemplateInstanceMarketOptionsRequest struct {
-	MarketType  *string                                 `json:"MarketType,omitempty" wire:"MarketType,MarketType,"`
+	MarketType  *string                                 `json:"MarketType,omitempty" wire:"MarketType,MarketType,,shape=MarketType"`
 	SpotOptions *LaunchTemplateSpotMarketOptionsRequest `json:"SpotOptions,omitempty" wire:"SpotOptions,SpotOptions,"`
 }
 
 // LaunchTemplateInstanceMetadataOptions is the shape LaunchTemplateInstanceMetadataOptions.
 type LaunchTemplateInstanceMetadataOptions struct {
-	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,httpEndpoint,"`
-	HttpProtocolIpv6        *string `json:"HttpProtocolIpv6,omitempty" wire:"HttpProtocolIpv6,httpProtocolIpv6,"`
+	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,httpEndpoint,,shape=LaunchTemplateInstanceMetadataEndpointState"`
+	HttpProtocolIpv6        *string `json:"HttpProtocolIpv6,omitempty" wire:"HttpProtocolIpv6,httpProtocolIpv6,,shape=LaunchTemplateInstanceMetadataProtocolIpv6"`
 	HttpPutResponseHopLimit *int32  `json:"HttpPutResponseHopLimit,omitempty" wire:"HttpPutResponseHopLimit,httpPutResponseHopLimit,"`
-	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,httpTokens,"`
-	InstanceMetadataTags    *string `json:"InstanceMetadataTags,omitempty" wire:"InstanceMetadataTags,instanceMetadataTags,"`
+	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,httpTokens,,shape=LaunchTemplateHttpTokensState"`
+	InstanceMetadataTags    *string `json:"InstanceMetadataTags,omitempty" wire:"InstanceMetadataTags,instanceMetadataTags,,shape=LaunchTemplateInstanceMetadataTagsState"`
 	State                   *string `json:"State,omitempty" wire:"State,state,"`
 }
 
 // LaunchTemplateInstanceMetadataOptionsRequest is the shape LaunchTemplateInstanceMetadataOptionsRequest.
 type LaunchTemplateInstanceMetadataOptionsRequest struct {
-	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,HttpEndpoint,"`
-	HttpProtocolIpv6        *string `json:"HttpProtocolIpv6,omitempty" wire:"HttpProtocolIpv6,HttpProtocolIpv6,"`
+	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,HttpEndpoint,,shape=LaunchTemplateInstanceMetadataEndpointState"`
+	HttpProtocolIpv6        *string `json:"HttpProtocolIpv6,omitempty" wire:"HttpProtocolIpv6,HttpProtocolIpv6,,shape=LaunchTemplateInstanceMetadataProtocolIpv6"`
 	HttpPutResponseHopLimit *int32  `json:"HttpPutResponseHopLimit,omitempty" wire:"HttpPutResponseHopLimit,HttpPutResponseHopLimit,"`
-	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,HttpTokens,"`
-	InstanceMetadataTags    *string `json:"InstanceMetadataTags,omitempty" wire:"InstanceMetadataTags,InstanceMetadataTags,"`
+	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,HttpTokens,,shape=LaunchTemplateHttpTokensState"`
+	InstanceMetadataTags    *string `json:"InstanceMetadataTags,omitempty" wire:"InstanceMetadataTags,InstanceMetadataTags,,shape=LaunchTemplateInstanceMetadataTagsState"`
 }
 
 // LaunchTemplateInstanceNetworkInterfaceSpecification is the shape LaunchTemplateInstanceNetworkInterfaceSpecification.
@@ -3701,7 +3701,7 @@ type LaunchTemplateInstanceNetworkInterfaceSpecificationRequest struct {
 type LaunchTemplateInstanceSecondaryInterfaceSpecification struct {
 	DeleteOnTermination   *bool                                             `json:"DeleteOnTermination,omitempty" wire:"DeleteOnTermination,deleteOnTermination,"`
 	DeviceIndex           *int32                                            `json:"DeviceIndex,omitempty" wire:"DeviceIndex,deviceIndex,"`
-	InterfaceType         *string                                           `json:"InterfaceType,omitempty" wire:"InterfaceType,interfaceType,"`
+	InterfaceType         *string                                           `json:"InterfaceType,omitempty" wire:"InterfaceType,interfaceType,,shape=SecondaryInterfaceType"`
 	NetworkCardIndex      *int32                                            `json:"NetworkCardIndex,omitempty" wire:"NetworkCardIndex,networkCardIndex,"`
 	PrivateIpAddressCount *int32                                            `json:"PrivateIpAddressCount,omitempty" wire:"PrivateIpAddressCount,privateIpAddressCount,"`
 	PrivateIpAddresses    []SecondaryInterfacePrivateIpAddressSpecification `json:"PrivateIpAddresses,omitempty" wire:"PrivateIpAddressesSet,privateIpAddressesSet,item"`
@@ -3712,7 +3712,7 @@ type LaunchTemplateInstanceSecondaryInterfaceSpecification struct {
 type LaunchTemplateInstanceSecondaryInterfaceSpecificationRequest struct {
 	DeleteOnTermination   *bool                                                    `json:"DeleteOnTermination,omitempty" wire:"DeleteOnTermination,DeleteOnTermination,"`
 	DeviceIndex           *int32                                                   `json:"DeviceIndex,omitempty" wire:"DeviceIndex,DeviceIndex,"`
-	InterfaceType         *string                                                  `json:"InterfaceType,omitempty" wire:"InterfaceType,InterfaceType,"`
+	InterfaceType         *string                                                  `json:"InterfaceType,omitempty" wire:"InterfaceType,InterfaceType,,shape=SecondaryInterfaceType"`
 	NetworkCardIndex      *int32                                                   `json:"NetworkCardIndex,omitempty" wire:"NetworkCardIndex,NetworkCardIndex,"`
 	PrivateIpAddressCount *int32                                                   `json:"PrivateIpAddressCount,omitempty" wire:"PrivateIpAddressCount,PrivateIpAddressCount,"`
 	PrivateIpAddresses    []SecondaryInterfacePrivateIpAddressSpecificationRequest `json:"PrivateIpAddresses,omitempty" wire:"PrivateIpAddress,PrivateIpAddress,SecondaryInterfacePrivateIpAddressSpecification"`
@@ -3731,12 +3731,12 @@ type LaunchTemplateLicenseConfigurationRequest struct {
 
 // LaunchTemplateNetworkPerformanceOptions is the shape LaunchTemplateNetworkPerformanceOptions.
 type LaunchTemplateNetworkPerformanceOptions struct {
-	BandwidthWeighting *string `json:"BandwidthWeighting,omitempty" wire:"BandwidthWeighting,bandwidthWeighting,"`
+	BandwidthWeighting *string `json:"BandwidthWeighting,omitempty" wire:"BandwidthWeighting,bandwidthWeighting,,shape=InstanceBandwidthWeighting"`
 }
 
 // LaunchTemplateNetworkPerformanceOptionsRequest is the shape LaunchTemplateNetworkPerformanceOptionsRequest.
 type LaunchTemplateNetworkPerformanceOptionsRequest struct {
-	BandwidthWeighting *string `json:"BandwidthWeighting,omitempty" wire:"BandwidthWeighting,BandwidthWeighting,"`
+	BandwidthWeighting *string `json:"BandwidthWeighting,omitempty" wire:"BandwidthWeighting,BandwidthWeighting,,shape=InstanceBandwidthWeighting"`
 }
 
 // LaunchTemplatePlacement is the shape LaunchTemplatePlacement.
@@ -3750,7 +3750,7 @@ type LaunchTemplatePlacement struct {
 	HostResourceGroupArn *string `json:"HostResourceGroupArn,omitempty" wire:"HostResourceGroupArn,hostResourceGroupArn,"`
 	PartitionNumber      *int32  `json:"PartitionNumber,omitempty" wire:"PartitionNumber,partitionNumber,"`
 	SpreadDomain         *string `json:"SpreadDomain,omitempty" wire:"SpreadDomain,spreadDomain,"`
-	Tenancy              *string `json:"Tenancy,omitempty" wire:"Tenancy,tenancy,"`
+	Tenancy              *string `json:"Tenancy,omitempty" wire:"Tenancy,tenancy,,shape=Tenancy"`
 }
 
 // LaunchTemplatePlacementRequest is the shape LaunchTemplatePlacementRequest.
@@ -3764,21 +3764,21 @@ type LaunchTemplatePlacementRequest struct {
 	HostResourceGroupArn *string `json:"HostResourceGroupArn,omitempty" wire:"HostResourceGroupArn,HostResourceGroupArn,"`
 	PartitionNumber      *int32  `json:"PartitionNumber,omitempty" wire:"PartitionNumber,PartitionNumber,"`
 	SpreadDomain         *string `json:"SpreadDomain,omitempty" wire:"SpreadDomain,SpreadDomain,"`
-	Tenancy              *string `json:"Tenancy,omitempty" wire:"Tenancy,Tenancy,"`
+	Tenancy              *string `json:"Tenancy,omitempty" wire:"Tenancy,Tenancy,,shape=Tenancy"`
 }
 
 // LaunchTemplatePrivateDnsNameOptions is the shape LaunchTemplatePrivateDnsNameOptions.
 type LaunchTemplatePrivateDnsNameOptions struct {
 	EnableResourceNameDnsAAAARecord *bool   `json:"EnableResourceNameDnsAAAARecord,omitempty" wire:"EnableResourceNameDnsAAAARecord,enableResourceNameDnsAAAARecord,"`
 	EnableResourceNameDnsARecord    *bool   `json:"EnableResourceNameDnsARecord,omitempty" wire:"EnableResourceNameDnsARecord,enableResourceNameDnsARecord,"`
-	HostnameType                    *string `json:"HostnameType,omitempty" wire:"HostnameType,hostnameType,"`
+	HostnameType                    *string `json:"HostnameType,omitempty" wire:"HostnameType,hostnameType,,shape=HostnameType"`
 }
 
 // LaunchTemplatePrivateDnsNameOptionsRequest is the shape LaunchTemplatePrivateDnsNameOptionsRequest.
 type LaunchTemplatePrivateDnsNameOptionsRequest struct {
 	EnableResourceNameDnsAAAARecord *bool   `json:"EnableResourceNameDnsAAAARecord,omitempty" wire:"EnableResourceNameDnsAAAARecord,EnableResourceNameDnsAAAARecord,"`
 	EnableResourceNameDnsARecord    *bool   `json:"EnableResourceNameDnsARecord,omitempty" wire:"EnableResourceNameDnsARecord,EnableResourceNameDnsARecord,"`
-	HostnameType                    *string `json:"HostnameType,omitempty" wire:"HostnameType,HostnameType,"`
+	HostnameType                    *string `json:"HostnameType,omitempty" wire:"HostnameType,HostnameType,,shape=HostnameType"`
 }
 
 // LaunchTemplateSpecification is the shape LaunchTemplateSpecification.
@@ -3791,18 +3791,18 @@ type LaunchTemplateSpecification struct {
 // LaunchTemplateSpotMarketOptions is the shape LaunchTemplateSpotMarketOptions.
 type LaunchTemplateSpotMarketOptions struct {
 	BlockDurationMinutes         *int32     `json:"BlockDurationMinutes,omitempty" wire:"BlockDurationMinutes,blockDurationMinutes,"`
-	InstanceInterruptionBehavior *string    `json:"InstanceInterruptionBehavior,omitempty" wire:"InstanceInterruptionBehavior,instanceInterruptionBehavior,"`
+	InstanceInterruptionBehavior *string    `json:"InstanceInterruptionBehavior,omitempty" wire:"InstanceInterruptionBehavior,instanceInterruptionBehavior,,shape=InstanceInterruptionBehavior"`
 	MaxPrice                     *string    `json:"MaxPrice,omitempty" wire:"MaxPrice,maxPrice,"`
-	SpotInstanceType             *string    `json:"SpotInstanceType,omitempty" wire:"SpotInstanceType,spotInstanceType,"`
+	SpotInstanceType             *string    `json:"SpotInstanceType,omitempty" wire:"SpotInstanceType,spotInstanceType,,shape=SpotInstanceType"`
 	ValidUntil                   *time.Time `json:"ValidUntil,omitempty" wire:"ValidUntil,validUntil,"`
 }
 
 // LaunchTemplateSpotMarketOptionsRequest is the shape LaunchTemplateSpotMarketOptionsRequest.
 type LaunchTemplateSpotMarketOptionsRequest struct {
 	BlockDurationMinutes         *int32     `json:"BlockDurationMinutes,omitempty" wire:"BlockDurationMinutes,BlockDurationMinutes,"`
-	InstanceInterruptionBehavior *string    `json:"InstanceInterruptionBehavior,omitempty" wire:"InstanceInterruptionBehavior,InstanceInterruptionBehavior,"`
+	InstanceInterruptionBehavior *string    `json:"InstanceInterruptionBehavior,omitempty" wire:"InstanceInterruptionBehavior,InstanceInterruptionBehavior,,shape=InstanceInterruptionBehavior"`
 	MaxPrice                     *string    `json:"MaxPrice,omitempty" wire:"MaxPrice,MaxPrice,"`
-	SpotInstanceType             *string    `json:"SpotInstanceType,omitempty" wire:"SpotInstanceType,SpotInstanceType,"`
+	SpotInstanceType             *string    `json:"SpotInstanceType,omitempty" wire:"SpotInstanceType,SpotInstanceType,,shape=SpotInstanceType"`
 	ValidUntil                   *time.Time `json:"ValidUntil,omitempty" wire:"ValidUntil,ValidUntil,"`
 }
 
@@ -3825,9 +3825,9 @@ type LaunchTemplateVersion struct {
 	DefaultVersion     *bool                       `json:"DefaultVersion,omitempty" wire:"DefaultVersion,defaultVersion,"`
 	LaunchTemplateData *ResponseLaunchTemplateData `json:"LaunchTemplateData,omitempty" wire:"LaunchTemplateData,launchTemplateData,"`
 	LaunchTemplateId   *string                     `json:"LaunchTemplateId,omitempty" wire:"LaunchTemplateId,launchTemplateId,"`
-	LaunchTemplateName *string                     `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,launchTemplateName,"`
+	LaunchTemplateName *string                     `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,launchTemplateName,,shape=LaunchTemplateName"`
 	Operator           *OperatorResponse           `json:"Operator,omitempty" wire:"Operator,operator,"`
-	VersionDescription *string                     `json:"VersionDescription,omitempty" wire:"VersionDescription,versionDescription,"`
+	VersionDescription *string                     `json:"VersionDescription,omitempty" wire:"VersionDescription,versionDescription,,shape=VersionDescription"`
 	VersionNumber      *int64                      `json:"VersionNumber,omitempty" wire:"VersionNumber,versionNumber,"`
 }
 
@@ -3931,7 +3931,7 @@ type ModifyAddressAttributeResult struct {
 type ModifyAvailabilityZoneGroupRequest struct {
 	DryRun      *bool   `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	GroupName   *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
-	OptInStatus *string `json:"OptInStatus,omitempty" wire:"OptInStatus,OptInStatus,,required"`
+	OptInStatus *string `json:"OptInStatus,omitempty" wire:"OptInStatus,OptInStatus,,required,shape=ModifyAvailabilityZoneOptInStatus"`
 }
 
 // ModifyAvailabilityZoneGroupResult is the shape ModifyAvailabilityZoneGroupResult.
@@ -3943,7 +3943,7 @@ type ModifyAvailabilityZoneGroupResult struct {
 type ModifyDefaultCreditSpecificationRequest struct {
 	CpuCredits     *string `json:"CpuCredits,omitempty" wire:"CpuCredits,CpuCredits,,required"`
 	DryRun         *bool   `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
-	InstanceFamily *string `json:"InstanceFamily,omitempty" wire:"InstanceFamily,InstanceFamily,,required"`
+	InstanceFamily *string `json:"InstanceFamily,omitempty" wire:"InstanceFamily,InstanceFamily,,required,shape=UnlimitedSupportedInstanceFamily"`
 }
 
 // ModifyDefaultCreditSpecificationResult is the shape ModifyDefaultCreditSpecificationResult.
@@ -3959,7 +3959,7 @@ type ModifyImageAttributeRequest struct {
 	ImageId                *string                        `json:"ImageId,omitempty" wire:"ImageId,ImageId,,required"`
 	ImdsSupport            *AttributeValue                `json:"ImdsSupport,omitempty" wire:"ImdsSupport,ImdsSupport,"`
 	LaunchPermission       *LaunchPermissionModifications `json:"LaunchPermission,omitempty" wire:"LaunchPermission,LaunchPermission,"`
-	OperationType          *string                        `json:"OperationType,omitempty" wire:"OperationType,OperationType,"`
+	OperationType          *string                        `json:"OperationType,omitempty" wire:"OperationType,OperationType,,shape=OperationType"`
 	OrganizationArns       []string                       `json:"OrganizationArns,omitempty" wire:"OrganizationArn,OrganizationArn,OrganizationArn"`
 	OrganizationalUnitArns []string                       `json:"OrganizationalUnitArns,omitempty" wire:"OrganizationalUnitArn,OrganizationalUnitArn,OrganizationalUnitArn"`
 	ProductCodes           []string                       `json:"ProductCodes,omitempty" wire:"ProductCode,ProductCode,ProductCode"`
@@ -3970,7 +3970,7 @@ type ModifyImageAttributeRequest struct {
 
 // ModifyInstanceAttributeRequest is the shape ModifyInstanceAttributeRequest.
 type ModifyInstanceAttributeRequest struct {
-	Attribute                         *string                                   `json:"Attribute,omitempty" wire:"Attribute,attribute,"`
+	Attribute                         *string                                   `json:"Attribute,omitempty" wire:"Attribute,attribute,,shape=InstanceAttributeName"`
 	BlockDeviceMappings               []InstanceBlockDeviceMappingSpecification `json:"BlockDeviceMappings,omitempty" wire:"BlockDeviceMapping,blockDeviceMapping,item"`
 	DisableApiStop                    *AttributeBooleanValue                    `json:"DisableApiStop,omitempty" wire:"DisableApiStop,DisableApiStop,"`
 	DisableApiTermination             *AttributeBooleanValue                    `json:"DisableApiTermination,omitempty" wire:"DisableApiTermination,disableApiTermination,"`
@@ -4006,7 +4006,7 @@ type ModifyInstanceCpuOptionsRequest struct {
 	CoreCount            *int32  `json:"CoreCount,omitempty" wire:"CoreCount,CoreCount,"`
 	DryRun               *bool   `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	InstanceId           *string `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,required"`
-	NestedVirtualization *string `json:"NestedVirtualization,omitempty" wire:"NestedVirtualization,NestedVirtualization,"`
+	NestedVirtualization *string `json:"NestedVirtualization,omitempty" wire:"NestedVirtualization,NestedVirtualization,,shape=NestedVirtualizationSpecification"`
 	ThreadsPerCore       *int32  `json:"ThreadsPerCore,omitempty" wire:"ThreadsPerCore,ThreadsPerCore,"`
 }
 
@@ -4014,7 +4014,7 @@ type ModifyInstanceCpuOptionsRequest struct {
 type ModifyInstanceCpuOptionsResult struct {
 	CoreCount            *int32  `json:"CoreCount,omitempty" wire:"CoreCount,coreCount,"`
 	InstanceId           *string `json:"InstanceId,omitempty" wire:"InstanceId,instanceId,"`
-	NestedVirtualization *string `json:"NestedVirtualization,omitempty" wire:"NestedVirtualization,nestedVirtualization,"`
+	NestedVirtualization *string `json:"NestedVirtualization,omitempty" wire:"NestedVirtualization,nestedVirtualization,,shape=NestedVirtualizationSpecification"`
 	ThreadsPerCore       *int32  `json:"ThreadsPerCore,omitempty" wire:"ThreadsPerCore,threadsPerCore,"`
 }
 
@@ -4033,27 +4033,27 @@ type ModifyInstanceCreditSpecificationResult struct {
 
 // ModifyInstanceMaintenanceOptionsRequest is the shape ModifyInstanceMaintenanceOptionsRequest.
 type ModifyInstanceMaintenanceOptionsRequest struct {
-	AutoRecovery    *string `json:"AutoRecovery,omitempty" wire:"AutoRecovery,AutoRecovery,"`
+	AutoRecovery    *string `json:"AutoRecovery,omitempty" wire:"AutoRecovery,AutoRecovery,,shape=InstanceAutoRecoveryState"`
 	DryRun          *bool   `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	InstanceId      *string `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,required"`
-	RebootMigration *string `json:"RebootMigration,omitempty" wire:"RebootMigration,RebootMigration,"`
+	RebootMigration *string `json:"RebootMigration,omitempty" wire:"RebootMigration,RebootMigration,,shape=InstanceRebootMigrationState"`
 }
 
 // ModifyInstanceMaintenanceOptionsResult is the shape ModifyInstanceMaintenanceOptionsResult.
 type ModifyInstanceMaintenanceOptionsResult struct {
-	AutoRecovery    *string `json:"AutoRecovery,omitempty" wire:"AutoRecovery,autoRecovery,"`
+	AutoRecovery    *string `json:"AutoRecovery,omitempty" wire:"AutoRecovery,autoRecovery,,shape=InstanceAutoRecoveryState"`
 	InstanceId      *string `json:"InstanceId,omitempty" wire:"InstanceId,instanceId,"`
-	RebootMigration *string `json:"RebootMigration,omitempty" wire:"RebootMigration,rebootMigration,"`
+	RebootMigration *string `json:"RebootMigration,omitempty" wire:"RebootMigration,rebootMigration,,shape=InstanceRebootMigrationState"`
 }
 
 // ModifyInstanceMetadataDefaultsRequest is the shape ModifyInstanceMetadataDefaultsRequest.
 type ModifyInstanceMetadataDefaultsRequest struct {
 	DryRun                  *bool   `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
-	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,HttpEndpoint,"`
+	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,HttpEndpoint,,shape=DefaultInstanceMetadataEndpointState"`
 	HttpPutResponseHopLimit *int32  `json:"HttpPutResponseHopLimit,omitempty" wire:"HttpPutResponseHopLimit,HttpPutResponseHopLimit,"`
-	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,HttpTokens,"`
-	HttpTokensEnforced      *string `json:"HttpTokensEnforced,omitempty" wire:"HttpTokensEnforced,HttpTokensEnforced,"`
-	InstanceMetadataTags    *string `json:"InstanceMetadataTags,omitempty" wire:"InstanceMetadataTags,InstanceMetadataTags,"`
+	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,HttpTokens,,shape=MetadataDefaultHttpTokensState"`
+	HttpTokensEnforced      *string `json:"HttpTokensEnforced,omitempty" wire:"HttpTokensEnforced,HttpTokensEnforced,,shape=DefaultHttpTokensEnforcedState"`
+	InstanceMetadataTags    *string `json:"InstanceMetadataTags,omitempty" wire:"InstanceMetadataTags,InstanceMetadataTags,,shape=DefaultInstanceMetadataTagsState"`
 }
 
 // ModifyInstanceMetadataDefaultsResult is the shape ModifyInstanceMetadataDefaultsResult.
@@ -4064,12 +4064,12 @@ type ModifyInstanceMetadataDefaultsResult struct {
 // ModifyInstanceMetadataOptionsRequest is the shape ModifyInstanceMetadataOptionsRequest.
 type ModifyInstanceMetadataOptionsRequest struct {
 	DryRun                  *bool   `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
-	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,HttpEndpoint,"`
-	HttpProtocolIpv6        *string `json:"HttpProtocolIpv6,omitempty" wire:"HttpProtocolIpv6,HttpProtocolIpv6,"`
+	HttpEndpoint            *string `json:"HttpEndpoint,omitempty" wire:"HttpEndpoint,HttpEndpoint,,shape=InstanceMetadataEndpointState"`
+	HttpProtocolIpv6        *string `json:"HttpProtocolIpv6,omitempty" wire:"HttpProtocolIpv6,HttpProtocolIpv6,,shape=InstanceMetadataProtocolState"`
 	HttpPutResponseHopLimit *int32  `json:"HttpPutResponseHopLimit,omitempty" wire:"HttpPutResponseHopLimit,HttpPutResponseHopLimit,"`
-	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,HttpTokens,"`
+	HttpTokens              *string `json:"HttpTokens,omitempty" wire:"HttpTokens,HttpTokens,,shape=HttpTokensState"`
 	InstanceId              *string `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,required"`
-	InstanceMetadataTags    *string `json:"InstanceMetadataTags,omitempty" wire:"InstanceMetadataTags,InstanceMetadataTags,"`
+	InstanceMetadataTags    *string `json:"InstanceMetadataTags,omitempty" wire:"InstanceMetadataTags,InstanceMetadataTags,,shape=InstanceMetadataTagsState"`
 }
 
 // ModifyInstanceMetadataOptionsResult is the shape ModifyInstanceMetadataOptionsResult.
@@ -4080,27 +4080,27 @@ type ModifyInstanceMetadataOptionsResult struct {
 
 // ModifyInstanceNetworkPerformanceRequest is the shape ModifyInstanceNetworkPerformanceRequest.
 type ModifyInstanceNetworkPerformanceRequest struct {
-	BandwidthWeighting *string `json:"BandwidthWeighting,omitempty" wire:"BandwidthWeighting,BandwidthWeighting,,required"`
+	BandwidthWeighting *string `json:"BandwidthWeighting,omitempty" wire:"BandwidthWeighting,BandwidthWeighting,,required,shape=InstanceBandwidthWeighting"`
 	DryRun             *bool   `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	InstanceId         *string `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,required"`
 }
 
 // ModifyInstanceNetworkPerformanceResult is the shape ModifyInstanceNetworkPerformanceResult.
 type ModifyInstanceNetworkPerformanceResult struct {
-	BandwidthWeighting *string `json:"BandwidthWeighting,omitempty" wire:"BandwidthWeighting,bandwidthWeighting,"`
+	BandwidthWeighting *string `json:"BandwidthWeighting,omitempty" wire:"BandwidthWeighting,bandwidthWeighting,,shape=InstanceBandwidthWeighting"`
 	InstanceId         *string `json:"InstanceId,omitempty" wire:"InstanceId,instanceId,"`
 }
 
 // ModifyInstancePlacementRequest is the shape ModifyInstancePlacementRequest.
 type ModifyInstancePlacementRequest struct {
-	Affinity             *string `json:"Affinity,omitempty" wire:"Affinity,affinity,"`
+	Affinity             *string `json:"Affinity,omitempty" wire:"Affinity,affinity,,shape=Affinity"`
 	GroupId              *string `json:"GroupId,omitempty" wire:"GroupId,GroupId,"`
 	GroupName            *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,"`
 	HostId               *string `json:"HostId,omitempty" wire:"HostId,hostId,"`
 	HostResourceGroupArn *string `json:"HostResourceGroupArn,omitempty" wire:"HostResourceGroupArn,HostResourceGroupArn,"`
 	InstanceId           *string `json:"InstanceId,omitempty" wire:"InstanceId,instanceId,,required"`
 	PartitionNumber      *int32  `json:"PartitionNumber,omitempty" wire:"PartitionNumber,PartitionNumber,"`
-	Tenancy              *string `json:"Tenancy,omitempty" wire:"Tenancy,tenancy,"`
+	Tenancy              *string `json:"Tenancy,omitempty" wire:"Tenancy,tenancy,,shape=HostTenancy"`
 }
 
 // ModifyInstancePlacementResult is the shape ModifyInstancePlacementResult.
@@ -4114,7 +4114,7 @@ type ModifyLaunchTemplateRequest struct {
 	DefaultVersion     *string `json:"DefaultVersion,omitempty" wire:"SetDefaultVersion,SetDefaultVersion,"`
 	DryRun             *bool   `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
 	LaunchTemplateId   *string `json:"LaunchTemplateId,omitempty" wire:"LaunchTemplateId,LaunchTemplateId,"`
-	LaunchTemplateName *string `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,"`
+	LaunchTemplateName *string `json:"LaunchTemplateName,omitempty" wire:"LaunchTemplateName,LaunchTemplateName,,shape=LaunchTemplateName"`
 }
 
 // ModifyLaunchTemplateResult is the shape ModifyLaunchTemplateResult.
@@ -4143,7 +4143,7 @@ type ModifyPrivateDnsNameOptionsRequest struct {
 	EnableResourceNameDnsAAAARecord *bool   `json:"EnableResourceNameDnsAAAARecord,omitempty" wire:"EnableResourceNameDnsAAAARecord,EnableResourceNameDnsAAAARecord,"`
 	EnableResourceNameDnsARecord    *bool   `json:"EnableResourceNameDnsARecord,omitempty" wire:"EnableResourceNameDnsARecord,EnableResourceNameDnsARecord,"`
 	InstanceId                      *string `json:"InstanceId,omitempty" wire:"InstanceId,InstanceId,,required"`
-	PrivateDnsHostnameType          *string `json:"PrivateDnsHostnameType,omitempty" wire:"PrivateDnsHostnameType,PrivateDnsHostnameType,"`
+	PrivateDnsHostnameType          *string `json:"PrivateDnsHostnameType,omitempty" wire:"PrivateDnsHostnameType,PrivateDnsHostnameType,,shape=HostnameType"`
 }
 
 // ModifyPrivateDnsNameOptionsResult is the shape ModifyPrivateDnsNameOptionsResult.
@@ -4174,7 +4174,7 @@ type ModifySubnetAttributeRequest struct {
 	EnableResourceNameDnsARecordOnLaunch    *AttributeBooleanValue `json:"EnableResourceNameDnsARecordOnLaunch,omitempty" wire:"EnableResourceNameDnsARecordOnLaunch,EnableResourceNameDnsARecordOnLaunch,"`
 	MapCustomerOwnedIpOnLaunch              *AttributeBooleanValue `json:"MapCustomerOwnedIpOnLaunch,omitempty" wire:"MapCustomerOwnedIpOnLaunch,MapCustomerOwnedIpOnLaunch,"`
 	MapPublicIpOnLaunch                     *AttributeBooleanValue `json:"MapPublicIpOnLaunch,omitempty" wire:"MapPublicIpOnLaunch,MapPublicIpOnLaunch,"`
-	PrivateDnsHostnameTypeOnLaunch          *string                `json:"PrivateDnsHostnameTypeOnLaunch,omitempty" wire:"PrivateDnsHostnameTypeOnLaunch,PrivateDnsHostnameTypeOnLaunch,"`
+	PrivateDnsHostnameTypeOnLaunch          *string                `json:"PrivateDnsHostnameTypeOnLaunch,omitempty" wire:"PrivateDnsHostnameTypeOnLaunch,PrivateDnsHostnameTypeOnLaunch,,shape=HostnameType"`
 	SubnetId                                *string                `json:"SubnetId,omitempty" wire:"SubnetId,subnetId,,required"`
 }
 
@@ -4193,7 +4193,7 @@ type ModifyVolumeRequest struct {
 	Size               *int32  `json:"Size,omitempty" wire:"Size,Size,"`
 	Throughput         *int32  `json:"Throughput,omitempty" wire:"Throughput,Throughput,"`
 	VolumeId           *string `json:"VolumeId,omitempty" wire:"VolumeId,VolumeId,,required"`
-	VolumeType         *string `json:"VolumeType,omitempty" wire:"VolumeType,VolumeType,"`
+	VolumeType         *string `json:"VolumeType,omitempty" wire:"VolumeType,VolumeType,,shape=VolumeType"`
 }
 
 // ModifyVolumeResult is the shape ModifyVolumeResult.
@@ -4212,7 +4212,7 @@ type ModifyVpcAttributeRequest struct {
 // ModifyVpcTenancyRequest is the shape ModifyVpcTenancyRequest.
 type ModifyVpcTenancyRequest struct {
 	DryRun          *bool   `json:"DryRun,omitempty" wire:"DryRun,DryRun,"`
-	InstanceTenancy *string `json:"InstanceTenancy,omitempty" wire:"InstanceTenancy,InstanceTenancy,,required"`
+	InstanceTenancy *string `json:"InstanceTenancy,omitempty" wire:"InstanceTenancy,InstanceTenancy,,required,shape=VpcTenancy"`
 	VpcId           *string `json:"VpcId,omitempty" wire:"VpcId,VpcId,,required"`
 }
 
@@ -4242,8 +4242,8 @@ type NatGateway struct {
 	AttachedAppliances   []NatGatewayAttachedAppliance `json:"AttachedAppliances,omitempty" wire:"AttachedApplianceSet,attachedApplianceSet,item"`
 	AutoProvisionZones   *string                       `json:"AutoProvisionZones,omitempty" wire:"AutoProvisionZones,autoProvisionZones,"`
 	AutoScalingIps       *string                       `json:"AutoScalingIps,omitempty" wire:"AutoScalingIps,autoScalingIps,"`
-	AvailabilityMode     *string                       `json:"AvailabilityMode,omitempty" wire:"AvailabilityMode,availabilityMode,"`
-	ConnectivityType     *string                       `json:"ConnectivityType,omitempty" wire:"ConnectivityType,connectivityType,"`
+	AvailabilityMode     *string                       `json:"AvailabilityMode,omitempty" wire:"AvailabilityMode,availabilityMode,,shape=AvailabilityMode"`
+	ConnectivityType     *string                       `json:"ConnectivityType,omitempty" wire:"ConnectivityType,connectivityType,,shape=ConnectivityType"`
 	CreateTime           *time.Time                    `json:"CreateTime,omitempty" wire:"CreateTime,createTime,"`
 	DeleteTime           *time.Time                    `json:"DeleteTime,omitempty" wire:"DeleteTime,deleteTime,"`
 	FailureCode          *string                       `json:"FailureCode,omitempty" wire:"FailureCode,failureCode,"`
@@ -4309,7 +4309,7 @@ type NetworkAclEntry struct {
 	Ipv6CidrBlock *string       `json:"Ipv6CidrBlock,omitempty" wire:"Ipv6CidrBlock,ipv6CidrBlock,"`
 	PortRange     *PortRange    `json:"PortRange,omitempty" wire:"PortRange,portRange,"`
 	Protocol      *string       `json:"Protocol,omitempty" wire:"Protocol,protocol,"`
-	RuleAction    *string       `json:"RuleAction,omitempty" wire:"RuleAction,ruleAction,"`
+	RuleAction    *string       `json:"RuleAction,omitempty" wire:"RuleAction,ruleAction,,shape=RuleAction"`
 	RuleNumber    *int32        `json:"RuleNumber,omitempty" wire:"RuleNumber,ruleNumber,"`
 }
 
@@ -4526,7 +4526,7 @@ type Placement struct {
 	HostResourceGroupArn *string `json:"HostResourceGroupArn,omitempty" wire:"HostResourceGroupArn,hostResourceGroupArn,"`
 	PartitionNumber      *int32  `json:"PartitionNumber,omitempty" wire:"PartitionNumber,partitionNumber,"`
 	SpreadDomain         *string `json:"SpreadDomain,omitempty" wire:"SpreadDomain,spreadDomain,"`
-	Tenancy              *string `json:"Tenancy,omitempty" wire:"Tenancy,tenancy,"`
+	Tenancy              *string `json:"Tenancy,omitempty" wire:"Tenancy,tenancy,,shape=Tenancy"`
 }
 
 // PlacementGroup is the shape PlacementGroup.
@@ -4537,9 +4537,9 @@ type PlacementGroup struct {
 	LinkedGroupId  *string           `json:"LinkedGroupId,omitempty" wire:"LinkedGroupId,linkedGroupId,"`
 	Operator       *OperatorResponse `json:"Operator,omitempty" wire:"Operator,operator,"`
 	PartitionCount *int32            `json:"PartitionCount,omitempty" wire:"PartitionCount,partitionCount,"`
-	SpreadLevel    *string           `json:"SpreadLevel,omitempty" wire:"SpreadLevel,spreadLevel,"`
+	SpreadLevel    *string           `json:"SpreadLevel,omitempty" wire:"SpreadLevel,spreadLevel,,shape=SpreadLevel"`
 	State          *string           `json:"State,omitempty" wire:"State,state,"`
-	Strategy       *string           `json:"Strategy,omitempty" wire:"Strategy,strategy,"`
+	Strategy       *string           `json:"Strategy,omitempty" wire:"Strategy,strategy,,shape=PlacementStrategy"`
 	Tags           []Tag             `json:"Tags,omitempty" wire:"TagSet,tagSet,item"`
 }
 
@@ -4583,21 +4583,21 @@ type PrincipalIdFormat struct {
 type PrivateDnsNameOptionsOnLaunch struct {
 	EnableResourceNameDnsAAAARecord *bool   `json:"EnableResourceNameDnsAAAARecord,omitempty" wire:"EnableResourceNameDnsAAAARecord,enableResourceNameDnsAAAARecord,"`
 	EnableResourceNameDnsARecord    *bool   `json:"EnableResourceNameDnsARecord,omitempty" wire:"EnableResourceNameDnsARecord,enableResourceNameDnsARecord,"`
-	HostnameType                    *string `json:"HostnameType,omitempty" wire:"HostnameType,hostnameType,"`
+	HostnameType                    *string `json:"HostnameType,omitempty" wire:"HostnameType,hostnameType,,shape=HostnameType"`
 }
 
 // PrivateDnsNameOptionsRequest is the shape PrivateDnsNameOptionsRequest.
 type PrivateDnsNameOptionsRequest struct {
 	EnableResourceNameDnsAAAARecord *bool   `json:"EnableResourceNameDnsAAAARecord,omitempty" wire:"EnableResourceNameDnsAAAARecord,EnableResourceNameDnsAAAARecord,"`
 	EnableResourceNameDnsARecord    *bool   `json:"EnableResourceNameDnsARecord,omitempty" wire:"EnableResourceNameDnsARecord,EnableResourceNameDnsARecord,"`
-	HostnameType                    *string `json:"HostnameType,omitempty" wire:"HostnameType,HostnameType,"`
+	HostnameType                    *string `json:"HostnameType,omitempty" wire:"HostnameType,HostnameType,,shape=HostnameType"`
 }
 
 // PrivateDnsNameOptionsResponse is the shape PrivateDnsNameOptionsResponse.
 type PrivateDnsNameOptionsResponse struct {
 	EnableResourceNameDnsAAAARecord *bool   `json:"EnableResourceNameDnsAAAARecord,omitempty" wire:"EnableResourceNameDnsAAAARecord,enableResourceNameDnsAAAARecord,"`
 	EnableResourceNameDnsARecord    *bool   `json:"EnableResourceNameDnsARecord,omitempty" wire:"EnableResourceNameDnsARecord,enableResourceNameDnsARecord,"`
-	HostnameType                    *string `json:"HostnameType,omitempty" wire:"HostnameType,hostnameType,"`
+	HostnameType                    *string `json:"HostnameType,omitempty" wire:"HostnameType,hostnameType,,shape=HostnameType"`
 }
 
 // PrivateIpAddressSpecification is the shape PrivateIpAddressSpecification.
@@ -4685,23 +4685,23 @@ type RegionGeography struct {
 
 // RegisterImageRequest is the shape RegisterImageRequest.
 type RegisterImageRequest struct {
-	Architecture        *string              `json:"Architecture,omitempty" wire:"Architecture,architecture,"`
+	Architecture        *string              `json:"Architecture,omitempty" wire:"Architecture,architecture,,shape=ArchitectureValues"`
 	BillingProducts     []string             `json:"BillingProducts,omitempty" wire:"BillingProduct,BillingProduct,item"`
 	BlockDeviceMappings []BlockDeviceMapping `json:"BlockDeviceMappings,omitempty" wire:"BlockDeviceMapping,BlockDeviceMapping,BlockDeviceMapping"`
-	BootMode            *string              `json:"BootMode,omitempty" wire:"BootMode,BootMode,"`
-	Description         *string              `json:"Description,omitempty" wire:"Description,description,"`
+	BootMode            *string              `json:"BootMode,omitempty" wire:"BootMode,BootMode,,shape=BootModeValues"`
+	Description         *string              `json:"Description,omitempty" wire:"Description,description,,shape=ImageDescriptionRequest"`
 	DryRun              *bool                `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	EnaSupport          *bool                `json:"EnaSupport,omitempty" wire:"EnaSupport,enaSupport,"`
 	ImageLocation       *string              `json:"ImageLocation,omitempty" wire:"ImageLocation,ImageLocation,"`
-	ImdsSupport         *string              `json:"ImdsSupport,omitempty" wire:"ImdsSupport,ImdsSupport,"`
+	ImdsSupport         *string              `json:"ImdsSupport,omitempty" wire:"ImdsSupport,ImdsSupport,,shape=ImdsSupportValues"`
 	KernelId            *string              `json:"KernelId,omitempty" wire:"KernelId,kernelId,"`
-	Name                *string              `json:"Name,omitempty" wire:"Name,name,,required"`
+	Name                *string              `json:"Name,omitempty" wire:"Name,name,,required,shape=ImageNameRequest"`
 	RamdiskId           *string              `json:"RamdiskId,omitempty" wire:"RamdiskId,ramdiskId,"`
 	RootDeviceName      *string              `json:"RootDeviceName,omitempty" wire:"RootDeviceName,rootDeviceName,"`
 	SriovNetSupport     *string              `json:"SriovNetSupport,omitempty" wire:"SriovNetSupport,sriovNetSupport,"`
 	TagSpecifications   []TagSpecification   `json:"TagSpecifications,omitempty" wire:"TagSpecification,TagSpecification,item"`
-	TpmSupport          *string              `json:"TpmSupport,omitempty" wire:"TpmSupport,TpmSupport,"`
-	UefiData            *string              `json:"UefiData,omitempty" wire:"UefiData,UefiData,"`
+	TpmSupport          *string              `json:"TpmSupport,omitempty" wire:"TpmSupport,TpmSupport,,shape=TpmSupportValues"`
+	UefiData            *string              `json:"UefiData,omitempty" wire:"UefiData,UefiData,,shape=ImageUefiDataRequest"`
 	VirtualizationType  *string              `json:"VirtualizationType,omitempty" wire:"VirtualizationType,virtualizationType,"`
 }
 
@@ -4751,7 +4751,7 @@ type ReplaceNetworkAclEntryRequest struct {
 	NetworkAclId  *string       `json:"NetworkAclId,omitempty" wire:"NetworkAclId,networkAclId,,required"`
 	PortRange     *PortRange    `json:"PortRange,omitempty" wire:"PortRange,portRange,"`
 	Protocol      *string       `json:"Protocol,omitempty" wire:"Protocol,protocol,,required"`
-	RuleAction    *string       `json:"RuleAction,omitempty" wire:"RuleAction,ruleAction,,required"`
+	RuleAction    *string       `json:"RuleAction,omitempty" wire:"RuleAction,ruleAction,,required,shape=RuleAction"`
 	RuleNumber    *int32        `json:"RuleNumber,omitempty" wire:"RuleNumber,ruleNumber,,required"`
 }
 
@@ -4796,9 +4796,9 @@ type ReportInstanceStatusRequest struct {
 	DryRun      *bool      `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	EndTime     *time.Time `json:"EndTime,omitempty" wire:"EndTime,endTime,"`
 	Instances   []string   `json:"Instances,omitempty" wire:"InstanceId,instanceId,InstanceId,required"`
-	ReasonCodes []string   `json:"ReasonCodes,omitempty" wire:"ReasonCode,reasonCode,item,required"`
+	ReasonCodes []string   `json:"ReasonCodes,omitempty" wire:"ReasonCode,reasonCode,item,required,items=ReportInstanceReasonCodes"`
 	StartTime   *time.Time `json:"StartTime,omitempty" wire:"StartTime,startTime,"`
-	Status      *string    `json:"Status,omitempty" wire:"Status,status,,required"`
+	Status      *string    `json:"Status,omitempty" wire:"Status,status,,required,shape=ReportStatusType"`
 }
 
 // RequestLaunchTemplateData is the shape RequestLaunchTemplateData.
@@ -4816,7 +4816,7 @@ type RequestLaunchTemplateData struct {
 	HibernationOptions                *LaunchTemplateHibernationOptionsRequest                       `json:"HibernationOptions,omitempty" wire:"HibernationOptions,HibernationOptions,"`
 	IamInstanceProfile                *LaunchTemplateIamInstanceProfileSpecificationRequest          `json:"IamInstanceProfile,omitempty" wire:"IamInstanceProfile,IamInstanceProfile,"`
 	ImageId                           *string                                                        `json:"ImageId,omitempty" wire:"ImageId,ImageId,"`
-	InstanceInitiatedShutdownBehavior *string                                                        `json:"InstanceInitiatedShutdownBehavior,omitempty" wire:"InstanceInitiatedShutdownBehavior,InstanceInitiatedShutdownBehavior,"`
+	InstanceInitiatedShutdownBehavior *string                                                        `json:"InstanceInitiatedShutdownBehavior,omitempty" wire:"InstanceInitiatedShutdownBehavior,InstanceInitiatedShutdownBehavior,,shape=ShutdownBehavior"`
 	InstanceMarketOptions             *LaunchTemplateInstanceMarketOptionsRequest                    `json:"InstanceMarketOptions,omitempty" wire:"InstanceMarketOptions,InstanceMarketOptions,"`
 	InstanceRequirements              *InstanceRequirementsRequest                                   `json:"InstanceRequirements,omitempty" wire:"InstanceRequirements,InstanceRequirements,"`
 	InstanceType                      *string                                                        `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,"`
@@ -4857,10 +4857,10 @@ type ReservedInstances struct {
 	End                 *time.Time        `json:"End,omitempty" wire:"End,end,"`
 	FixedPrice          *float64          `json:"FixedPrice,omitempty" wire:"FixedPrice,fixedPrice,"`
 	InstanceCount       *int32            `json:"InstanceCount,omitempty" wire:"InstanceCount,instanceCount,"`
-	InstanceTenancy     *string           `json:"InstanceTenancy,omitempty" wire:"InstanceTenancy,instanceTenancy,"`
+	InstanceTenancy     *string           `json:"InstanceTenancy,omitempty" wire:"InstanceTenancy,instanceTenancy,,shape=Tenancy"`
 	InstanceType        *string           `json:"InstanceType,omitempty" wire:"InstanceType,instanceType,"`
-	OfferingClass       *string           `json:"OfferingClass,omitempty" wire:"OfferingClass,offeringClass,"`
-	OfferingType        *string           `json:"OfferingType,omitempty" wire:"OfferingType,offeringType,"`
+	OfferingClass       *string           `json:"OfferingClass,omitempty" wire:"OfferingClass,offeringClass,,shape=OfferingClassType"`
+	OfferingType        *string           `json:"OfferingType,omitempty" wire:"OfferingType,offeringType,,shape=OfferingTypeValues"`
 	ProductDescription  *string           `json:"ProductDescription,omitempty" wire:"ProductDescription,productDescription,"`
 	RecurringCharges    []RecurringCharge `json:"RecurringCharges,omitempty" wire:"RecurringCharges,recurringCharges,item"`
 	ReservedInstancesId *string           `json:"ReservedInstancesId,omitempty" wire:"ReservedInstancesId,reservedInstancesId,"`
@@ -4873,14 +4873,14 @@ type ReservedInstances struct {
 
 // ResetImageAttributeRequest is the shape ResetImageAttributeRequest.
 type ResetImageAttributeRequest struct {
-	Attribute *string `json:"Attribute,omitempty" wire:"Attribute,Attribute,,required"`
+	Attribute *string `json:"Attribute,omitempty" wire:"Attribute,Attribute,,required,shape=ResetImageAttributeName"`
 	DryRun    *bool   `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	ImageId   *string `json:"ImageId,omitempty" wire:"ImageId,ImageId,,required"`
 }
 
 // ResetInstanceAttributeRequest is the shape ResetInstanceAttributeRequest.
 type ResetInstanceAttributeRequest struct {
-	Attribute  *string `json:"Attribute,omitempty" wire:"Attribute,attribute,,required"`
+	Attribute  *string `json:"Attribute,omitempty" wire:"Attribute,attribute,,required,shape=InstanceAttributeName"`
 	DryRun     *bool   `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
 	InstanceId *string `json:"InstanceId,omitempty" wire:"InstanceId,instanceId,,required"`
 }
@@ -4913,7 +4913,7 @@ type ResponseLaunchTemplateData struct {
 	HibernationOptions                *LaunchTemplateHibernationOptions                       `json:"HibernationOptions,omitempty" wire:"HibernationOptions,hibernationOptions,"`
 	IamInstanceProfile                *LaunchTemplateIamInstanceProfileSpecification          `json:"IamInstanceProfile,omitempty" wire:"IamInstanceProfile,iamInstanceProfile,"`
 	ImageId                           *string                                                 `json:"ImageId,omitempty" wire:"ImageId,imageId,"`
-	InstanceInitiatedShutdownBehavior *string                                                 `json:"InstanceInitiatedShutdownBehavior,omitempty" wire:"InstanceInitiatedShutdownBehavior,instanceInitiatedShutdownBehavior,"`
+	InstanceInitiatedShutdownBehavior *string                                                 `json:"InstanceInitiatedShutdownBehavior,omitempty" wire:"InstanceInitiatedShutdownBehavior,instanceInitiatedShutdownBehavior,,shape=ShutdownBehavior"`
 	InstanceMarketOptions             *LaunchTemplateInstanceMarketOptions                    `json:"InstanceMarketOptions,omitempty" wire:"InstanceMarketOptions,instanceMarketOptions,"`
 	InstanceRequirements              *InstanceRequirements                                   `json:"InstanceRequirements,omitempty" wire:"InstanceRequirements,instanceRequirements,"`
 	InstanceType                      *string                                                 `json:"InstanceType,omitempty" wire:"InstanceType,instanceType,"`
@@ -5068,7 +5068,7 @@ type RunInstancesRequest struct {
 	HibernationOptions                *HibernationOptionsRequest                       `json:"HibernationOptions,omitempty" wire:"HibernationOptions,HibernationOptions,"`
 	IamInstanceProfile                *IamInstanceProfileSpecification                 `json:"IamInstanceProfile,omitempty" wire:"IamInstanceProfile,iamInstanceProfile,"`
 	ImageId                           *string                                          `json:"ImageId,omitempty" wire:"ImageId,ImageId,"`
-	InstanceInitiatedShutdownBehavior *string                                          `json:"InstanceInitiatedShutdownBehavior,omitempty" wire:"InstanceInitiatedShutdownBehavior,instanceInitiatedShutdownBehavior,"`
+	InstanceInitiatedShutdownBehavior *string                                          `json:"InstanceInitiatedShutdownBehavior,omitempty" wire:"InstanceInitiatedShutdownBehavior,instanceInitiatedShutdownBehavior,,shape=ShutdownBehavior"`
 	InstanceMarketOptions             *InstanceMarketOptionsRequest                    `json:"InstanceMarketOptions,omitempty" wire:"InstanceMarketOptions,InstanceMarketOptions,"`
 	InstanceType                      *string                                          `json:"InstanceType,omitempty" wire:"InstanceType,InstanceType,"`
 	Ipv6AddressCount                  *int32                                           `json:"Ipv6AddressCount,omitempty" wire:"Ipv6AddressCount,Ipv6AddressCount,"`
@@ -5237,7 +5237,7 @@ type SpotInstanceRequest struct {
 	CreateTime                   *time.Time              `json:"CreateTime,omitempty" wire:"CreateTime,createTime,"`
 	Fault                        *SpotInstanceStateFault `json:"Fault,omitempty" wire:"Fault,fault,"`
 	InstanceId                   *string                 `json:"InstanceId,omitempty" wire:"InstanceId,instanceId,"`
-	InstanceInterruptionBehavior *string                 `json:"InstanceInterruptionBehavior,omitempty" wire:"InstanceInterruptionBehavior,instanceInterruptionBehavior,"`
+	InstanceInterruptionBehavior *string                 `json:"InstanceInterruptionBehavior,omitempty" wire:"InstanceInterruptionBehavior,instanceInterruptionBehavior,,shape=InstanceInterruptionBehavior"`
 	LaunchGroup                  *string                 `json:"LaunchGroup,omitempty" wire:"LaunchGroup,launchGroup,"`
 	LaunchSpecification          *LaunchSpecification    `json:"LaunchSpecification,omitempty" wire:"LaunchSpecification,launchSpecification,"`
 	LaunchedAvailabilityZone     *string                 `json:"LaunchedAvailabilityZone,omitempty" wire:"LaunchedAvailabilityZone,launchedAvailabilityZone,"`
@@ -5248,7 +5248,7 @@ type SpotInstanceRequest struct {
 	State                        *string                 `json:"State,omitempty" wire:"State,state,"`
 	Status                       *SpotInstanceStatus     `json:"Status,omitempty" wire:"Status,status,"`
 	Tags                         []Tag                   `json:"Tags,omitempty" wire:"TagSet,tagSet,item"`
-	Type                         *string                 `json:"Type,omitempty" wire:"Type,type,"`
+	Type                         *string                 `json:"Type,omitempty" wire:"Type,type,,shape=SpotInstanceType"`
 	ValidFrom                    *time.Time              `json:"ValidFrom,omitempty" wire:"ValidFrom,validFrom,"`
 	ValidUntil                   *time.Time              `json:"ValidUntil,omitempty" wire:"ValidUntil,validUntil,"`
 }
@@ -5269,9 +5269,9 @@ type SpotInstanceStatus struct {
 // SpotMarketOptions is the shape SpotMarketOptions.
 type SpotMarketOptions struct {
 	BlockDurationMinutes         *int32     `json:"BlockDurationMinutes,omitempty" wire:"BlockDurationMinutes,BlockDurationMinutes,"`
-	InstanceInterruptionBehavior *string    `json:"InstanceInterruptionBehavior,omitempty" wire:"InstanceInterruptionBehavior,InstanceInterruptionBehavior,"`
+	InstanceInterruptionBehavior *string    `json:"InstanceInterruptionBehavior,omitempty" wire:"InstanceInterruptionBehavior,InstanceInterruptionBehavior,,shape=InstanceInterruptionBehavior"`
 	MaxPrice                     *string    `json:"MaxPrice,omitempty" wire:"MaxPrice,MaxPrice,"`
-	SpotInstanceType             *string    `json:"SpotInstanceType,omitempty" wire:"SpotInstanceType,SpotInstanceType,"`
+	SpotInstanceType             *string    `json:"SpotInstanceType,omitempty" wire:"SpotInstanceType,SpotInstanceType,,shape=SpotInstanceType"`
 	ValidUntil                   *time.Time `json:"ValidUntil,omitempty" wire:"ValidUntil,ValidUntil,"`
 }
 
@@ -5280,7 +5280,7 @@ type SpotPlacement struct {
 	AvailabilityZone   *string `json:"AvailabilityZone,omitempty" wire:"AvailabilityZone,availabilityZone,"`
 	AvailabilityZoneId *string `json:"AvailabilityZoneId,omitempty" wire:"AvailabilityZoneId,availabilityZoneId,"`
 	GroupName          *string `json:"GroupName,omitempty" wire:"GroupName,groupName,"`
-	Tenancy            *string `json:"Tenancy,omitempty" wire:"Tenancy,tenancy,"`
+	Tenancy            *string `json:"Tenancy,omitempty" wire:"Tenancy,tenancy,,shape=Tenancy"`
 }
 
 // SpotPrice is the shape SpotPrice.
@@ -5566,7 +5566,7 @@ type Volume struct {
 	Throughput               *int32             `json:"Throughput,omitempty" wire:"Throughput,throughput,"`
 	VolumeId                 *string            `json:"VolumeId,omitempty" wire:"VolumeId,volumeId,"`
 	VolumeInitializationRate *int32             `json:"VolumeInitializationRate,omitempty" wire:"VolumeInitializationRate,volumeInitializationRate,"`
-	VolumeType               *string            `json:"VolumeType,omitempty" wire:"VolumeType,volumeType,"`
+	VolumeType               *string            `json:"VolumeType,omitempty" wire:"VolumeType,volumeType,,shape=VolumeType"`
 }
 
 // VolumeAttachment is the shape VolumeAttachment.
@@ -5591,7 +5591,7 @@ type VolumeModification struct {
 	OriginalMultiAttachEnabled *bool             `json:"OriginalMultiAttachEnabled,omitempty" wire:"OriginalMultiAttachEnabled,originalMultiAttachEnabled,"`
 	OriginalSize               *int32            `json:"OriginalSize,omitempty" wire:"OriginalSize,originalSize,"`
 	OriginalThroughput         *int32            `json:"OriginalThroughput,omitempty" wire:"OriginalThroughput,originalThroughput,"`
-	OriginalVolumeType         *string           `json:"OriginalVolumeType,omitempty" wire:"OriginalVolumeType,originalVolumeType,"`
+	OriginalVolumeType         *string           `json:"OriginalVolumeType,omitempty" wire:"OriginalVolumeType,originalVolumeType,,shape=VolumeType"`
 	Progress                   *int64            `json:"Progress,omitempty" wire:"Progress,progress,"`
 	StartTime                  *time.Time        `json:"StartTime,omitempty" wire:"StartTime,startTime,"`
 	StatusMessage              *string           `json:"StatusMessage,omitempty" wire:"StatusMessage,statusMessage,"`
@@ -5599,7 +5599,7 @@ type VolumeModification struct {
 	TargetMultiAttachEnabled   *bool             `json:"TargetMultiAttachEnabled,omitempty" wire:"TargetMultiAttachEnabled,targetMultiAttachEnabled,"`
 	TargetSize                 *int32            `json:"TargetSize,omitempty" wire:"TargetSize,targetSize,"`
 	TargetThroughput           *int32            `json:"TargetThroughput,omitempty" wire:"TargetThroughput,targetThroughput,"`
-	TargetVolumeType           *string           `json:"TargetVolumeType,omitempty" wire:"TargetVolumeType,targetVolumeType,"`
+	TargetVolumeType           *string           `json:"TargetVolumeType,omitempty" wire:"TargetVolumeType,targetVolumeType,,shape=VolumeType"`
 	VolumeId                   *string           `json:"VolumeId,omitempty" wire:"VolumeId,volumeId,"`
 }
 
@@ -5660,7 +5660,7 @@ type Vpc struct {
 	CidrBlockAssociationSet     []VpcCidrBlockAssociation     `json:"CidrBlockAssociationSet,omitempty" wire:"CidrBlockAssociationSet,cidrBlockAssociationSet,item"`
 	DhcpOptionsId               *string                       `json:"DhcpOptionsId,omitempty" wire:"DhcpOptionsId,dhcpOptionsId,"`
 	EncryptionControl           *VpcEncryptionControl         `json:"EncryptionControl,omitempty" wire:"EncryptionControl,encryptionControl,"`
-	InstanceTenancy             *string                       `json:"InstanceTenancy,omitempty" wire:"InstanceTenancy,instanceTenancy,"`
+	InstanceTenancy             *string                       `json:"InstanceTenancy,omitempty" wire:"InstanceTenancy,instanceTenancy,,shape=Tenancy"`
 	Ipv6CidrBlockAssociationSet []VpcIpv6CidrBlockAssociation `json:"Ipv6CidrBlockAssociationSet,omitempty" wire:"Ipv6CidrBlockAssociationSet,ipv6CidrBlockAssociationSet,item"`
 	IsDefault                   *bool                         `json:"IsDefault,omitempty" wire:"IsDefault,isDefault,"`
 	OwnerId                     *string                       `json:"OwnerId,omitempty" wire:"OwnerId,ownerId,"`
@@ -5697,7 +5697,7 @@ type VpcClassicLink struct {
 
 // VpcEncryptionControl is the shape VpcEncryptionControl.
 type VpcEncryptionControl struct {
-	Mode                   *string                         `json:"Mode,omitempty" wire:"Mode,mode,"`
+	Mode                   *string                         `json:"Mode,omitempty" wire:"Mode,mode,,shape=VpcEncryptionControlMode"`
 	ResourceExclusions     *VpcEncryptionControlExclusions `json:"ResourceExclusions,omitempty" wire:"ResourceExclusions,resourceExclusions,"`
 	State                  *string                         `json:"State,omitempty" wire:"State,state,"`
 	StateMessage           *string                         `json:"StateMessage,omitempty" wire:"StateMessage,stateMessage,"`
@@ -5708,15 +5708,15 @@ type VpcEncryptionControl struct {
 
 // VpcEncryptionControlConfiguration is the shape VpcEncryptionControlConfiguration.
 type VpcEncryptionControlConfiguration struct {
-	EgressOnlyInternetGatewayExclusion *string `json:"EgressOnlyInternetGatewayExclusion,omitempty" wire:"EgressOnlyInternetGatewayExclusion,EgressOnlyInternetGatewayExclusion,"`
-	ElasticFileSystemExclusion         *string `json:"ElasticFileSystemExclusion,omitempty" wire:"ElasticFileSystemExclusion,ElasticFileSystemExclusion,"`
-	InternetGatewayExclusion           *string `json:"InternetGatewayExclusion,omitempty" wire:"InternetGatewayExclusion,InternetGatewayExclusion,"`
-	LambdaExclusion                    *string `json:"LambdaExclusion,omitempty" wire:"LambdaExclusion,LambdaExclusion,"`
-	Mode                               *string `json:"Mode,omitempty" wire:"Mode,Mode,,required"`
-	NatGatewayExclusion                *string `json:"NatGatewayExclusion,omitempty" wire:"NatGatewayExclusion,NatGatewayExclusion,"`
-	VirtualPrivateGatewayExclusion     *string `json:"VirtualPrivateGatewayExclusion,omitempty" wire:"VirtualPrivateGatewayExclusion,VirtualPrivateGatewayExclusion,"`
-	VpcLatticeExclusion                *string `json:"VpcLatticeExclusion,omitempty" wire:"VpcLatticeExclusion,VpcLatticeExclusion,"`
-	VpcPeeringExclusion                *string `json:"VpcPeeringExclusion,omitempty" wire:"VpcPeeringExclusion,VpcPeeringExclusion,"`
+	EgressOnlyInternetGatewayExclusion *string `json:"EgressOnlyInternetGatewayExclusion,omitempty" wire:"EgressOnlyInternetGatewayExclusion,EgressOnlyInternetGatewayExclusion,,shape=VpcEncryptionControlExclusionStateInput"`
+	ElasticFileSystemExclusion         *string `json:"ElasticFileSystemExclusion,omitempty" wire:"ElasticFileSystemExclusion,ElasticFileSystemExclusion,,shape=VpcEncryptionControlExclusionStateInput"`
+	InternetGatewayExclusion           *string `json:"InternetGatewayExclusion,omitempty" wire:"InternetGatewayExclusion,InternetGatewayExclusion,,shape=VpcEncryptionControlExclusionStateInput"`
+	LambdaExclusion                    *string `json:"LambdaExclusion,omitempty" wire:"LambdaExclusion,LambdaExclusion,,shape=VpcEncryptionControlExclusionStateInput"`
+	Mode                               *string `json:"Mode,omitempty" wire:"Mode,Mode,,required,shape=VpcEncryptionControlMode"`
+	NatGatewayExclusion                *string `json:"NatGatewayExclusion,omitempty" wire:"NatGatewayExclusion,NatGatewayExclusion,,shape=VpcEncryptionControlExclusionStateInput"`
+	VirtualPrivateGatewayExclusion     *string `json:"VirtualPrivateGatewayExclusion,omitempty" wire:"VirtualPrivateGatewayExclusion,VirtualPrivateGatewayExclusion,,shape=VpcEncryptionControlExclusionStateInput"`
+	VpcLatticeExclusion                *string `json:"VpcLatticeExclusion,omitempty" wire:"VpcLatticeExclusion,VpcLatticeExclusion,,shape=VpcEncryptionControlExclusionStateInput"`
+	VpcPeeringExclusion                *string `json:"VpcPeeringExclusion,omitempty" wire:"VpcPeeringExclusion,VpcPeeringExclusion,,shape=VpcEncryptionControlExclusionStateInput"`
 }
 
 // VpcEncryptionControlExclusion is the shape VpcEncryptionControlExclusion.

@@ -11,10 +11,10 @@ type Action struct {
 	FixedResponseConfig       *FixedResponseActionConfig       `json:"FixedResponseConfig,omitempty" wire:"FixedResponseConfig,FixedResponseConfig,"`
 	ForwardConfig             *ForwardActionConfig             `json:"ForwardConfig,omitempty" wire:"ForwardConfig,ForwardConfig,"`
 	JwtValidationConfig       *JwtValidationActionConfig       `json:"JwtValidationConfig,omitempty" wire:"JwtValidationConfig,JwtValidationConfig,"`
-	Order                     *int32                           `json:"Order,omitempty" wire:"Order,Order,"`
+	Order                     *int32                           `json:"Order,omitempty" wire:"Order,Order,,shape=ActionOrder"`
 	RedirectConfig            *RedirectActionConfig            `json:"RedirectConfig,omitempty" wire:"RedirectConfig,RedirectConfig,"`
 	TargetGroupArn            *string                          `json:"TargetGroupArn,omitempty" wire:"TargetGroupArn,TargetGroupArn,"`
-	Type                      *string                          `json:"Type,omitempty" wire:"Type,Type,,required"`
+	Type                      *string                          `json:"Type,omitempty" wire:"Type,Type,,required,shape=ActionTypeEnum"`
 }
 
 // AddListenerCertificatesInput is the shape AddListenerCertificatesInput.
@@ -31,7 +31,7 @@ type AddListenerCertificatesOutput struct {
 // AddTagsInput is the shape AddTagsInput.
 type AddTagsInput struct {
 	ResourceArns []string `json:"ResourceArns,omitempty" wire:"ResourceArns,ResourceArns,member,required"`
-	Tags         []Tag    `json:"Tags,omitempty" wire:"Tags,Tags,member,required"`
+	Tags         []Tag    `json:"Tags,omitempty" wire:"Tags,Tags,member,required,shape=TagList"`
 }
 
 // AddTagsOutput is the shape AddTagsOutput.
@@ -54,7 +54,7 @@ type AnomalyDetection struct {
 // AuthenticateCognitoActionConfig is the shape AuthenticateCognitoActionConfig.
 type AuthenticateCognitoActionConfig struct {
 	AuthenticationRequestExtraParams map[string]string `json:"AuthenticationRequestExtraParams,omitempty" wire:"AuthenticationRequestExtraParams,AuthenticationRequestExtraParams,"`
-	OnUnauthenticatedRequest         *string           `json:"OnUnauthenticatedRequest,omitempty" wire:"OnUnauthenticatedRequest,OnUnauthenticatedRequest,"`
+	OnUnauthenticatedRequest         *string           `json:"OnUnauthenticatedRequest,omitempty" wire:"OnUnauthenticatedRequest,OnUnauthenticatedRequest,,shape=AuthenticateCognitoActionConditionalBehaviorEnum"`
 	Scope                            *string           `json:"Scope,omitempty" wire:"Scope,Scope,"`
 	SessionCookieName                *string           `json:"SessionCookieName,omitempty" wire:"SessionCookieName,SessionCookieName,"`
 	SessionTimeout                   *int64            `json:"SessionTimeout,omitempty" wire:"SessionTimeout,SessionTimeout,"`
@@ -70,7 +70,7 @@ type AuthenticateOidcActionConfig struct {
 	ClientId                         *string           `json:"ClientId,omitempty" wire:"ClientId,ClientId,,required"`
 	ClientSecret                     *string           `json:"ClientSecret,omitempty" wire:"ClientSecret,ClientSecret,"`
 	Issuer                           *string           `json:"Issuer,omitempty" wire:"Issuer,Issuer,,required"`
-	OnUnauthenticatedRequest         *string           `json:"OnUnauthenticatedRequest,omitempty" wire:"OnUnauthenticatedRequest,OnUnauthenticatedRequest,"`
+	OnUnauthenticatedRequest         *string           `json:"OnUnauthenticatedRequest,omitempty" wire:"OnUnauthenticatedRequest,OnUnauthenticatedRequest,,shape=AuthenticateOidcActionConditionalBehaviorEnum"`
 	Scope                            *string           `json:"Scope,omitempty" wire:"Scope,Scope,"`
 	SessionCookieName                *string           `json:"SessionCookieName,omitempty" wire:"SessionCookieName,SessionCookieName,"`
 	SessionTimeout                   *int64            `json:"SessionTimeout,omitempty" wire:"SessionTimeout,SessionTimeout,"`
@@ -113,10 +113,10 @@ type CreateListenerInput struct {
 	DefaultActions       []Action                        `json:"DefaultActions,omitempty" wire:"DefaultActions,DefaultActions,member,required"`
 	LoadBalancerArn      *string                         `json:"LoadBalancerArn,omitempty" wire:"LoadBalancerArn,LoadBalancerArn,,required"`
 	MutualAuthentication *MutualAuthenticationAttributes `json:"MutualAuthentication,omitempty" wire:"MutualAuthentication,MutualAuthentication,"`
-	Port                 *int32                          `json:"Port,omitempty" wire:"Port,Port,"`
-	Protocol             *string                         `json:"Protocol,omitempty" wire:"Protocol,Protocol,"`
+	Port                 *int32                          `json:"Port,omitempty" wire:"Port,Port,,shape=Port"`
+	Protocol             *string                         `json:"Protocol,omitempty" wire:"Protocol,Protocol,,shape=ProtocolEnum"`
 	SslPolicy            *string                         `json:"SslPolicy,omitempty" wire:"SslPolicy,SslPolicy,"`
-	Tags                 []Tag                           `json:"Tags,omitempty" wire:"Tags,Tags,member"`
+	Tags                 []Tag                           `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=TagList"`
 }
 
 // CreateListenerOutput is the shape CreateListenerOutput.
@@ -126,17 +126,17 @@ type CreateListenerOutput struct {
 
 // CreateLoadBalancerInput is the shape CreateLoadBalancerInput.
 type CreateLoadBalancerInput struct {
-	CustomerOwnedIpv4Pool        *string         `json:"CustomerOwnedIpv4Pool,omitempty" wire:"CustomerOwnedIpv4Pool,CustomerOwnedIpv4Pool,"`
-	EnablePrefixForIpv6SourceNat *string         `json:"EnablePrefixForIpv6SourceNat,omitempty" wire:"EnablePrefixForIpv6SourceNat,EnablePrefixForIpv6SourceNat,"`
-	IpAddressType                *string         `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,"`
+	CustomerOwnedIpv4Pool        *string         `json:"CustomerOwnedIpv4Pool,omitempty" wire:"CustomerOwnedIpv4Pool,CustomerOwnedIpv4Pool,,shape=CustomerOwnedIpv4Pool"`
+	EnablePrefixForIpv6SourceNat *string         `json:"EnablePrefixForIpv6SourceNat,omitempty" wire:"EnablePrefixForIpv6SourceNat,EnablePrefixForIpv6SourceNat,,shape=EnablePrefixForIpv6SourceNatEnum"`
+	IpAddressType                *string         `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,,shape=IpAddressType"`
 	IpamPools                    *IpamPools      `json:"IpamPools,omitempty" wire:"IpamPools,IpamPools,"`
 	Name                         *string         `json:"Name,omitempty" wire:"Name,Name,,required"`
-	Scheme                       *string         `json:"Scheme,omitempty" wire:"Scheme,Scheme,"`
+	Scheme                       *string         `json:"Scheme,omitempty" wire:"Scheme,Scheme,,shape=LoadBalancerSchemeEnum"`
 	SecurityGroups               []string        `json:"SecurityGroups,omitempty" wire:"SecurityGroups,SecurityGroups,member"`
 	SubnetMappings               []SubnetMapping `json:"SubnetMappings,omitempty" wire:"SubnetMappings,SubnetMappings,member"`
 	Subnets                      []string        `json:"Subnets,omitempty" wire:"Subnets,Subnets,member"`
-	Tags                         []Tag           `json:"Tags,omitempty" wire:"Tags,Tags,member"`
-	Type                         *string         `json:"Type,omitempty" wire:"Type,Type,"`
+	Tags                         []Tag           `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=TagList"`
+	Type                         *string         `json:"Type,omitempty" wire:"Type,Type,,shape=LoadBalancerTypeEnum"`
 }
 
 // CreateLoadBalancerOutput is the shape CreateLoadBalancerOutput.
@@ -149,8 +149,8 @@ type CreateRuleInput struct {
 	Actions     []Action        `json:"Actions,omitempty" wire:"Actions,Actions,member,required"`
 	Conditions  []RuleCondition `json:"Conditions,omitempty" wire:"Conditions,Conditions,member,required"`
 	ListenerArn *string         `json:"ListenerArn,omitempty" wire:"ListenerArn,ListenerArn,,required"`
-	Priority    *int32          `json:"Priority,omitempty" wire:"Priority,Priority,,required"`
-	Tags        []Tag           `json:"Tags,omitempty" wire:"Tags,Tags,member"`
+	Priority    *int32          `json:"Priority,omitempty" wire:"Priority,Priority,,required,shape=RulePriority"`
+	Tags        []Tag           `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=TagList"`
 	Transforms  []RuleTransform `json:"Transforms,omitempty" wire:"Transforms,Transforms,member"`
 }
 
@@ -162,22 +162,22 @@ type CreateRuleOutput struct {
 // CreateTargetGroupInput is the shape CreateTargetGroupInput.
 type CreateTargetGroupInput struct {
 	HealthCheckEnabled         *bool    `json:"HealthCheckEnabled,omitempty" wire:"HealthCheckEnabled,HealthCheckEnabled,"`
-	HealthCheckIntervalSeconds *int32   `json:"HealthCheckIntervalSeconds,omitempty" wire:"HealthCheckIntervalSeconds,HealthCheckIntervalSeconds,"`
-	HealthCheckPath            *string  `json:"HealthCheckPath,omitempty" wire:"HealthCheckPath,HealthCheckPath,"`
+	HealthCheckIntervalSeconds *int32   `json:"HealthCheckIntervalSeconds,omitempty" wire:"HealthCheckIntervalSeconds,HealthCheckIntervalSeconds,,shape=HealthCheckIntervalSeconds"`
+	HealthCheckPath            *string  `json:"HealthCheckPath,omitempty" wire:"HealthCheckPath,HealthCheckPath,,shape=Path"`
 	HealthCheckPort            *string  `json:"HealthCheckPort,omitempty" wire:"HealthCheckPort,HealthCheckPort,"`
-	HealthCheckProtocol        *string  `json:"HealthCheckProtocol,omitempty" wire:"HealthCheckProtocol,HealthCheckProtocol,"`
-	HealthCheckTimeoutSeconds  *int32   `json:"HealthCheckTimeoutSeconds,omitempty" wire:"HealthCheckTimeoutSeconds,HealthCheckTimeoutSeconds,"`
-	HealthyThresholdCount      *int32   `json:"HealthyThresholdCount,omitempty" wire:"HealthyThresholdCount,HealthyThresholdCount,"`
-	IpAddressType              *string  `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,"`
+	HealthCheckProtocol        *string  `json:"HealthCheckProtocol,omitempty" wire:"HealthCheckProtocol,HealthCheckProtocol,,shape=ProtocolEnum"`
+	HealthCheckTimeoutSeconds  *int32   `json:"HealthCheckTimeoutSeconds,omitempty" wire:"HealthCheckTimeoutSeconds,HealthCheckTimeoutSeconds,,shape=HealthCheckTimeoutSeconds"`
+	HealthyThresholdCount      *int32   `json:"HealthyThresholdCount,omitempty" wire:"HealthyThresholdCount,HealthyThresholdCount,,shape=HealthCheckThresholdCount"`
+	IpAddressType              *string  `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,,shape=TargetGroupIpAddressTypeEnum"`
 	Matcher                    *Matcher `json:"Matcher,omitempty" wire:"Matcher,Matcher,"`
 	Name                       *string  `json:"Name,omitempty" wire:"Name,Name,,required"`
-	Port                       *int32   `json:"Port,omitempty" wire:"Port,Port,"`
-	Protocol                   *string  `json:"Protocol,omitempty" wire:"Protocol,Protocol,"`
+	Port                       *int32   `json:"Port,omitempty" wire:"Port,Port,,shape=Port"`
+	Protocol                   *string  `json:"Protocol,omitempty" wire:"Protocol,Protocol,,shape=ProtocolEnum"`
 	ProtocolVersion            *string  `json:"ProtocolVersion,omitempty" wire:"ProtocolVersion,ProtocolVersion,"`
-	Tags                       []Tag    `json:"Tags,omitempty" wire:"Tags,Tags,member"`
-	TargetControlPort          *int32   `json:"TargetControlPort,omitempty" wire:"TargetControlPort,TargetControlPort,"`
-	TargetType                 *string  `json:"TargetType,omitempty" wire:"TargetType,TargetType,"`
-	UnhealthyThresholdCount    *int32   `json:"UnhealthyThresholdCount,omitempty" wire:"UnhealthyThresholdCount,UnhealthyThresholdCount,"`
+	Tags                       []Tag    `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=TagList"`
+	TargetControlPort          *int32   `json:"TargetControlPort,omitempty" wire:"TargetControlPort,TargetControlPort,,shape=TargetControlPort"`
+	TargetType                 *string  `json:"TargetType,omitempty" wire:"TargetType,TargetType,,shape=TargetTypeEnum"`
+	UnhealthyThresholdCount    *int32   `json:"UnhealthyThresholdCount,omitempty" wire:"UnhealthyThresholdCount,UnhealthyThresholdCount,,shape=HealthCheckThresholdCount"`
 	VpcId                      *string  `json:"VpcId,omitempty" wire:"VpcId,VpcId,"`
 }
 
@@ -235,7 +235,7 @@ type DeregisterTargetsOutput struct {
 // DescribeAccountLimitsInput is the shape DescribeAccountLimitsInput.
 type DescribeAccountLimitsInput struct {
 	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	PageSize *int32  `json:"PageSize,omitempty" wire:"PageSize,PageSize,"`
+	PageSize *int32  `json:"PageSize,omitempty" wire:"PageSize,PageSize,,shape=PageSize"`
 }
 
 // DescribeAccountLimitsOutput is the shape DescribeAccountLimitsOutput.
@@ -271,7 +271,7 @@ type DescribeListenerAttributesOutput struct {
 type DescribeListenerCertificatesInput struct {
 	ListenerArn *string `json:"ListenerArn,omitempty" wire:"ListenerArn,ListenerArn,,required"`
 	Marker      *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	PageSize    *int32  `json:"PageSize,omitempty" wire:"PageSize,PageSize,"`
+	PageSize    *int32  `json:"PageSize,omitempty" wire:"PageSize,PageSize,,shape=PageSize"`
 }
 
 // DescribeListenerCertificatesOutput is the shape DescribeListenerCertificatesOutput.
@@ -285,7 +285,7 @@ type DescribeListenersInput struct {
 	ListenerArns    []string `json:"ListenerArns,omitempty" wire:"ListenerArns,ListenerArns,member"`
 	LoadBalancerArn *string  `json:"LoadBalancerArn,omitempty" wire:"LoadBalancerArn,LoadBalancerArn,"`
 	Marker          *string  `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	PageSize        *int32   `json:"PageSize,omitempty" wire:"PageSize,PageSize,"`
+	PageSize        *int32   `json:"PageSize,omitempty" wire:"PageSize,PageSize,,shape=PageSize"`
 }
 
 // DescribeListenersOutput is the shape DescribeListenersOutput.
@@ -301,7 +301,7 @@ type DescribeLoadBalancerAttributesInput struct {
 
 // DescribeLoadBalancerAttributesOutput is the shape DescribeLoadBalancerAttributesOutput.
 type DescribeLoadBalancerAttributesOutput struct {
-	Attributes []LoadBalancerAttribute `json:"Attributes,omitempty" wire:"Attributes,Attributes,member"`
+	Attributes []LoadBalancerAttribute `json:"Attributes,omitempty" wire:"Attributes,Attributes,member,shape=LoadBalancerAttributes"`
 }
 
 // DescribeLoadBalancersInput is the shape DescribeLoadBalancersInput.
@@ -309,7 +309,7 @@ type DescribeLoadBalancersInput struct {
 	LoadBalancerArns []string `json:"LoadBalancerArns,omitempty" wire:"LoadBalancerArns,LoadBalancerArns,member"`
 	Marker           *string  `json:"Marker,omitempty" wire:"Marker,Marker,"`
 	Names            []string `json:"Names,omitempty" wire:"Names,Names,member"`
-	PageSize         *int32   `json:"PageSize,omitempty" wire:"PageSize,PageSize,"`
+	PageSize         *int32   `json:"PageSize,omitempty" wire:"PageSize,PageSize,,shape=PageSize"`
 }
 
 // DescribeLoadBalancersOutput is the shape DescribeLoadBalancersOutput.
@@ -322,7 +322,7 @@ type DescribeLoadBalancersOutput struct {
 type DescribeRulesInput struct {
 	ListenerArn *string  `json:"ListenerArn,omitempty" wire:"ListenerArn,ListenerArn,"`
 	Marker      *string  `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	PageSize    *int32   `json:"PageSize,omitempty" wire:"PageSize,PageSize,"`
+	PageSize    *int32   `json:"PageSize,omitempty" wire:"PageSize,PageSize,,shape=PageSize"`
 	RuleArns    []string `json:"RuleArns,omitempty" wire:"RuleArns,RuleArns,member"`
 }
 
@@ -334,10 +334,10 @@ type DescribeRulesOutput struct {
 
 // DescribeSSLPoliciesInput is the shape DescribeSSLPoliciesInput.
 type DescribeSSLPoliciesInput struct {
-	LoadBalancerType *string  `json:"LoadBalancerType,omitempty" wire:"LoadBalancerType,LoadBalancerType,"`
+	LoadBalancerType *string  `json:"LoadBalancerType,omitempty" wire:"LoadBalancerType,LoadBalancerType,,shape=LoadBalancerTypeEnum"`
 	Marker           *string  `json:"Marker,omitempty" wire:"Marker,Marker,"`
 	Names            []string `json:"Names,omitempty" wire:"Names,Names,member"`
-	PageSize         *int32   `json:"PageSize,omitempty" wire:"PageSize,PageSize,"`
+	PageSize         *int32   `json:"PageSize,omitempty" wire:"PageSize,PageSize,,shape=PageSize"`
 }
 
 // DescribeSSLPoliciesOutput is the shape DescribeSSLPoliciesOutput.
@@ -371,7 +371,7 @@ type DescribeTargetGroupsInput struct {
 	LoadBalancerArn *string  `json:"LoadBalancerArn,omitempty" wire:"LoadBalancerArn,LoadBalancerArn,"`
 	Marker          *string  `json:"Marker,omitempty" wire:"Marker,Marker,"`
 	Names           []string `json:"Names,omitempty" wire:"Names,Names,member"`
-	PageSize        *int32   `json:"PageSize,omitempty" wire:"PageSize,PageSize,"`
+	PageSize        *int32   `json:"PageSize,omitempty" wire:"PageSize,PageSize,,shape=PageSize"`
 	TargetGroupArns []string `json:"TargetGroupArns,omitempty" wire:"TargetGroupArns,TargetGroupArns,member"`
 }
 
@@ -383,7 +383,7 @@ type DescribeTargetGroupsOutput struct {
 
 // DescribeTargetHealthInput is the shape DescribeTargetHealthInput.
 type DescribeTargetHealthInput struct {
-	Include        []string            `json:"Include,omitempty" wire:"Include,Include,member"`
+	Include        []string            `json:"Include,omitempty" wire:"Include,Include,member,items=DescribeTargetHealthInputIncludeEnum"`
 	TargetGroupArn *string             `json:"TargetGroupArn,omitempty" wire:"TargetGroupArn,TargetGroupArn,,required"`
 	Targets        []TargetDescription `json:"Targets,omitempty" wire:"Targets,Targets,member"`
 }
@@ -396,8 +396,8 @@ type DescribeTargetHealthOutput struct {
 // DescribeTrustStoresInput is the shape DescribeTrustStoresInput.
 type DescribeTrustStoresInput struct {
 	Marker         *string  `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	Names          []string `json:"Names,omitempty" wire:"Names,Names,member"`
-	PageSize       *int32   `json:"PageSize,omitempty" wire:"PageSize,PageSize,"`
+	Names          []string `json:"Names,omitempty" wire:"Names,Names,member,items=TrustStoreName"`
+	PageSize       *int32   `json:"PageSize,omitempty" wire:"PageSize,PageSize,,shape=PageSize"`
 	TrustStoreArns []string `json:"TrustStoreArns,omitempty" wire:"TrustStoreArns,TrustStoreArns,member"`
 }
 
@@ -409,9 +409,9 @@ type DescribeTrustStoresOutput struct {
 
 // FixedResponseActionConfig is the shape FixedResponseActionConfig.
 type FixedResponseActionConfig struct {
-	ContentType *string `json:"ContentType,omitempty" wire:"ContentType,ContentType,"`
-	MessageBody *string `json:"MessageBody,omitempty" wire:"MessageBody,MessageBody,"`
-	StatusCode  *string `json:"StatusCode,omitempty" wire:"StatusCode,StatusCode,,required"`
+	ContentType *string `json:"ContentType,omitempty" wire:"ContentType,ContentType,,shape=FixedResponseActionContentType"`
+	MessageBody *string `json:"MessageBody,omitempty" wire:"MessageBody,MessageBody,,shape=FixedResponseActionMessage"`
+	StatusCode  *string `json:"StatusCode,omitempty" wire:"StatusCode,StatusCode,,required,shape=FixedResponseActionStatusCode"`
 }
 
 // ForwardActionConfig is the shape ForwardActionConfig.
@@ -445,12 +445,12 @@ type HttpRequestMethodConditionConfig struct {
 
 // IpamPools is the shape IpamPools.
 type IpamPools struct {
-	Ipv4IpamPoolId *string `json:"Ipv4IpamPoolId,omitempty" wire:"Ipv4IpamPoolId,Ipv4IpamPoolId,"`
+	Ipv4IpamPoolId *string `json:"Ipv4IpamPoolId,omitempty" wire:"Ipv4IpamPoolId,Ipv4IpamPoolId,,shape=IpamPoolId"`
 }
 
 // JwtValidationActionAdditionalClaim is the shape JwtValidationActionAdditionalClaim.
 type JwtValidationActionAdditionalClaim struct {
-	Format *string  `json:"Format,omitempty" wire:"Format,Format,,required"`
+	Format *string  `json:"Format,omitempty" wire:"Format,Format,,required,shape=JwtValidationActionAdditionalClaimFormatEnum"`
 	Name   *string  `json:"Name,omitempty" wire:"Name,Name,,required"`
 	Values []string `json:"Values,omitempty" wire:"Values,Values,member,required"`
 }
@@ -476,14 +476,14 @@ type Listener struct {
 	ListenerArn          *string                         `json:"ListenerArn,omitempty" wire:"ListenerArn,ListenerArn,"`
 	LoadBalancerArn      *string                         `json:"LoadBalancerArn,omitempty" wire:"LoadBalancerArn,LoadBalancerArn,"`
 	MutualAuthentication *MutualAuthenticationAttributes `json:"MutualAuthentication,omitempty" wire:"MutualAuthentication,MutualAuthentication,"`
-	Port                 *int32                          `json:"Port,omitempty" wire:"Port,Port,"`
-	Protocol             *string                         `json:"Protocol,omitempty" wire:"Protocol,Protocol,"`
+	Port                 *int32                          `json:"Port,omitempty" wire:"Port,Port,,shape=Port"`
+	Protocol             *string                         `json:"Protocol,omitempty" wire:"Protocol,Protocol,,shape=ProtocolEnum"`
 	SslPolicy            *string                         `json:"SslPolicy,omitempty" wire:"SslPolicy,SslPolicy,"`
 }
 
 // ListenerAttribute is the shape ListenerAttribute.
 type ListenerAttribute struct {
-	Key   *string `json:"Key,omitempty" wire:"Key,Key,"`
+	Key   *string `json:"Key,omitempty" wire:"Key,Key,,shape=ListenerAttributeKey"`
 	Value *string `json:"Value,omitempty" wire:"Value,Value,"`
 }
 
@@ -492,18 +492,18 @@ type LoadBalancer struct {
 	AvailabilityZones                                    []AvailabilityZone `json:"AvailabilityZones,omitempty" wire:"AvailabilityZones,AvailabilityZones,member"`
 	CanonicalHostedZoneId                                *string            `json:"CanonicalHostedZoneId,omitempty" wire:"CanonicalHostedZoneId,CanonicalHostedZoneId,"`
 	CreatedTime                                          *time.Time         `json:"CreatedTime,omitempty" wire:"CreatedTime,CreatedTime,"`
-	CustomerOwnedIpv4Pool                                *string            `json:"CustomerOwnedIpv4Pool,omitempty" wire:"CustomerOwnedIpv4Pool,CustomerOwnedIpv4Pool,"`
+	CustomerOwnedIpv4Pool                                *string            `json:"CustomerOwnedIpv4Pool,omitempty" wire:"CustomerOwnedIpv4Pool,CustomerOwnedIpv4Pool,,shape=CustomerOwnedIpv4Pool"`
 	DNSName                                              *string            `json:"DNSName,omitempty" wire:"DNSName,DNSName,"`
-	EnablePrefixForIpv6SourceNat                         *string            `json:"EnablePrefixForIpv6SourceNat,omitempty" wire:"EnablePrefixForIpv6SourceNat,EnablePrefixForIpv6SourceNat,"`
+	EnablePrefixForIpv6SourceNat                         *string            `json:"EnablePrefixForIpv6SourceNat,omitempty" wire:"EnablePrefixForIpv6SourceNat,EnablePrefixForIpv6SourceNat,,shape=EnablePrefixForIpv6SourceNatEnum"`
 	EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic *string            `json:"EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic,omitempty" wire:"EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic,EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic,"`
-	IpAddressType                                        *string            `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,"`
+	IpAddressType                                        *string            `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,,shape=IpAddressType"`
 	IpamPools                                            *IpamPools         `json:"IpamPools,omitempty" wire:"IpamPools,IpamPools,"`
 	LoadBalancerArn                                      *string            `json:"LoadBalancerArn,omitempty" wire:"LoadBalancerArn,LoadBalancerArn,"`
 	LoadBalancerName                                     *string            `json:"LoadBalancerName,omitempty" wire:"LoadBalancerName,LoadBalancerName,"`
-	Scheme                                               *string            `json:"Scheme,omitempty" wire:"Scheme,Scheme,"`
+	Scheme                                               *string            `json:"Scheme,omitempty" wire:"Scheme,Scheme,,shape=LoadBalancerSchemeEnum"`
 	SecurityGroups                                       []string           `json:"SecurityGroups,omitempty" wire:"SecurityGroups,SecurityGroups,member"`
 	State                                                *LoadBalancerState `json:"State,omitempty" wire:"State,State,"`
-	Type                                                 *string            `json:"Type,omitempty" wire:"Type,Type,"`
+	Type                                                 *string            `json:"Type,omitempty" wire:"Type,Type,,shape=LoadBalancerTypeEnum"`
 	VpcId                                                *string            `json:"VpcId,omitempty" wire:"VpcId,VpcId,"`
 }
 
@@ -517,8 +517,8 @@ type LoadBalancerAddress struct {
 
 // LoadBalancerAttribute is the shape LoadBalancerAttribute.
 type LoadBalancerAttribute struct {
-	Key   *string `json:"Key,omitempty" wire:"Key,Key,"`
-	Value *string `json:"Value,omitempty" wire:"Value,Value,"`
+	Key   *string `json:"Key,omitempty" wire:"Key,Key,,shape=LoadBalancerAttributeKey"`
+	Value *string `json:"Value,omitempty" wire:"Value,Value,,shape=LoadBalancerAttributeValue"`
 }
 
 // LoadBalancerState is the shape LoadBalancerState.
@@ -557,7 +557,7 @@ type ModifyCapacityReservationOutput struct {
 type ModifyIpPoolsInput struct {
 	IpamPools       *IpamPools `json:"IpamPools,omitempty" wire:"IpamPools,IpamPools,"`
 	LoadBalancerArn *string    `json:"LoadBalancerArn,omitempty" wire:"LoadBalancerArn,LoadBalancerArn,,required"`
-	RemoveIpamPools []string   `json:"RemoveIpamPools,omitempty" wire:"RemoveIpamPools,RemoveIpamPools,member"`
+	RemoveIpamPools []string   `json:"RemoveIpamPools,omitempty" wire:"RemoveIpamPools,RemoveIpamPools,member,items=RemoveIpamPoolEnum"`
 }
 
 // ModifyIpPoolsOutput is the shape ModifyIpPoolsOutput.
@@ -583,8 +583,8 @@ type ModifyListenerInput struct {
 	DefaultActions       []Action                        `json:"DefaultActions,omitempty" wire:"DefaultActions,DefaultActions,member"`
 	ListenerArn          *string                         `json:"ListenerArn,omitempty" wire:"ListenerArn,ListenerArn,,required"`
 	MutualAuthentication *MutualAuthenticationAttributes `json:"MutualAuthentication,omitempty" wire:"MutualAuthentication,MutualAuthentication,"`
-	Port                 *int32                          `json:"Port,omitempty" wire:"Port,Port,"`
-	Protocol             *string                         `json:"Protocol,omitempty" wire:"Protocol,Protocol,"`
+	Port                 *int32                          `json:"Port,omitempty" wire:"Port,Port,,shape=Port"`
+	Protocol             *string                         `json:"Protocol,omitempty" wire:"Protocol,Protocol,,shape=ProtocolEnum"`
 	SslPolicy            *string                         `json:"SslPolicy,omitempty" wire:"SslPolicy,SslPolicy,"`
 }
 
@@ -595,13 +595,13 @@ type ModifyListenerOutput struct {
 
 // ModifyLoadBalancerAttributesInput is the shape ModifyLoadBalancerAttributesInput.
 type ModifyLoadBalancerAttributesInput struct {
-	Attributes      []LoadBalancerAttribute `json:"Attributes,omitempty" wire:"Attributes,Attributes,member,required"`
+	Attributes      []LoadBalancerAttribute `json:"Attributes,omitempty" wire:"Attributes,Attributes,member,required,shape=LoadBalancerAttributes"`
 	LoadBalancerArn *string                 `json:"LoadBalancerArn,omitempty" wire:"LoadBalancerArn,LoadBalancerArn,,required"`
 }
 
 // ModifyLoadBalancerAttributesOutput is the shape ModifyLoadBalancerAttributesOutput.
 type ModifyLoadBalancerAttributesOutput struct {
-	Attributes []LoadBalancerAttribute `json:"Attributes,omitempty" wire:"Attributes,Attributes,member"`
+	Attributes []LoadBalancerAttribute `json:"Attributes,omitempty" wire:"Attributes,Attributes,member,shape=LoadBalancerAttributes"`
 }
 
 // ModifyRuleInput is the shape ModifyRuleInput.
@@ -632,15 +632,15 @@ type ModifyTargetGroupAttributesOutput struct {
 // ModifyTargetGroupInput is the shape ModifyTargetGroupInput.
 type ModifyTargetGroupInput struct {
 	HealthCheckEnabled         *bool    `json:"HealthCheckEnabled,omitempty" wire:"HealthCheckEnabled,HealthCheckEnabled,"`
-	HealthCheckIntervalSeconds *int32   `json:"HealthCheckIntervalSeconds,omitempty" wire:"HealthCheckIntervalSeconds,HealthCheckIntervalSeconds,"`
-	HealthCheckPath            *string  `json:"HealthCheckPath,omitempty" wire:"HealthCheckPath,HealthCheckPath,"`
+	HealthCheckIntervalSeconds *int32   `json:"HealthCheckIntervalSeconds,omitempty" wire:"HealthCheckIntervalSeconds,HealthCheckIntervalSeconds,,shape=HealthCheckIntervalSeconds"`
+	HealthCheckPath            *string  `json:"HealthCheckPath,omitempty" wire:"HealthCheckPath,HealthCheckPath,,shape=Path"`
 	HealthCheckPort            *string  `json:"HealthCheckPort,omitempty" wire:"HealthCheckPort,HealthCheckPort,"`
-	HealthCheckProtocol        *string  `json:"HealthCheckProtocol,omitempty" wire:"HealthCheckProtocol,HealthCheckProtocol,"`
-	HealthCheckTimeoutSeconds  *int32   `json:"HealthCheckTimeoutSeconds,omitempty" wire:"HealthCheckTimeoutSeconds,HealthCheckTimeoutSeconds,"`
-	HealthyThresholdCount      *int32   `json:"HealthyThresholdCount,omitempty" wire:"HealthyThresholdCount,HealthyThresholdCount,"`
+	HealthCheckProtocol        *string  `json:"HealthCheckProtocol,omitempty" wire:"HealthCheckProtocol,HealthCheckProtocol,,shape=ProtocolEnum"`
+	HealthCheckTimeoutSeconds  *int32   `json:"HealthCheckTimeoutSeconds,omitempty" wire:"HealthCheckTimeoutSeconds,HealthCheckTimeoutSeconds,,shape=HealthCheckTimeoutSeconds"`
+	HealthyThresholdCount      *int32   `json:"HealthyThresholdCount,omitempty" wire:"HealthyThresholdCount,HealthyThresholdCount,,shape=HealthCheckThresholdCount"`
 	Matcher                    *Matcher `json:"Matcher,omitempty" wire:"Matcher,Matcher,"`
 	TargetGroupArn             *string  `json:"TargetGroupArn,omitempty" wire:"TargetGroupArn,TargetGroupArn,,required"`
-	UnhealthyThresholdCount    *int32   `json:"UnhealthyThresholdCount,omitempty" wire:"UnhealthyThresholdCount,UnhealthyThresholdCount,"`
+	UnhealthyThresholdCount    *int32   `json:"UnhealthyThresholdCount,omitempty" wire:"UnhealthyThresholdCount,UnhealthyThresholdCount,,shape=HealthCheckThresholdCount"`
 }
 
 // ModifyTargetGroupOutput is the shape ModifyTargetGroupOutput.
@@ -650,11 +650,11 @@ type ModifyTargetGroupOutput struct {
 
 // MutualAuthenticationAttributes is the shape MutualAuthenticationAttributes.
 type MutualAuthenticationAttributes struct {
-	AdvertiseTrustStoreCaNames    *string `json:"AdvertiseTrustStoreCaNames,omitempty" wire:"AdvertiseTrustStoreCaNames,AdvertiseTrustStoreCaNames,"`
+	AdvertiseTrustStoreCaNames    *string `json:"AdvertiseTrustStoreCaNames,omitempty" wire:"AdvertiseTrustStoreCaNames,AdvertiseTrustStoreCaNames,,shape=AdvertiseTrustStoreCaNamesEnum"`
 	IgnoreClientCertificateExpiry *bool   `json:"IgnoreClientCertificateExpiry,omitempty" wire:"IgnoreClientCertificateExpiry,IgnoreClientCertificateExpiry,"`
 	Mode                          *string `json:"Mode,omitempty" wire:"Mode,Mode,"`
 	TrustStoreArn                 *string `json:"TrustStoreArn,omitempty" wire:"TrustStoreArn,TrustStoreArn,"`
-	TrustStoreAssociationStatus   *string `json:"TrustStoreAssociationStatus,omitempty" wire:"TrustStoreAssociationStatus,TrustStoreAssociationStatus,"`
+	TrustStoreAssociationStatus   *string `json:"TrustStoreAssociationStatus,omitempty" wire:"TrustStoreAssociationStatus,TrustStoreAssociationStatus,,shape=TrustStoreAssociationStatusEnum"`
 }
 
 // PathPatternConditionConfig is the shape PathPatternConditionConfig.
@@ -676,12 +676,12 @@ type QueryStringKeyValuePair struct {
 
 // RedirectActionConfig is the shape RedirectActionConfig.
 type RedirectActionConfig struct {
-	Host       *string `json:"Host,omitempty" wire:"Host,Host,"`
-	Path       *string `json:"Path,omitempty" wire:"Path,Path,"`
+	Host       *string `json:"Host,omitempty" wire:"Host,Host,,shape=RedirectActionHost"`
+	Path       *string `json:"Path,omitempty" wire:"Path,Path,,shape=RedirectActionPath"`
 	Port       *string `json:"Port,omitempty" wire:"Port,Port,"`
-	Protocol   *string `json:"Protocol,omitempty" wire:"Protocol,Protocol,"`
-	Query      *string `json:"Query,omitempty" wire:"Query,Query,"`
-	StatusCode *string `json:"StatusCode,omitempty" wire:"StatusCode,StatusCode,,required"`
+	Protocol   *string `json:"Protocol,omitempty" wire:"Protocol,Protocol,,shape=RedirectActionProtocol"`
+	Query      *string `json:"Query,omitempty" wire:"Query,Query,,shape=RedirectActionQuery"`
+	StatusCode *string `json:"StatusCode,omitempty" wire:"StatusCode,StatusCode,,required,shape=RedirectActionStatusCodeEnum"`
 }
 
 // RegisterTargetsInput is the shape RegisterTargetsInput.
@@ -707,7 +707,7 @@ type RemoveListenerCertificatesOutput struct {
 // RemoveTagsInput is the shape RemoveTagsInput.
 type RemoveTagsInput struct {
 	ResourceArns []string `json:"ResourceArns,omitempty" wire:"ResourceArns,ResourceArns,member,required"`
-	TagKeys      []string `json:"TagKeys,omitempty" wire:"TagKeys,TagKeys,member,required"`
+	TagKeys      []string `json:"TagKeys,omitempty" wire:"TagKeys,TagKeys,member,required,items=TagKey"`
 }
 
 // RemoveTagsOutput is the shape RemoveTagsOutput.
@@ -732,7 +732,7 @@ type Rule struct {
 
 // RuleCondition is the shape RuleCondition.
 type RuleCondition struct {
-	Field                   *string                           `json:"Field,omitempty" wire:"Field,Field,"`
+	Field                   *string                           `json:"Field,omitempty" wire:"Field,Field,,shape=ConditionFieldName"`
 	HostHeaderConfig        *HostHeaderConditionConfig        `json:"HostHeaderConfig,omitempty" wire:"HostHeaderConfig,HostHeaderConfig,"`
 	HttpHeaderConfig        *HttpHeaderConditionConfig        `json:"HttpHeaderConfig,omitempty" wire:"HttpHeaderConfig,HttpHeaderConfig,"`
 	HttpRequestMethodConfig *HttpRequestMethodConditionConfig `json:"HttpRequestMethodConfig,omitempty" wire:"HttpRequestMethodConfig,HttpRequestMethodConfig,"`
@@ -745,26 +745,26 @@ type RuleCondition struct {
 
 // RulePriorityPair is the shape RulePriorityPair.
 type RulePriorityPair struct {
-	Priority *int32  `json:"Priority,omitempty" wire:"Priority,Priority,"`
+	Priority *int32  `json:"Priority,omitempty" wire:"Priority,Priority,,shape=RulePriority"`
 	RuleArn  *string `json:"RuleArn,omitempty" wire:"RuleArn,RuleArn,"`
 }
 
 // RuleTransform is the shape RuleTransform.
 type RuleTransform struct {
 	HostHeaderRewriteConfig *HostHeaderRewriteConfig `json:"HostHeaderRewriteConfig,omitempty" wire:"HostHeaderRewriteConfig,HostHeaderRewriteConfig,"`
-	Type                    *string                  `json:"Type,omitempty" wire:"Type,Type,,required"`
+	Type                    *string                  `json:"Type,omitempty" wire:"Type,Type,,required,shape=TransformTypeEnum"`
 	UrlRewriteConfig        *UrlRewriteConfig        `json:"UrlRewriteConfig,omitempty" wire:"UrlRewriteConfig,UrlRewriteConfig,"`
 }
 
 // SetIpAddressTypeInput is the shape SetIpAddressTypeInput.
 type SetIpAddressTypeInput struct {
-	IpAddressType   *string `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,,required"`
+	IpAddressType   *string `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,,required,shape=IpAddressType"`
 	LoadBalancerArn *string `json:"LoadBalancerArn,omitempty" wire:"LoadBalancerArn,LoadBalancerArn,,required"`
 }
 
 // SetIpAddressTypeOutput is the shape SetIpAddressTypeOutput.
 type SetIpAddressTypeOutput struct {
-	IpAddressType *string `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,"`
+	IpAddressType *string `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,,shape=IpAddressType"`
 }
 
 // SetRulePrioritiesInput is the shape SetRulePrioritiesInput.
@@ -779,21 +779,21 @@ type SetRulePrioritiesOutput struct {
 
 // SetSecurityGroupsInput is the shape SetSecurityGroupsInput.
 type SetSecurityGroupsInput struct {
-	EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic *string  `json:"EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic,omitempty" wire:"EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic,EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic,"`
+	EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic *string  `json:"EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic,omitempty" wire:"EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic,EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic,,shape=EnforceSecurityGroupInboundRulesOnPrivateLinkTrafficEnum"`
 	LoadBalancerArn                                      *string  `json:"LoadBalancerArn,omitempty" wire:"LoadBalancerArn,LoadBalancerArn,,required"`
 	SecurityGroups                                       []string `json:"SecurityGroups,omitempty" wire:"SecurityGroups,SecurityGroups,member,required"`
 }
 
 // SetSecurityGroupsOutput is the shape SetSecurityGroupsOutput.
 type SetSecurityGroupsOutput struct {
-	EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic *string  `json:"EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic,omitempty" wire:"EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic,EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic,"`
+	EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic *string  `json:"EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic,omitempty" wire:"EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic,EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic,,shape=EnforceSecurityGroupInboundRulesOnPrivateLinkTrafficEnum"`
 	SecurityGroupIds                                     []string `json:"SecurityGroupIds,omitempty" wire:"SecurityGroupIds,SecurityGroupIds,member"`
 }
 
 // SetSubnetsInput is the shape SetSubnetsInput.
 type SetSubnetsInput struct {
-	EnablePrefixForIpv6SourceNat *string         `json:"EnablePrefixForIpv6SourceNat,omitempty" wire:"EnablePrefixForIpv6SourceNat,EnablePrefixForIpv6SourceNat,"`
-	IpAddressType                *string         `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,"`
+	EnablePrefixForIpv6SourceNat *string         `json:"EnablePrefixForIpv6SourceNat,omitempty" wire:"EnablePrefixForIpv6SourceNat,EnablePrefixForIpv6SourceNat,,shape=EnablePrefixForIpv6SourceNatEnum"`
+	IpAddressType                *string         `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,,shape=IpAddressType"`
 	LoadBalancerArn              *string         `json:"LoadBalancerArn,omitempty" wire:"LoadBalancerArn,LoadBalancerArn,,required"`
 	SubnetMappings               []SubnetMapping `json:"SubnetMappings,omitempty" wire:"SubnetMappings,SubnetMappings,member"`
 	Subnets                      []string        `json:"Subnets,omitempty" wire:"Subnets,Subnets,member"`
@@ -802,8 +802,8 @@ type SetSubnetsInput struct {
 // SetSubnetsOutput is the shape SetSubnetsOutput.
 type SetSubnetsOutput struct {
 	AvailabilityZones            []AvailabilityZone `json:"AvailabilityZones,omitempty" wire:"AvailabilityZones,AvailabilityZones,member"`
-	EnablePrefixForIpv6SourceNat *string            `json:"EnablePrefixForIpv6SourceNat,omitempty" wire:"EnablePrefixForIpv6SourceNat,EnablePrefixForIpv6SourceNat,"`
-	IpAddressType                *string            `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,"`
+	EnablePrefixForIpv6SourceNat *string            `json:"EnablePrefixForIpv6SourceNat,omitempty" wire:"EnablePrefixForIpv6SourceNat,EnablePrefixForIpv6SourceNat,,shape=EnablePrefixForIpv6SourceNatEnum"`
+	IpAddressType                *string            `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,,shape=IpAddressType"`
 }
 
 // SourceIpConditionConfig is the shape SourceIpConditionConfig.
@@ -830,50 +830,50 @@ type SubnetMapping struct {
 
 // Tag is the shape Tag.
 type Tag struct {
-	Key   *string `json:"Key,omitempty" wire:"Key,Key,,required"`
-	Value *string `json:"Value,omitempty" wire:"Value,Value,"`
+	Key   *string `json:"Key,omitempty" wire:"Key,Key,,required,shape=TagKey"`
+	Value *string `json:"Value,omitempty" wire:"Value,Value,,shape=TagValue"`
 }
 
 // TagDescription is the shape TagDescription.
 type TagDescription struct {
 	ResourceArn *string `json:"ResourceArn,omitempty" wire:"ResourceArn,ResourceArn,"`
-	Tags        []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member"`
+	Tags        []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=TagList"`
 }
 
 // TargetDescription is the shape TargetDescription.
 type TargetDescription struct {
 	AvailabilityZone *string `json:"AvailabilityZone,omitempty" wire:"AvailabilityZone,AvailabilityZone,"`
 	Id               *string `json:"Id,omitempty" wire:"Id,Id,,required"`
-	Port             *int32  `json:"Port,omitempty" wire:"Port,Port,"`
-	QuicServerId     *string `json:"QuicServerId,omitempty" wire:"QuicServerId,QuicServerId,"`
+	Port             *int32  `json:"Port,omitempty" wire:"Port,Port,,shape=Port"`
+	QuicServerId     *string `json:"QuicServerId,omitempty" wire:"QuicServerId,QuicServerId,,shape=QuicServerId"`
 }
 
 // TargetGroup is the shape TargetGroup.
 type TargetGroup struct {
 	HealthCheckEnabled         *bool    `json:"HealthCheckEnabled,omitempty" wire:"HealthCheckEnabled,HealthCheckEnabled,"`
-	HealthCheckIntervalSeconds *int32   `json:"HealthCheckIntervalSeconds,omitempty" wire:"HealthCheckIntervalSeconds,HealthCheckIntervalSeconds,"`
-	HealthCheckPath            *string  `json:"HealthCheckPath,omitempty" wire:"HealthCheckPath,HealthCheckPath,"`
+	HealthCheckIntervalSeconds *int32   `json:"HealthCheckIntervalSeconds,omitempty" wire:"HealthCheckIntervalSeconds,HealthCheckIntervalSeconds,,shape=HealthCheckIntervalSeconds"`
+	HealthCheckPath            *string  `json:"HealthCheckPath,omitempty" wire:"HealthCheckPath,HealthCheckPath,,shape=Path"`
 	HealthCheckPort            *string  `json:"HealthCheckPort,omitempty" wire:"HealthCheckPort,HealthCheckPort,"`
-	HealthCheckProtocol        *string  `json:"HealthCheckProtocol,omitempty" wire:"HealthCheckProtocol,HealthCheckProtocol,"`
-	HealthCheckTimeoutSeconds  *int32   `json:"HealthCheckTimeoutSeconds,omitempty" wire:"HealthCheckTimeoutSeconds,HealthCheckTimeoutSeconds,"`
-	HealthyThresholdCount      *int32   `json:"HealthyThresholdCount,omitempty" wire:"HealthyThresholdCount,HealthyThresholdCount,"`
-	IpAddressType              *string  `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,"`
+	HealthCheckProtocol        *string  `json:"HealthCheckProtocol,omitempty" wire:"HealthCheckProtocol,HealthCheckProtocol,,shape=ProtocolEnum"`
+	HealthCheckTimeoutSeconds  *int32   `json:"HealthCheckTimeoutSeconds,omitempty" wire:"HealthCheckTimeoutSeconds,HealthCheckTimeoutSeconds,,shape=HealthCheckTimeoutSeconds"`
+	HealthyThresholdCount      *int32   `json:"HealthyThresholdCount,omitempty" wire:"HealthyThresholdCount,HealthyThresholdCount,,shape=HealthCheckThresholdCount"`
+	IpAddressType              *string  `json:"IpAddressType,omitempty" wire:"IpAddressType,IpAddressType,,shape=TargetGroupIpAddressTypeEnum"`
 	LoadBalancerArns           []string `json:"LoadBalancerArns,omitempty" wire:"LoadBalancerArns,LoadBalancerArns,member"`
 	Matcher                    *Matcher `json:"Matcher,omitempty" wire:"Matcher,Matcher,"`
-	Port                       *int32   `json:"Port,omitempty" wire:"Port,Port,"`
-	Protocol                   *string  `json:"Protocol,omitempty" wire:"Protocol,Protocol,"`
+	Port                       *int32   `json:"Port,omitempty" wire:"Port,Port,,shape=Port"`
+	Protocol                   *string  `json:"Protocol,omitempty" wire:"Protocol,Protocol,,shape=ProtocolEnum"`
 	ProtocolVersion            *string  `json:"ProtocolVersion,omitempty" wire:"ProtocolVersion,ProtocolVersion,"`
-	TargetControlPort          *int32   `json:"TargetControlPort,omitempty" wire:"TargetControlPort,TargetControlPort,"`
+	TargetControlPort          *int32   `json:"TargetControlPort,omitempty" wire:"TargetControlPort,TargetControlPort,,shape=TargetControlPort"`
 	TargetGroupArn             *string  `json:"TargetGroupArn,omitempty" wire:"TargetGroupArn,TargetGroupArn,"`
 	TargetGroupName            *string  `json:"TargetGroupName,omitempty" wire:"TargetGroupName,TargetGroupName,"`
-	TargetType                 *string  `json:"TargetType,omitempty" wire:"TargetType,TargetType,"`
-	UnhealthyThresholdCount    *int32   `json:"UnhealthyThresholdCount,omitempty" wire:"UnhealthyThresholdCount,UnhealthyThresholdCount,"`
+	TargetType                 *string  `json:"TargetType,omitempty" wire:"TargetType,TargetType,,shape=TargetTypeEnum"`
+	UnhealthyThresholdCount    *int32   `json:"UnhealthyThresholdCount,omitempty" wire:"UnhealthyThresholdCount,UnhealthyThresholdCount,,shape=HealthCheckThresholdCount"`
 	VpcId                      *string  `json:"VpcId,omitempty" wire:"VpcId,VpcId,"`
 }
 
 // TargetGroupAttribute is the shape TargetGroupAttribute.
 type TargetGroupAttribute struct {
-	Key   *string `json:"Key,omitempty" wire:"Key,Key,"`
+	Key   *string `json:"Key,omitempty" wire:"Key,Key,,shape=TargetGroupAttributeKey"`
 	Value *string `json:"Value,omitempty" wire:"Value,Value,"`
 }
 
@@ -907,7 +907,7 @@ type TargetHealthDescription struct {
 
 // TrustStore is the shape TrustStore.
 type TrustStore struct {
-	Name                   *string `json:"Name,omitempty" wire:"Name,Name,"`
+	Name                   *string `json:"Name,omitempty" wire:"Name,Name,,shape=TrustStoreName"`
 	NumberOfCaCertificates *int32  `json:"NumberOfCaCertificates,omitempty" wire:"NumberOfCaCertificates,NumberOfCaCertificates,"`
 	Status                 *string `json:"Status,omitempty" wire:"Status,Status,"`
 	TotalRevokedEntries    *int64  `json:"TotalRevokedEntries,omitempty" wire:"TotalRevokedEntries,TotalRevokedEntries,"`

@@ -6,11 +6,11 @@ import "time"
 
 // AccessKey is the shape AccessKey.
 type AccessKey struct {
-	AccessKeyId     *string    `json:"AccessKeyId,omitempty" wire:"AccessKeyId,AccessKeyId,,required"`
+	AccessKeyId     *string    `json:"AccessKeyId,omitempty" wire:"AccessKeyId,AccessKeyId,,required,shape=accessKeyIdType"`
 	CreateDate      *time.Time `json:"CreateDate,omitempty" wire:"CreateDate,CreateDate,"`
 	SecretAccessKey *string    `json:"SecretAccessKey,omitempty" wire:"SecretAccessKey,SecretAccessKey,,required"`
-	Status          *string    `json:"Status,omitempty" wire:"Status,Status,,required"`
-	UserName        *string    `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	Status          *string    `json:"Status,omitempty" wire:"Status,Status,,required,shape=statusType"`
+	UserName        *string    `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=userNameType"`
 }
 
 // AccessKeyLastUsed is the shape AccessKeyLastUsed.
@@ -22,64 +22,64 @@ type AccessKeyLastUsed struct {
 
 // AccessKeyMetadata is the shape AccessKeyMetadata.
 type AccessKeyMetadata struct {
-	AccessKeyId *string    `json:"AccessKeyId,omitempty" wire:"AccessKeyId,AccessKeyId,"`
+	AccessKeyId *string    `json:"AccessKeyId,omitempty" wire:"AccessKeyId,AccessKeyId,,shape=accessKeyIdType"`
 	CreateDate  *time.Time `json:"CreateDate,omitempty" wire:"CreateDate,CreateDate,"`
-	Status      *string    `json:"Status,omitempty" wire:"Status,Status,"`
-	UserName    *string    `json:"UserName,omitempty" wire:"UserName,UserName,"`
+	Status      *string    `json:"Status,omitempty" wire:"Status,Status,,shape=statusType"`
+	UserName    *string    `json:"UserName,omitempty" wire:"UserName,UserName,,shape=userNameType"`
 }
 
 // AddRoleToInstanceProfileRequest is the shape AddRoleToInstanceProfileRequest.
 type AddRoleToInstanceProfileRequest struct {
-	InstanceProfileName *string `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required"`
-	RoleName            *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	InstanceProfileName *string `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required,shape=instanceProfileNameType"`
+	RoleName            *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // AddUserToGroupRequest is the shape AddUserToGroupRequest.
 type AddUserToGroupRequest struct {
-	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
-	UserName  *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required,shape=groupNameType"`
+	UserName  *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=existingUserNameType"`
 }
 
 // AttachGroupPolicyRequest is the shape AttachGroupPolicyRequest.
 type AttachGroupPolicyRequest struct {
-	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
-	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
+	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required,shape=groupNameType"`
+	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
 }
 
 // AttachRolePolicyRequest is the shape AttachRolePolicyRequest.
 type AttachRolePolicyRequest struct {
-	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
-	RoleName  *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
+	RoleName  *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // AttachUserPolicyRequest is the shape AttachUserPolicyRequest.
 type AttachUserPolicyRequest struct {
-	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
-	UserName  *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
+	UserName  *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=userNameType"`
 }
 
 // AttachedPermissionsBoundary is the shape AttachedPermissionsBoundary.
 type AttachedPermissionsBoundary struct {
-	PermissionsBoundaryArn  *string `json:"PermissionsBoundaryArn,omitempty" wire:"PermissionsBoundaryArn,PermissionsBoundaryArn,"`
+	PermissionsBoundaryArn  *string `json:"PermissionsBoundaryArn,omitempty" wire:"PermissionsBoundaryArn,PermissionsBoundaryArn,,shape=arnType"`
 	PermissionsBoundaryType *string `json:"PermissionsBoundaryType,omitempty" wire:"PermissionsBoundaryType,PermissionsBoundaryType,"`
 }
 
 // AttachedPolicy is the shape AttachedPolicy.
 type AttachedPolicy struct {
-	PolicyArn  *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,"`
-	PolicyName *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,"`
+	PolicyArn  *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,shape=arnType"`
+	PolicyName *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,shape=policyNameType"`
 }
 
 // ContextEntry is the shape ContextEntry.
 type ContextEntry struct {
-	ContextKeyName   *string  `json:"ContextKeyName,omitempty" wire:"ContextKeyName,ContextKeyName,"`
-	ContextKeyType   *string  `json:"ContextKeyType,omitempty" wire:"ContextKeyType,ContextKeyType,"`
+	ContextKeyName   *string  `json:"ContextKeyName,omitempty" wire:"ContextKeyName,ContextKeyName,,shape=ContextKeyNameType"`
+	ContextKeyType   *string  `json:"ContextKeyType,omitempty" wire:"ContextKeyType,ContextKeyType,,shape=ContextKeyTypeEnum"`
 	ContextKeyValues []string `json:"ContextKeyValues,omitempty" wire:"ContextKeyValues,ContextKeyValues,member"`
 }
 
 // CreateAccessKeyRequest is the shape CreateAccessKeyRequest.
 type CreateAccessKeyRequest struct {
-	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,"`
+	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,shape=existingUserNameType"`
 }
 
 // CreateAccessKeyResponse is the shape CreateAccessKeyResponse.
@@ -89,13 +89,13 @@ type CreateAccessKeyResponse struct {
 
 // CreateAccountAliasRequest is the shape CreateAccountAliasRequest.
 type CreateAccountAliasRequest struct {
-	AccountAlias *string `json:"AccountAlias,omitempty" wire:"AccountAlias,AccountAlias,,required"`
+	AccountAlias *string `json:"AccountAlias,omitempty" wire:"AccountAlias,AccountAlias,,required,shape=accountAliasType"`
 }
 
 // CreateGroupRequest is the shape CreateGroupRequest.
 type CreateGroupRequest struct {
-	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
-	Path      *string `json:"Path,omitempty" wire:"Path,Path,"`
+	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required,shape=groupNameType"`
+	Path      *string `json:"Path,omitempty" wire:"Path,Path,,shape=pathType"`
 }
 
 // CreateGroupResponse is the shape CreateGroupResponse.
@@ -105,9 +105,9 @@ type CreateGroupResponse struct {
 
 // CreateInstanceProfileRequest is the shape CreateInstanceProfileRequest.
 type CreateInstanceProfileRequest struct {
-	InstanceProfileName *string `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required"`
-	Path                *string `json:"Path,omitempty" wire:"Path,Path,"`
-	Tags                []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member"`
+	InstanceProfileName *string `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required,shape=instanceProfileNameType"`
+	Path                *string `json:"Path,omitempty" wire:"Path,Path,,shape=pathType"`
+	Tags                []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=tagListType"`
 }
 
 // CreateInstanceProfileResponse is the shape CreateInstanceProfileResponse.
@@ -117,11 +117,11 @@ type CreateInstanceProfileResponse struct {
 
 // CreatePolicyRequest is the shape CreatePolicyRequest.
 type CreatePolicyRequest struct {
-	Description    *string `json:"Description,omitempty" wire:"Description,Description,"`
-	Path           *string `json:"Path,omitempty" wire:"Path,Path,"`
-	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required"`
-	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
-	Tags           []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member"`
+	Description    *string `json:"Description,omitempty" wire:"Description,Description,,shape=policyDescriptionType"`
+	Path           *string `json:"Path,omitempty" wire:"Path,Path,,shape=policyPathType"`
+	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required,shape=policyDocumentType"`
+	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=policyNameType"`
+	Tags           []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=tagListType"`
 }
 
 // CreatePolicyResponse is the shape CreatePolicyResponse.
@@ -131,8 +131,8 @@ type CreatePolicyResponse struct {
 
 // CreatePolicyVersionRequest is the shape CreatePolicyVersionRequest.
 type CreatePolicyVersionRequest struct {
-	PolicyArn      *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
-	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required"`
+	PolicyArn      *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
+	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required,shape=policyDocumentType"`
 	SetAsDefault   *bool   `json:"SetAsDefault,omitempty" wire:"SetAsDefault,SetAsDefault,"`
 }
 
@@ -143,13 +143,13 @@ type CreatePolicyVersionResponse struct {
 
 // CreateRoleRequest is the shape CreateRoleRequest.
 type CreateRoleRequest struct {
-	AssumeRolePolicyDocument *string `json:"AssumeRolePolicyDocument,omitempty" wire:"AssumeRolePolicyDocument,AssumeRolePolicyDocument,,required"`
-	Description              *string `json:"Description,omitempty" wire:"Description,Description,"`
-	MaxSessionDuration       *int32  `json:"MaxSessionDuration,omitempty" wire:"MaxSessionDuration,MaxSessionDuration,"`
-	Path                     *string `json:"Path,omitempty" wire:"Path,Path,"`
-	PermissionsBoundary      *string `json:"PermissionsBoundary,omitempty" wire:"PermissionsBoundary,PermissionsBoundary,"`
-	RoleName                 *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
-	Tags                     []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member"`
+	AssumeRolePolicyDocument *string `json:"AssumeRolePolicyDocument,omitempty" wire:"AssumeRolePolicyDocument,AssumeRolePolicyDocument,,required,shape=policyDocumentType"`
+	Description              *string `json:"Description,omitempty" wire:"Description,Description,,shape=roleDescriptionType"`
+	MaxSessionDuration       *int32  `json:"MaxSessionDuration,omitempty" wire:"MaxSessionDuration,MaxSessionDuration,,shape=roleMaxSessionDurationType"`
+	Path                     *string `json:"Path,omitempty" wire:"Path,Path,,shape=pathType"`
+	PermissionsBoundary      *string `json:"PermissionsBoundary,omitempty" wire:"PermissionsBoundary,PermissionsBoundary,,shape=arnType"`
+	RoleName                 *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
+	Tags                     []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=tagListType"`
 }
 
 // CreateRoleResponse is the shape CreateRoleResponse.
@@ -159,9 +159,9 @@ type CreateRoleResponse struct {
 
 // CreateServiceLinkedRoleRequest is the shape CreateServiceLinkedRoleRequest.
 type CreateServiceLinkedRoleRequest struct {
-	AWSServiceName *string `json:"AWSServiceName,omitempty" wire:"AWSServiceName,AWSServiceName,,required"`
-	CustomSuffix   *string `json:"CustomSuffix,omitempty" wire:"CustomSuffix,CustomSuffix,"`
-	Description    *string `json:"Description,omitempty" wire:"Description,Description,"`
+	AWSServiceName *string `json:"AWSServiceName,omitempty" wire:"AWSServiceName,AWSServiceName,,required,shape=groupNameType"`
+	CustomSuffix   *string `json:"CustomSuffix,omitempty" wire:"CustomSuffix,CustomSuffix,,shape=customSuffixType"`
+	Description    *string `json:"Description,omitempty" wire:"Description,Description,,shape=roleDescriptionType"`
 }
 
 // CreateServiceLinkedRoleResponse is the shape CreateServiceLinkedRoleResponse.
@@ -171,10 +171,10 @@ type CreateServiceLinkedRoleResponse struct {
 
 // CreateUserRequest is the shape CreateUserRequest.
 type CreateUserRequest struct {
-	Path                *string `json:"Path,omitempty" wire:"Path,Path,"`
-	PermissionsBoundary *string `json:"PermissionsBoundary,omitempty" wire:"PermissionsBoundary,PermissionsBoundary,"`
-	Tags                []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member"`
-	UserName            *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	Path                *string `json:"Path,omitempty" wire:"Path,Path,,shape=pathType"`
+	PermissionsBoundary *string `json:"PermissionsBoundary,omitempty" wire:"PermissionsBoundary,PermissionsBoundary,,shape=arnType"`
+	Tags                []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=tagListType"`
+	UserName            *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=userNameType"`
 }
 
 // CreateUserResponse is the shape CreateUserResponse.
@@ -184,87 +184,87 @@ type CreateUserResponse struct {
 
 // DeleteAccessKeyRequest is the shape DeleteAccessKeyRequest.
 type DeleteAccessKeyRequest struct {
-	AccessKeyId *string `json:"AccessKeyId,omitempty" wire:"AccessKeyId,AccessKeyId,,required"`
-	UserName    *string `json:"UserName,omitempty" wire:"UserName,UserName,"`
+	AccessKeyId *string `json:"AccessKeyId,omitempty" wire:"AccessKeyId,AccessKeyId,,required,shape=accessKeyIdType"`
+	UserName    *string `json:"UserName,omitempty" wire:"UserName,UserName,,shape=existingUserNameType"`
 }
 
 // DeleteAccountAliasRequest is the shape DeleteAccountAliasRequest.
 type DeleteAccountAliasRequest struct {
-	AccountAlias *string `json:"AccountAlias,omitempty" wire:"AccountAlias,AccountAlias,,required"`
+	AccountAlias *string `json:"AccountAlias,omitempty" wire:"AccountAlias,AccountAlias,,required,shape=accountAliasType"`
 }
 
 // DeleteGroupPolicyRequest is the shape DeleteGroupPolicyRequest.
 type DeleteGroupPolicyRequest struct {
-	GroupName  *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
-	PolicyName *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
+	GroupName  *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required,shape=groupNameType"`
+	PolicyName *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=policyNameType"`
 }
 
 // DeleteGroupRequest is the shape DeleteGroupRequest.
 type DeleteGroupRequest struct {
-	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
+	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required,shape=groupNameType"`
 }
 
 // DeleteInstanceProfileRequest is the shape DeleteInstanceProfileRequest.
 type DeleteInstanceProfileRequest struct {
-	InstanceProfileName *string `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required"`
+	InstanceProfileName *string `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required,shape=instanceProfileNameType"`
 }
 
 // DeleteLoginProfileRequest is the shape DeleteLoginProfileRequest.
 type DeleteLoginProfileRequest struct {
-	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,"`
+	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,shape=userNameType"`
 }
 
 // DeletePolicyRequest is the shape DeletePolicyRequest.
 type DeletePolicyRequest struct {
-	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
+	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
 }
 
 // DeletePolicyVersionRequest is the shape DeletePolicyVersionRequest.
 type DeletePolicyVersionRequest struct {
-	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
-	VersionId *string `json:"VersionId,omitempty" wire:"VersionId,VersionId,,required"`
+	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
+	VersionId *string `json:"VersionId,omitempty" wire:"VersionId,VersionId,,required,shape=policyVersionIdType"`
 }
 
 // DeleteRolePermissionsBoundaryRequest is the shape DeleteRolePermissionsBoundaryRequest.
 type DeleteRolePermissionsBoundaryRequest struct {
-	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // DeleteRolePolicyRequest is the shape DeleteRolePolicyRequest.
 type DeleteRolePolicyRequest struct {
-	PolicyName *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
-	RoleName   *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	PolicyName *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=policyNameType"`
+	RoleName   *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // DeleteRoleRequest is the shape DeleteRoleRequest.
 type DeleteRoleRequest struct {
-	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // DeleteServiceLinkedRoleRequest is the shape DeleteServiceLinkedRoleRequest.
 type DeleteServiceLinkedRoleRequest struct {
-	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // DeleteServiceLinkedRoleResponse is the shape DeleteServiceLinkedRoleResponse.
 type DeleteServiceLinkedRoleResponse struct {
-	DeletionTaskId *string `json:"DeletionTaskId,omitempty" wire:"DeletionTaskId,DeletionTaskId,,required"`
+	DeletionTaskId *string `json:"DeletionTaskId,omitempty" wire:"DeletionTaskId,DeletionTaskId,,required,shape=DeletionTaskIdType"`
 }
 
 // DeleteUserPermissionsBoundaryRequest is the shape DeleteUserPermissionsBoundaryRequest.
 type DeleteUserPermissionsBoundaryRequest struct {
-	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=userNameType"`
 }
 
 // DeleteUserPolicyRequest is the shape DeleteUserPolicyRequest.
 type DeleteUserPolicyRequest struct {
-	PolicyName *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
-	UserName   *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	PolicyName *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=policyNameType"`
+	UserName   *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=existingUserNameType"`
 }
 
 // DeleteUserRequest is the shape DeleteUserRequest.
 type DeleteUserRequest struct {
-	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=existingUserNameType"`
 }
 
 // DeletionTaskFailureReasonType is the shape DeletionTaskFailureReasonType.
@@ -275,30 +275,30 @@ type DeletionTaskFailureReasonType struct {
 
 // DetachGroupPolicyRequest is the shape DetachGroupPolicyRequest.
 type DetachGroupPolicyRequest struct {
-	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
-	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
+	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required,shape=groupNameType"`
+	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
 }
 
 // DetachRolePolicyRequest is the shape DetachRolePolicyRequest.
 type DetachRolePolicyRequest struct {
-	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
-	RoleName  *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
+	RoleName  *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // DetachUserPolicyRequest is the shape DetachUserPolicyRequest.
 type DetachUserPolicyRequest struct {
-	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
-	UserName  *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
+	UserName  *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=userNameType"`
 }
 
 // EvaluationResult is the shape EvaluationResult.
 type EvaluationResult struct {
-	EvalActionName                    *string                            `json:"EvalActionName,omitempty" wire:"EvalActionName,EvalActionName,,required"`
+	EvalActionName                    *string                            `json:"EvalActionName,omitempty" wire:"EvalActionName,EvalActionName,,required,shape=ActionNameType"`
 	EvalDecision                      *string                            `json:"EvalDecision,omitempty" wire:"EvalDecision,EvalDecision,,required"`
 	EvalDecisionDetails               map[string]string                  `json:"EvalDecisionDetails,omitempty" wire:"EvalDecisionDetails,EvalDecisionDetails,"`
-	EvalResourceName                  *string                            `json:"EvalResourceName,omitempty" wire:"EvalResourceName,EvalResourceName,"`
+	EvalResourceName                  *string                            `json:"EvalResourceName,omitempty" wire:"EvalResourceName,EvalResourceName,,shape=ResourceNameType"`
 	MatchedStatements                 []Statement                        `json:"MatchedStatements,omitempty" wire:"MatchedStatements,MatchedStatements,member"`
-	MissingContextValues              []string                           `json:"MissingContextValues,omitempty" wire:"MissingContextValues,MissingContextValues,member"`
+	MissingContextValues              []string                           `json:"MissingContextValues,omitempty" wire:"MissingContextValues,MissingContextValues,member,items=ContextKeyNameType"`
 	OrganizationsDecisionDetail       *OrganizationsDecisionDetail       `json:"OrganizationsDecisionDetail,omitempty" wire:"OrganizationsDecisionDetail,OrganizationsDecisionDetail,"`
 	PermissionsBoundaryDecisionDetail *PermissionsBoundaryDecisionDetail `json:"PermissionsBoundaryDecisionDetail,omitempty" wire:"PermissionsBoundaryDecisionDetail,PermissionsBoundaryDecisionDetail,"`
 	ResourceSpecificResults           []ResourceSpecificResult           `json:"ResourceSpecificResults,omitempty" wire:"ResourceSpecificResults,ResourceSpecificResults,member"`
@@ -306,20 +306,20 @@ type EvaluationResult struct {
 
 // GetAccessKeyLastUsedRequest is the shape GetAccessKeyLastUsedRequest.
 type GetAccessKeyLastUsedRequest struct {
-	AccessKeyId *string `json:"AccessKeyId,omitempty" wire:"AccessKeyId,AccessKeyId,,required"`
+	AccessKeyId *string `json:"AccessKeyId,omitempty" wire:"AccessKeyId,AccessKeyId,,required,shape=accessKeyIdType"`
 }
 
 // GetAccessKeyLastUsedResponse is the shape GetAccessKeyLastUsedResponse.
 type GetAccessKeyLastUsedResponse struct {
 	AccessKeyLastUsed *AccessKeyLastUsed `json:"AccessKeyLastUsed,omitempty" wire:"AccessKeyLastUsed,AccessKeyLastUsed,"`
-	UserName          *string            `json:"UserName,omitempty" wire:"UserName,UserName,"`
+	UserName          *string            `json:"UserName,omitempty" wire:"UserName,UserName,,shape=existingUserNameType"`
 }
 
 // GetAccountAuthorizationDetailsRequest is the shape GetAccountAuthorizationDetailsRequest.
 type GetAccountAuthorizationDetailsRequest struct {
-	Filter   []string `json:"Filter,omitempty" wire:"Filter,Filter,member"`
-	Marker   *string  `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems *int32   `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
+	Filter   []string `json:"Filter,omitempty" wire:"Filter,Filter,member,items=EntityType"`
+	Marker   *string  `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems *int32   `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
 }
 
 // GetAccountAuthorizationDetailsResponse is the shape GetAccountAuthorizationDetailsResponse.
@@ -339,22 +339,22 @@ type GetAccountSummaryResponse struct {
 
 // GetGroupPolicyRequest is the shape GetGroupPolicyRequest.
 type GetGroupPolicyRequest struct {
-	GroupName  *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
-	PolicyName *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
+	GroupName  *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required,shape=groupNameType"`
+	PolicyName *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=policyNameType"`
 }
 
 // GetGroupPolicyResponse is the shape GetGroupPolicyResponse.
 type GetGroupPolicyResponse struct {
-	GroupName      *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
-	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required"`
-	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
+	GroupName      *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required,shape=groupNameType"`
+	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required,shape=policyDocumentType"`
+	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=policyNameType"`
 }
 
 // GetGroupRequest is the shape GetGroupRequest.
 type GetGroupRequest struct {
-	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
-	Marker    *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems  *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
+	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required,shape=groupNameType"`
+	Marker    *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems  *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
 }
 
 // GetGroupResponse is the shape GetGroupResponse.
@@ -367,7 +367,7 @@ type GetGroupResponse struct {
 
 // GetInstanceProfileRequest is the shape GetInstanceProfileRequest.
 type GetInstanceProfileRequest struct {
-	InstanceProfileName *string `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required"`
+	InstanceProfileName *string `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required,shape=instanceProfileNameType"`
 }
 
 // GetInstanceProfileResponse is the shape GetInstanceProfileResponse.
@@ -377,7 +377,7 @@ type GetInstanceProfileResponse struct {
 
 // GetLoginProfileRequest is the shape GetLoginProfileRequest.
 type GetLoginProfileRequest struct {
-	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,"`
+	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,shape=userNameType"`
 }
 
 // GetLoginProfileResponse is the shape GetLoginProfileResponse.
@@ -387,7 +387,7 @@ type GetLoginProfileResponse struct {
 
 // GetPolicyRequest is the shape GetPolicyRequest.
 type GetPolicyRequest struct {
-	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
+	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
 }
 
 // GetPolicyResponse is the shape GetPolicyResponse.
@@ -397,8 +397,8 @@ type GetPolicyResponse struct {
 
 // GetPolicyVersionRequest is the shape GetPolicyVersionRequest.
 type GetPolicyVersionRequest struct {
-	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
-	VersionId *string `json:"VersionId,omitempty" wire:"VersionId,VersionId,,required"`
+	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
+	VersionId *string `json:"VersionId,omitempty" wire:"VersionId,VersionId,,required,shape=policyVersionIdType"`
 }
 
 // GetPolicyVersionResponse is the shape GetPolicyVersionResponse.
@@ -408,20 +408,20 @@ type GetPolicyVersionResponse struct {
 
 // GetRolePolicyRequest is the shape GetRolePolicyRequest.
 type GetRolePolicyRequest struct {
-	PolicyName *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
-	RoleName   *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	PolicyName *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=policyNameType"`
+	RoleName   *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // GetRolePolicyResponse is the shape GetRolePolicyResponse.
 type GetRolePolicyResponse struct {
-	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required"`
-	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
-	RoleName       *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required,shape=policyDocumentType"`
+	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=policyNameType"`
+	RoleName       *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // GetRoleRequest is the shape GetRoleRequest.
 type GetRoleRequest struct {
-	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // GetRoleResponse is the shape GetRoleResponse.
@@ -431,7 +431,7 @@ type GetRoleResponse struct {
 
 // GetServiceLinkedRoleDeletionStatusRequest is the shape GetServiceLinkedRoleDeletionStatusRequest.
 type GetServiceLinkedRoleDeletionStatusRequest struct {
-	DeletionTaskId *string `json:"DeletionTaskId,omitempty" wire:"DeletionTaskId,DeletionTaskId,,required"`
+	DeletionTaskId *string `json:"DeletionTaskId,omitempty" wire:"DeletionTaskId,DeletionTaskId,,required,shape=DeletionTaskIdType"`
 }
 
 // GetServiceLinkedRoleDeletionStatusResponse is the shape GetServiceLinkedRoleDeletionStatusResponse.
@@ -442,20 +442,20 @@ type GetServiceLinkedRoleDeletionStatusResponse struct {
 
 // GetUserPolicyRequest is the shape GetUserPolicyRequest.
 type GetUserPolicyRequest struct {
-	PolicyName *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
-	UserName   *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	PolicyName *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=policyNameType"`
+	UserName   *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=existingUserNameType"`
 }
 
 // GetUserPolicyResponse is the shape GetUserPolicyResponse.
 type GetUserPolicyResponse struct {
-	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required"`
-	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
-	UserName       *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required,shape=policyDocumentType"`
+	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=policyNameType"`
+	UserName       *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=existingUserNameType"`
 }
 
 // GetUserRequest is the shape GetUserRequest.
 type GetUserRequest struct {
-	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,"`
+	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,shape=existingUserNameType"`
 }
 
 // GetUserResponse is the shape GetUserResponse.
@@ -465,40 +465,40 @@ type GetUserResponse struct {
 
 // Group is the shape Group.
 type Group struct {
-	Arn        *string    `json:"Arn,omitempty" wire:"Arn,Arn,,required"`
+	Arn        *string    `json:"Arn,omitempty" wire:"Arn,Arn,,required,shape=arnType"`
 	CreateDate *time.Time `json:"CreateDate,omitempty" wire:"CreateDate,CreateDate,,required"`
 	GroupId    *string    `json:"GroupId,omitempty" wire:"GroupId,GroupId,,required"`
-	GroupName  *string    `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
-	Path       *string    `json:"Path,omitempty" wire:"Path,Path,,required"`
+	GroupName  *string    `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required,shape=groupNameType"`
+	Path       *string    `json:"Path,omitempty" wire:"Path,Path,,required,shape=pathType"`
 }
 
 // GroupDetail is the shape GroupDetail.
 type GroupDetail struct {
-	Arn                     *string          `json:"Arn,omitempty" wire:"Arn,Arn,"`
+	Arn                     *string          `json:"Arn,omitempty" wire:"Arn,Arn,,shape=arnType"`
 	AttachedManagedPolicies []AttachedPolicy `json:"AttachedManagedPolicies,omitempty" wire:"AttachedManagedPolicies,AttachedManagedPolicies,member"`
 	CreateDate              *time.Time       `json:"CreateDate,omitempty" wire:"CreateDate,CreateDate,"`
 	GroupId                 *string          `json:"GroupId,omitempty" wire:"GroupId,GroupId,"`
-	GroupName               *string          `json:"GroupName,omitempty" wire:"GroupName,GroupName,"`
+	GroupName               *string          `json:"GroupName,omitempty" wire:"GroupName,GroupName,,shape=groupNameType"`
 	GroupPolicyList         []PolicyDetail   `json:"GroupPolicyList,omitempty" wire:"GroupPolicyList,GroupPolicyList,member"`
-	Path                    *string          `json:"Path,omitempty" wire:"Path,Path,"`
+	Path                    *string          `json:"Path,omitempty" wire:"Path,Path,,shape=pathType"`
 }
 
 // InstanceProfile is the shape InstanceProfile.
 type InstanceProfile struct {
-	Arn                 *string    `json:"Arn,omitempty" wire:"Arn,Arn,,required"`
+	Arn                 *string    `json:"Arn,omitempty" wire:"Arn,Arn,,required,shape=arnType"`
 	CreateDate          *time.Time `json:"CreateDate,omitempty" wire:"CreateDate,CreateDate,,required"`
 	InstanceProfileId   *string    `json:"InstanceProfileId,omitempty" wire:"InstanceProfileId,InstanceProfileId,,required"`
-	InstanceProfileName *string    `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required"`
-	Path                *string    `json:"Path,omitempty" wire:"Path,Path,,required"`
+	InstanceProfileName *string    `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required,shape=instanceProfileNameType"`
+	Path                *string    `json:"Path,omitempty" wire:"Path,Path,,required,shape=pathType"`
 	Roles               []Role     `json:"Roles,omitempty" wire:"Roles,Roles,member,required"`
-	Tags                []Tag      `json:"Tags,omitempty" wire:"Tags,Tags,member"`
+	Tags                []Tag      `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=tagListType"`
 }
 
 // ListAccessKeysRequest is the shape ListAccessKeysRequest.
 type ListAccessKeysRequest struct {
-	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,"`
+	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,shape=existingUserNameType"`
 }
 
 // ListAccessKeysResponse is the shape ListAccessKeysResponse.
@@ -510,23 +510,23 @@ type ListAccessKeysResponse struct {
 
 // ListAccountAliasesRequest is the shape ListAccountAliasesRequest.
 type ListAccountAliasesRequest struct {
-	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
+	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
 }
 
 // ListAccountAliasesResponse is the shape ListAccountAliasesResponse.
 type ListAccountAliasesResponse struct {
-	AccountAliases []string `json:"AccountAliases,omitempty" wire:"AccountAliases,AccountAliases,member,required"`
+	AccountAliases []string `json:"AccountAliases,omitempty" wire:"AccountAliases,AccountAliases,member,required,items=accountAliasType"`
 	IsTruncated    *bool    `json:"IsTruncated,omitempty" wire:"IsTruncated,IsTruncated,"`
 	Marker         *string  `json:"Marker,omitempty" wire:"Marker,Marker,"`
 }
 
 // ListAttachedGroupPoliciesRequest is the shape ListAttachedGroupPoliciesRequest.
 type ListAttachedGroupPoliciesRequest struct {
-	GroupName  *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
-	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,"`
+	GroupName  *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required,shape=groupNameType"`
+	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,,shape=policyPathType"`
 }
 
 // ListAttachedGroupPoliciesResponse is the shape ListAttachedGroupPoliciesResponse.
@@ -538,10 +538,10 @@ type ListAttachedGroupPoliciesResponse struct {
 
 // ListAttachedRolePoliciesRequest is the shape ListAttachedRolePoliciesRequest.
 type ListAttachedRolePoliciesRequest struct {
-	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,"`
-	RoleName   *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,,shape=policyPathType"`
+	RoleName   *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // ListAttachedRolePoliciesResponse is the shape ListAttachedRolePoliciesResponse.
@@ -553,10 +553,10 @@ type ListAttachedRolePoliciesResponse struct {
 
 // ListAttachedUserPoliciesRequest is the shape ListAttachedUserPoliciesRequest.
 type ListAttachedUserPoliciesRequest struct {
-	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,"`
-	UserName   *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,,shape=policyPathType"`
+	UserName   *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=userNameType"`
 }
 
 // ListAttachedUserPoliciesResponse is the shape ListAttachedUserPoliciesResponse.
@@ -568,12 +568,12 @@ type ListAttachedUserPoliciesResponse struct {
 
 // ListEntitiesForPolicyRequest is the shape ListEntitiesForPolicyRequest.
 type ListEntitiesForPolicyRequest struct {
-	EntityFilter      *string `json:"EntityFilter,omitempty" wire:"EntityFilter,EntityFilter,"`
-	Marker            *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems          *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	PathPrefix        *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,"`
-	PolicyArn         *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
-	PolicyUsageFilter *string `json:"PolicyUsageFilter,omitempty" wire:"PolicyUsageFilter,PolicyUsageFilter,"`
+	EntityFilter      *string `json:"EntityFilter,omitempty" wire:"EntityFilter,EntityFilter,,shape=EntityType"`
+	Marker            *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems          *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	PathPrefix        *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,,shape=pathType"`
+	PolicyArn         *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
+	PolicyUsageFilter *string `json:"PolicyUsageFilter,omitempty" wire:"PolicyUsageFilter,PolicyUsageFilter,,shape=PolicyUsageType"`
 }
 
 // ListEntitiesForPolicyResponse is the shape ListEntitiesForPolicyResponse.
@@ -587,23 +587,23 @@ type ListEntitiesForPolicyResponse struct {
 
 // ListGroupPoliciesRequest is the shape ListGroupPoliciesRequest.
 type ListGroupPoliciesRequest struct {
-	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
-	Marker    *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems  *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
+	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required,shape=groupNameType"`
+	Marker    *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems  *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
 }
 
 // ListGroupPoliciesResponse is the shape ListGroupPoliciesResponse.
 type ListGroupPoliciesResponse struct {
 	IsTruncated *bool    `json:"IsTruncated,omitempty" wire:"IsTruncated,IsTruncated,"`
 	Marker      *string  `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	PolicyNames []string `json:"PolicyNames,omitempty" wire:"PolicyNames,PolicyNames,member,required"`
+	PolicyNames []string `json:"PolicyNames,omitempty" wire:"PolicyNames,PolicyNames,member,required,items=policyNameType"`
 }
 
 // ListGroupsForUserRequest is the shape ListGroupsForUserRequest.
 type ListGroupsForUserRequest struct {
-	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=existingUserNameType"`
 }
 
 // ListGroupsForUserResponse is the shape ListGroupsForUserResponse.
@@ -615,9 +615,9 @@ type ListGroupsForUserResponse struct {
 
 // ListGroupsRequest is the shape ListGroupsRequest.
 type ListGroupsRequest struct {
-	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,"`
+	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,,shape=pathPrefixType"`
 }
 
 // ListGroupsResponse is the shape ListGroupsResponse.
@@ -629,23 +629,23 @@ type ListGroupsResponse struct {
 
 // ListInstanceProfileTagsRequest is the shape ListInstanceProfileTagsRequest.
 type ListInstanceProfileTagsRequest struct {
-	InstanceProfileName *string `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required"`
-	Marker              *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems            *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
+	InstanceProfileName *string `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required,shape=instanceProfileNameType"`
+	Marker              *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems            *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
 }
 
 // ListInstanceProfileTagsResponse is the shape ListInstanceProfileTagsResponse.
 type ListInstanceProfileTagsResponse struct {
 	IsTruncated *bool   `json:"IsTruncated,omitempty" wire:"IsTruncated,IsTruncated,"`
 	Marker      *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	Tags        []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required"`
+	Tags        []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required,shape=tagListType"`
 }
 
 // ListInstanceProfilesForRoleRequest is the shape ListInstanceProfilesForRoleRequest.
 type ListInstanceProfilesForRoleRequest struct {
-	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // ListInstanceProfilesForRoleResponse is the shape ListInstanceProfilesForRoleResponse.
@@ -657,9 +657,9 @@ type ListInstanceProfilesForRoleResponse struct {
 
 // ListInstanceProfilesRequest is the shape ListInstanceProfilesRequest.
 type ListInstanceProfilesRequest struct {
-	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,"`
+	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,,shape=pathPrefixType"`
 }
 
 // ListInstanceProfilesResponse is the shape ListInstanceProfilesResponse.
@@ -671,9 +671,9 @@ type ListInstanceProfilesResponse struct {
 
 // ListMFADevicesRequest is the shape ListMFADevicesRequest.
 type ListMFADevicesRequest struct {
-	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,"`
+	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,shape=existingUserNameType"`
 }
 
 // ListMFADevicesResponse is the shape ListMFADevicesResponse.
@@ -685,12 +685,12 @@ type ListMFADevicesResponse struct {
 
 // ListPoliciesRequest is the shape ListPoliciesRequest.
 type ListPoliciesRequest struct {
-	Marker            *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems          *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
+	Marker            *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems          *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
 	OnlyAttached      *bool   `json:"OnlyAttached,omitempty" wire:"OnlyAttached,OnlyAttached,"`
-	PathPrefix        *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,"`
-	PolicyUsageFilter *string `json:"PolicyUsageFilter,omitempty" wire:"PolicyUsageFilter,PolicyUsageFilter,"`
-	Scope             *string `json:"Scope,omitempty" wire:"Scope,Scope,"`
+	PathPrefix        *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,,shape=policyPathType"`
+	PolicyUsageFilter *string `json:"PolicyUsageFilter,omitempty" wire:"PolicyUsageFilter,PolicyUsageFilter,,shape=PolicyUsageType"`
+	Scope             *string `json:"Scope,omitempty" wire:"Scope,Scope,,shape=policyScopeType"`
 }
 
 // ListPoliciesResponse is the shape ListPoliciesResponse.
@@ -702,23 +702,23 @@ type ListPoliciesResponse struct {
 
 // ListPolicyTagsRequest is the shape ListPolicyTagsRequest.
 type ListPolicyTagsRequest struct {
-	Marker    *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems  *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
+	Marker    *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems  *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
 }
 
 // ListPolicyTagsResponse is the shape ListPolicyTagsResponse.
 type ListPolicyTagsResponse struct {
 	IsTruncated *bool   `json:"IsTruncated,omitempty" wire:"IsTruncated,IsTruncated,"`
 	Marker      *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	Tags        []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required"`
+	Tags        []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required,shape=tagListType"`
 }
 
 // ListPolicyVersionsRequest is the shape ListPolicyVersionsRequest.
 type ListPolicyVersionsRequest struct {
-	Marker    *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems  *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
+	Marker    *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems  *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
 }
 
 // ListPolicyVersionsResponse is the shape ListPolicyVersionsResponse.
@@ -730,37 +730,37 @@ type ListPolicyVersionsResponse struct {
 
 // ListRolePoliciesRequest is the shape ListRolePoliciesRequest.
 type ListRolePoliciesRequest struct {
-	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // ListRolePoliciesResponse is the shape ListRolePoliciesResponse.
 type ListRolePoliciesResponse struct {
 	IsTruncated *bool    `json:"IsTruncated,omitempty" wire:"IsTruncated,IsTruncated,"`
 	Marker      *string  `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	PolicyNames []string `json:"PolicyNames,omitempty" wire:"PolicyNames,PolicyNames,member,required"`
+	PolicyNames []string `json:"PolicyNames,omitempty" wire:"PolicyNames,PolicyNames,member,required,items=policyNameType"`
 }
 
 // ListRoleTagsRequest is the shape ListRoleTagsRequest.
 type ListRoleTagsRequest struct {
-	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // ListRoleTagsResponse is the shape ListRoleTagsResponse.
 type ListRoleTagsResponse struct {
 	IsTruncated *bool   `json:"IsTruncated,omitempty" wire:"IsTruncated,IsTruncated,"`
 	Marker      *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	Tags        []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required"`
+	Tags        []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required,shape=tagListType"`
 }
 
 // ListRolesRequest is the shape ListRolesRequest.
 type ListRolesRequest struct {
-	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,"`
+	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,,shape=pathPrefixType"`
 }
 
 // ListRolesResponse is the shape ListRolesResponse.
@@ -772,9 +772,9 @@ type ListRolesResponse struct {
 
 // ListSSHPublicKeysRequest is the shape ListSSHPublicKeysRequest.
 type ListSSHPublicKeysRequest struct {
-	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,"`
+	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,shape=userNameType"`
 }
 
 // ListSSHPublicKeysResponse is the shape ListSSHPublicKeysResponse.
@@ -786,9 +786,9 @@ type ListSSHPublicKeysResponse struct {
 
 // ListServerCertificatesRequest is the shape ListServerCertificatesRequest.
 type ListServerCertificatesRequest struct {
-	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,"`
+	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,,shape=pathPrefixType"`
 }
 
 // ListServerCertificatesResponse is the shape ListServerCertificatesResponse.
@@ -801,10 +801,10 @@ type ListServerCertificatesResponse struct {
 // ListServiceSpecificCredentialsRequest is the shape ListServiceSpecificCredentialsRequest.
 type ListServiceSpecificCredentialsRequest struct {
 	AllUsers    *bool   `json:"AllUsers,omitempty" wire:"AllUsers,AllUsers,"`
-	Marker      *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems    *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
+	Marker      *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems    *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
 	ServiceName *string `json:"ServiceName,omitempty" wire:"ServiceName,ServiceName,"`
-	UserName    *string `json:"UserName,omitempty" wire:"UserName,UserName,"`
+	UserName    *string `json:"UserName,omitempty" wire:"UserName,UserName,,shape=userNameType"`
 }
 
 // ListServiceSpecificCredentialsResponse is the shape ListServiceSpecificCredentialsResponse.
@@ -816,9 +816,9 @@ type ListServiceSpecificCredentialsResponse struct {
 
 // ListSigningCertificatesRequest is the shape ListSigningCertificatesRequest.
 type ListSigningCertificatesRequest struct {
-	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,"`
+	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,shape=existingUserNameType"`
 }
 
 // ListSigningCertificatesResponse is the shape ListSigningCertificatesResponse.
@@ -830,37 +830,37 @@ type ListSigningCertificatesResponse struct {
 
 // ListUserPoliciesRequest is the shape ListUserPoliciesRequest.
 type ListUserPoliciesRequest struct {
-	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=existingUserNameType"`
 }
 
 // ListUserPoliciesResponse is the shape ListUserPoliciesResponse.
 type ListUserPoliciesResponse struct {
 	IsTruncated *bool    `json:"IsTruncated,omitempty" wire:"IsTruncated,IsTruncated,"`
 	Marker      *string  `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	PolicyNames []string `json:"PolicyNames,omitempty" wire:"PolicyNames,PolicyNames,member,required"`
+	PolicyNames []string `json:"PolicyNames,omitempty" wire:"PolicyNames,PolicyNames,member,required,items=policyNameType"`
 }
 
 // ListUserTagsRequest is the shape ListUserTagsRequest.
 type ListUserTagsRequest struct {
-	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	Marker   *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=existingUserNameType"`
 }
 
 // ListUserTagsResponse is the shape ListUserTagsResponse.
 type ListUserTagsResponse struct {
 	IsTruncated *bool   `json:"IsTruncated,omitempty" wire:"IsTruncated,IsTruncated,"`
 	Marker      *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	Tags        []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required"`
+	Tags        []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required,shape=tagListType"`
 }
 
 // ListUsersRequest is the shape ListUsersRequest.
 type ListUsersRequest struct {
-	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,"`
+	Marker     *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems   *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	PathPrefix *string `json:"PathPrefix,omitempty" wire:"PathPrefix,PathPrefix,,shape=pathPrefixType"`
 }
 
 // ListUsersResponse is the shape ListUsersResponse.
@@ -872,9 +872,9 @@ type ListUsersResponse struct {
 
 // ListVirtualMFADevicesRequest is the shape ListVirtualMFADevicesRequest.
 type ListVirtualMFADevicesRequest struct {
-	AssignmentStatus *string `json:"AssignmentStatus,omitempty" wire:"AssignmentStatus,AssignmentStatus,"`
-	Marker           *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems         *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
+	AssignmentStatus *string `json:"AssignmentStatus,omitempty" wire:"AssignmentStatus,AssignmentStatus,,shape=assignmentStatusType"`
+	Marker           *string `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems         *int32  `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
 }
 
 // ListVirtualMFADevicesResponse is the shape ListVirtualMFADevicesResponse.
@@ -888,28 +888,28 @@ type ListVirtualMFADevicesResponse struct {
 type LoginProfile struct {
 	CreateDate            *time.Time `json:"CreateDate,omitempty" wire:"CreateDate,CreateDate,,required"`
 	PasswordResetRequired *bool      `json:"PasswordResetRequired,omitempty" wire:"PasswordResetRequired,PasswordResetRequired,"`
-	UserName              *string    `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	UserName              *string    `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=userNameType"`
 }
 
 // MFADevice is the shape MFADevice.
 type MFADevice struct {
 	EnableDate   *time.Time `json:"EnableDate,omitempty" wire:"EnableDate,EnableDate,,required"`
 	SerialNumber *string    `json:"SerialNumber,omitempty" wire:"SerialNumber,SerialNumber,,required"`
-	UserName     *string    `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	UserName     *string    `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=userNameType"`
 }
 
 // ManagedPolicyDetail is the shape ManagedPolicyDetail.
 type ManagedPolicyDetail struct {
-	Arn                           *string         `json:"Arn,omitempty" wire:"Arn,Arn,"`
+	Arn                           *string         `json:"Arn,omitempty" wire:"Arn,Arn,,shape=arnType"`
 	AttachmentCount               *int32          `json:"AttachmentCount,omitempty" wire:"AttachmentCount,AttachmentCount,"`
 	CreateDate                    *time.Time      `json:"CreateDate,omitempty" wire:"CreateDate,CreateDate,"`
-	DefaultVersionId              *string         `json:"DefaultVersionId,omitempty" wire:"DefaultVersionId,DefaultVersionId,"`
-	Description                   *string         `json:"Description,omitempty" wire:"Description,Description,"`
+	DefaultVersionId              *string         `json:"DefaultVersionId,omitempty" wire:"DefaultVersionId,DefaultVersionId,,shape=policyVersionIdType"`
+	Description                   *string         `json:"Description,omitempty" wire:"Description,Description,,shape=policyDescriptionType"`
 	IsAttachable                  *bool           `json:"IsAttachable,omitempty" wire:"IsAttachable,IsAttachable,"`
-	Path                          *string         `json:"Path,omitempty" wire:"Path,Path,"`
+	Path                          *string         `json:"Path,omitempty" wire:"Path,Path,,shape=policyPathType"`
 	PermissionsBoundaryUsageCount *int32          `json:"PermissionsBoundaryUsageCount,omitempty" wire:"PermissionsBoundaryUsageCount,PermissionsBoundaryUsageCount,"`
 	PolicyId                      *string         `json:"PolicyId,omitempty" wire:"PolicyId,PolicyId,"`
-	PolicyName                    *string         `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,"`
+	PolicyName                    *string         `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,shape=policyNameType"`
 	PolicyVersionList             []PolicyVersion `json:"PolicyVersionList,omitempty" wire:"PolicyVersionList,PolicyVersionList,member"`
 	UpdateDate                    *time.Time      `json:"UpdateDate,omitempty" wire:"UpdateDate,UpdateDate,"`
 }
@@ -926,50 +926,50 @@ type PermissionsBoundaryDecisionDetail struct {
 
 // Policy is the shape Policy.
 type Policy struct {
-	Arn                           *string    `json:"Arn,omitempty" wire:"Arn,Arn,"`
+	Arn                           *string    `json:"Arn,omitempty" wire:"Arn,Arn,,shape=arnType"`
 	AttachmentCount               *int32     `json:"AttachmentCount,omitempty" wire:"AttachmentCount,AttachmentCount,"`
 	CreateDate                    *time.Time `json:"CreateDate,omitempty" wire:"CreateDate,CreateDate,"`
-	DefaultVersionId              *string    `json:"DefaultVersionId,omitempty" wire:"DefaultVersionId,DefaultVersionId,"`
-	Description                   *string    `json:"Description,omitempty" wire:"Description,Description,"`
+	DefaultVersionId              *string    `json:"DefaultVersionId,omitempty" wire:"DefaultVersionId,DefaultVersionId,,shape=policyVersionIdType"`
+	Description                   *string    `json:"Description,omitempty" wire:"Description,Description,,shape=policyDescriptionType"`
 	IsAttachable                  *bool      `json:"IsAttachable,omitempty" wire:"IsAttachable,IsAttachable,"`
-	Path                          *string    `json:"Path,omitempty" wire:"Path,Path,"`
+	Path                          *string    `json:"Path,omitempty" wire:"Path,Path,,shape=policyPathType"`
 	PermissionsBoundaryUsageCount *int32     `json:"PermissionsBoundaryUsageCount,omitempty" wire:"PermissionsBoundaryUsageCount,PermissionsBoundaryUsageCount,"`
 	PolicyId                      *string    `json:"PolicyId,omitempty" wire:"PolicyId,PolicyId,"`
-	PolicyName                    *string    `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,"`
-	Tags                          []Tag      `json:"Tags,omitempty" wire:"Tags,Tags,member"`
+	PolicyName                    *string    `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,shape=policyNameType"`
+	Tags                          []Tag      `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=tagListType"`
 	UpdateDate                    *time.Time `json:"UpdateDate,omitempty" wire:"UpdateDate,UpdateDate,"`
 }
 
 // PolicyDetail is the shape PolicyDetail.
 type PolicyDetail struct {
-	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,"`
-	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,"`
+	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,shape=policyDocumentType"`
+	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,shape=policyNameType"`
 }
 
 // PolicyGroup is the shape PolicyGroup.
 type PolicyGroup struct {
 	GroupId   *string `json:"GroupId,omitempty" wire:"GroupId,GroupId,"`
-	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,"`
+	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,shape=groupNameType"`
 }
 
 // PolicyRole is the shape PolicyRole.
 type PolicyRole struct {
 	RoleId   *string `json:"RoleId,omitempty" wire:"RoleId,RoleId,"`
-	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,"`
+	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,shape=roleNameType"`
 }
 
 // PolicyUser is the shape PolicyUser.
 type PolicyUser struct {
 	UserId   *string `json:"UserId,omitempty" wire:"UserId,UserId,"`
-	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,"`
+	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,shape=userNameType"`
 }
 
 // PolicyVersion is the shape PolicyVersion.
 type PolicyVersion struct {
 	CreateDate       *time.Time `json:"CreateDate,omitempty" wire:"CreateDate,CreateDate,"`
-	Document         *string    `json:"Document,omitempty" wire:"Document,Document,"`
+	Document         *string    `json:"Document,omitempty" wire:"Document,Document,,shape=policyDocumentType"`
 	IsDefaultVersion *bool      `json:"IsDefaultVersion,omitempty" wire:"IsDefaultVersion,IsDefaultVersion,"`
-	VersionId        *string    `json:"VersionId,omitempty" wire:"VersionId,VersionId,"`
+	VersionId        *string    `json:"VersionId,omitempty" wire:"VersionId,VersionId,,shape=policyVersionIdType"`
 }
 
 // Position is the shape Position.
@@ -980,88 +980,88 @@ type Position struct {
 
 // PutGroupPolicyRequest is the shape PutGroupPolicyRequest.
 type PutGroupPolicyRequest struct {
-	GroupName      *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
-	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required"`
-	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
+	GroupName      *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required,shape=groupNameType"`
+	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required,shape=policyDocumentType"`
+	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=policyNameType"`
 }
 
 // PutRolePermissionsBoundaryRequest is the shape PutRolePermissionsBoundaryRequest.
 type PutRolePermissionsBoundaryRequest struct {
-	PermissionsBoundary *string `json:"PermissionsBoundary,omitempty" wire:"PermissionsBoundary,PermissionsBoundary,,required"`
-	RoleName            *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	PermissionsBoundary *string `json:"PermissionsBoundary,omitempty" wire:"PermissionsBoundary,PermissionsBoundary,,required,shape=arnType"`
+	RoleName            *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // PutRolePolicyRequest is the shape PutRolePolicyRequest.
 type PutRolePolicyRequest struct {
-	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required"`
-	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
-	RoleName       *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required,shape=policyDocumentType"`
+	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=policyNameType"`
+	RoleName       *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // PutUserPermissionsBoundaryRequest is the shape PutUserPermissionsBoundaryRequest.
 type PutUserPermissionsBoundaryRequest struct {
-	PermissionsBoundary *string `json:"PermissionsBoundary,omitempty" wire:"PermissionsBoundary,PermissionsBoundary,,required"`
-	UserName            *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	PermissionsBoundary *string `json:"PermissionsBoundary,omitempty" wire:"PermissionsBoundary,PermissionsBoundary,,required,shape=arnType"`
+	UserName            *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=userNameType"`
 }
 
 // PutUserPolicyRequest is the shape PutUserPolicyRequest.
 type PutUserPolicyRequest struct {
-	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required"`
-	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required"`
-	UserName       *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required,shape=policyDocumentType"`
+	PolicyName     *string `json:"PolicyName,omitempty" wire:"PolicyName,PolicyName,,required,shape=policyNameType"`
+	UserName       *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=existingUserNameType"`
 }
 
 // RemoveRoleFromInstanceProfileRequest is the shape RemoveRoleFromInstanceProfileRequest.
 type RemoveRoleFromInstanceProfileRequest struct {
-	InstanceProfileName *string `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required"`
-	RoleName            *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	InstanceProfileName *string `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required,shape=instanceProfileNameType"`
+	RoleName            *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // RemoveUserFromGroupRequest is the shape RemoveUserFromGroupRequest.
 type RemoveUserFromGroupRequest struct {
-	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
-	UserName  *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	GroupName *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required,shape=groupNameType"`
+	UserName  *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=existingUserNameType"`
 }
 
 // ResourceSpecificResult is the shape ResourceSpecificResult.
 type ResourceSpecificResult struct {
 	EvalDecisionDetails               map[string]string                  `json:"EvalDecisionDetails,omitempty" wire:"EvalDecisionDetails,EvalDecisionDetails,"`
 	EvalResourceDecision              *string                            `json:"EvalResourceDecision,omitempty" wire:"EvalResourceDecision,EvalResourceDecision,,required"`
-	EvalResourceName                  *string                            `json:"EvalResourceName,omitempty" wire:"EvalResourceName,EvalResourceName,,required"`
+	EvalResourceName                  *string                            `json:"EvalResourceName,omitempty" wire:"EvalResourceName,EvalResourceName,,required,shape=ResourceNameType"`
 	MatchedStatements                 []Statement                        `json:"MatchedStatements,omitempty" wire:"MatchedStatements,MatchedStatements,member"`
-	MissingContextValues              []string                           `json:"MissingContextValues,omitempty" wire:"MissingContextValues,MissingContextValues,member"`
+	MissingContextValues              []string                           `json:"MissingContextValues,omitempty" wire:"MissingContextValues,MissingContextValues,member,items=ContextKeyNameType"`
 	PermissionsBoundaryDecisionDetail *PermissionsBoundaryDecisionDetail `json:"PermissionsBoundaryDecisionDetail,omitempty" wire:"PermissionsBoundaryDecisionDetail,PermissionsBoundaryDecisionDetail,"`
 }
 
 // Role is the shape Role.
 type Role struct {
-	Arn                      *string                      `json:"Arn,omitempty" wire:"Arn,Arn,,required"`
-	AssumeRolePolicyDocument *string                      `json:"AssumeRolePolicyDocument,omitempty" wire:"AssumeRolePolicyDocument,AssumeRolePolicyDocument,"`
+	Arn                      *string                      `json:"Arn,omitempty" wire:"Arn,Arn,,required,shape=arnType"`
+	AssumeRolePolicyDocument *string                      `json:"AssumeRolePolicyDocument,omitempty" wire:"AssumeRolePolicyDocument,AssumeRolePolicyDocument,,shape=policyDocumentType"`
 	CreateDate               *time.Time                   `json:"CreateDate,omitempty" wire:"CreateDate,CreateDate,,required"`
-	Description              *string                      `json:"Description,omitempty" wire:"Description,Description,"`
-	MaxSessionDuration       *int32                       `json:"MaxSessionDuration,omitempty" wire:"MaxSessionDuration,MaxSessionDuration,"`
-	Path                     *string                      `json:"Path,omitempty" wire:"Path,Path,,required"`
+	Description              *string                      `json:"Description,omitempty" wire:"Description,Description,,shape=roleDescriptionType"`
+	MaxSessionDuration       *int32                       `json:"MaxSessionDuration,omitempty" wire:"MaxSessionDuration,MaxSessionDuration,,shape=roleMaxSessionDurationType"`
+	Path                     *string                      `json:"Path,omitempty" wire:"Path,Path,,required,shape=pathType"`
 	PermissionsBoundary      *AttachedPermissionsBoundary `json:"PermissionsBoundary,omitempty" wire:"PermissionsBoundary,PermissionsBoundary,"`
 	RoleId                   *string                      `json:"RoleId,omitempty" wire:"RoleId,RoleId,,required"`
 	RoleLastUsed             *RoleLastUsed                `json:"RoleLastUsed,omitempty" wire:"RoleLastUsed,RoleLastUsed,"`
-	RoleName                 *string                      `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
-	Tags                     []Tag                        `json:"Tags,omitempty" wire:"Tags,Tags,member"`
+	RoleName                 *string                      `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
+	Tags                     []Tag                        `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=tagListType"`
 }
 
 // RoleDetail is the shape RoleDetail.
 type RoleDetail struct {
-	Arn                      *string                      `json:"Arn,omitempty" wire:"Arn,Arn,"`
-	AssumeRolePolicyDocument *string                      `json:"AssumeRolePolicyDocument,omitempty" wire:"AssumeRolePolicyDocument,AssumeRolePolicyDocument,"`
+	Arn                      *string                      `json:"Arn,omitempty" wire:"Arn,Arn,,shape=arnType"`
+	AssumeRolePolicyDocument *string                      `json:"AssumeRolePolicyDocument,omitempty" wire:"AssumeRolePolicyDocument,AssumeRolePolicyDocument,,shape=policyDocumentType"`
 	AttachedManagedPolicies  []AttachedPolicy             `json:"AttachedManagedPolicies,omitempty" wire:"AttachedManagedPolicies,AttachedManagedPolicies,member"`
 	CreateDate               *time.Time                   `json:"CreateDate,omitempty" wire:"CreateDate,CreateDate,"`
 	InstanceProfileList      []InstanceProfile            `json:"InstanceProfileList,omitempty" wire:"InstanceProfileList,InstanceProfileList,member"`
-	Path                     *string                      `json:"Path,omitempty" wire:"Path,Path,"`
+	Path                     *string                      `json:"Path,omitempty" wire:"Path,Path,,shape=pathType"`
 	PermissionsBoundary      *AttachedPermissionsBoundary `json:"PermissionsBoundary,omitempty" wire:"PermissionsBoundary,PermissionsBoundary,"`
 	RoleId                   *string                      `json:"RoleId,omitempty" wire:"RoleId,RoleId,"`
 	RoleLastUsed             *RoleLastUsed                `json:"RoleLastUsed,omitempty" wire:"RoleLastUsed,RoleLastUsed,"`
-	RoleName                 *string                      `json:"RoleName,omitempty" wire:"RoleName,RoleName,"`
+	RoleName                 *string                      `json:"RoleName,omitempty" wire:"RoleName,RoleName,,shape=roleNameType"`
 	RolePolicyList           []PolicyDetail               `json:"RolePolicyList,omitempty" wire:"RolePolicyList,RolePolicyList,member"`
-	Tags                     []Tag                        `json:"Tags,omitempty" wire:"Tags,Tags,member"`
+	Tags                     []Tag                        `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=tagListType"`
 }
 
 // RoleLastUsed is the shape RoleLastUsed.
@@ -1073,22 +1073,22 @@ type RoleLastUsed struct {
 // RoleUsageType is the shape RoleUsageType.
 type RoleUsageType struct {
 	Region    *string  `json:"Region,omitempty" wire:"Region,Region,"`
-	Resources []string `json:"Resources,omitempty" wire:"Resources,Resources,member"`
+	Resources []string `json:"Resources,omitempty" wire:"Resources,Resources,member,items=arnType"`
 }
 
 // SSHPublicKeyMetadata is the shape SSHPublicKeyMetadata.
 type SSHPublicKeyMetadata struct {
 	SSHPublicKeyId *string    `json:"SSHPublicKeyId,omitempty" wire:"SSHPublicKeyId,SSHPublicKeyId,,required"`
-	Status         *string    `json:"Status,omitempty" wire:"Status,Status,,required"`
+	Status         *string    `json:"Status,omitempty" wire:"Status,Status,,required,shape=statusType"`
 	UploadDate     *time.Time `json:"UploadDate,omitempty" wire:"UploadDate,UploadDate,,required"`
-	UserName       *string    `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	UserName       *string    `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=userNameType"`
 }
 
 // ServerCertificateMetadata is the shape ServerCertificateMetadata.
 type ServerCertificateMetadata struct {
-	Arn                   *string    `json:"Arn,omitempty" wire:"Arn,Arn,,required"`
+	Arn                   *string    `json:"Arn,omitempty" wire:"Arn,Arn,,required,shape=arnType"`
 	Expiration            *time.Time `json:"Expiration,omitempty" wire:"Expiration,Expiration,"`
-	Path                  *string    `json:"Path,omitempty" wire:"Path,Path,,required"`
+	Path                  *string    `json:"Path,omitempty" wire:"Path,Path,,required,shape=pathType"`
 	ServerCertificateId   *string    `json:"ServerCertificateId,omitempty" wire:"ServerCertificateId,ServerCertificateId,,required"`
 	ServerCertificateName *string    `json:"ServerCertificateName,omitempty" wire:"ServerCertificateName,ServerCertificateName,,required"`
 	UploadDate            *time.Time `json:"UploadDate,omitempty" wire:"UploadDate,UploadDate,"`
@@ -1102,38 +1102,38 @@ type ServiceSpecificCredentialMetadata struct {
 	ServiceName                 *string    `json:"ServiceName,omitempty" wire:"ServiceName,ServiceName,,required"`
 	ServiceSpecificCredentialId *string    `json:"ServiceSpecificCredentialId,omitempty" wire:"ServiceSpecificCredentialId,ServiceSpecificCredentialId,,required"`
 	ServiceUserName             *string    `json:"ServiceUserName,omitempty" wire:"ServiceUserName,ServiceUserName,"`
-	Status                      *string    `json:"Status,omitempty" wire:"Status,Status,,required"`
-	UserName                    *string    `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	Status                      *string    `json:"Status,omitempty" wire:"Status,Status,,required,shape=statusType"`
+	UserName                    *string    `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=userNameType"`
 }
 
 // SetDefaultPolicyVersionRequest is the shape SetDefaultPolicyVersionRequest.
 type SetDefaultPolicyVersionRequest struct {
-	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
-	VersionId *string `json:"VersionId,omitempty" wire:"VersionId,VersionId,,required"`
+	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
+	VersionId *string `json:"VersionId,omitempty" wire:"VersionId,VersionId,,required,shape=policyVersionIdType"`
 }
 
 // SigningCertificate is the shape SigningCertificate.
 type SigningCertificate struct {
 	CertificateBody *string    `json:"CertificateBody,omitempty" wire:"CertificateBody,CertificateBody,,required"`
 	CertificateId   *string    `json:"CertificateId,omitempty" wire:"CertificateId,CertificateId,,required"`
-	Status          *string    `json:"Status,omitempty" wire:"Status,Status,,required"`
+	Status          *string    `json:"Status,omitempty" wire:"Status,Status,,required,shape=statusType"`
 	UploadDate      *time.Time `json:"UploadDate,omitempty" wire:"UploadDate,UploadDate,"`
-	UserName        *string    `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	UserName        *string    `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=userNameType"`
 }
 
 // SimulateCustomPolicyRequest is the shape SimulateCustomPolicyRequest.
 type SimulateCustomPolicyRequest struct {
-	ActionNames                        []string       `json:"ActionNames,omitempty" wire:"ActionNames,ActionNames,member,required"`
-	CallerArn                          *string        `json:"CallerArn,omitempty" wire:"CallerArn,CallerArn,"`
+	ActionNames                        []string       `json:"ActionNames,omitempty" wire:"ActionNames,ActionNames,member,required,items=ActionNameType"`
+	CallerArn                          *string        `json:"CallerArn,omitempty" wire:"CallerArn,CallerArn,,shape=ResourceNameType"`
 	ContextEntries                     []ContextEntry `json:"ContextEntries,omitempty" wire:"ContextEntries,ContextEntries,member"`
-	Marker                             *string        `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems                           *int32         `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	PermissionsBoundaryPolicyInputList []string       `json:"PermissionsBoundaryPolicyInputList,omitempty" wire:"PermissionsBoundaryPolicyInputList,PermissionsBoundaryPolicyInputList,member"`
-	PolicyInputList                    []string       `json:"PolicyInputList,omitempty" wire:"PolicyInputList,PolicyInputList,member,required"`
-	ResourceArns                       []string       `json:"ResourceArns,omitempty" wire:"ResourceArns,ResourceArns,member"`
-	ResourceHandlingOption             *string        `json:"ResourceHandlingOption,omitempty" wire:"ResourceHandlingOption,ResourceHandlingOption,"`
-	ResourceOwner                      *string        `json:"ResourceOwner,omitempty" wire:"ResourceOwner,ResourceOwner,"`
-	ResourcePolicy                     *string        `json:"ResourcePolicy,omitempty" wire:"ResourcePolicy,ResourcePolicy,"`
+	Marker                             *string        `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems                           *int32         `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	PermissionsBoundaryPolicyInputList []string       `json:"PermissionsBoundaryPolicyInputList,omitempty" wire:"PermissionsBoundaryPolicyInputList,PermissionsBoundaryPolicyInputList,member,items=policyDocumentType"`
+	PolicyInputList                    []string       `json:"PolicyInputList,omitempty" wire:"PolicyInputList,PolicyInputList,member,required,items=policyDocumentType"`
+	ResourceArns                       []string       `json:"ResourceArns,omitempty" wire:"ResourceArns,ResourceArns,member,items=ResourceNameType"`
+	ResourceHandlingOption             *string        `json:"ResourceHandlingOption,omitempty" wire:"ResourceHandlingOption,ResourceHandlingOption,,shape=ResourceHandlingOptionType"`
+	ResourceOwner                      *string        `json:"ResourceOwner,omitempty" wire:"ResourceOwner,ResourceOwner,,shape=ResourceNameType"`
+	ResourcePolicy                     *string        `json:"ResourcePolicy,omitempty" wire:"ResourcePolicy,ResourcePolicy,,shape=policyDocumentType"`
 }
 
 // SimulatePolicyResponse is the shape SimulatePolicyResponse.
@@ -1145,18 +1145,18 @@ type SimulatePolicyResponse struct {
 
 // SimulatePrincipalPolicyRequest is the shape SimulatePrincipalPolicyRequest.
 type SimulatePrincipalPolicyRequest struct {
-	ActionNames                        []string       `json:"ActionNames,omitempty" wire:"ActionNames,ActionNames,member,required"`
-	CallerArn                          *string        `json:"CallerArn,omitempty" wire:"CallerArn,CallerArn,"`
+	ActionNames                        []string       `json:"ActionNames,omitempty" wire:"ActionNames,ActionNames,member,required,items=ActionNameType"`
+	CallerArn                          *string        `json:"CallerArn,omitempty" wire:"CallerArn,CallerArn,,shape=ResourceNameType"`
 	ContextEntries                     []ContextEntry `json:"ContextEntries,omitempty" wire:"ContextEntries,ContextEntries,member"`
-	Marker                             *string        `json:"Marker,omitempty" wire:"Marker,Marker,"`
-	MaxItems                           *int32         `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,"`
-	PermissionsBoundaryPolicyInputList []string       `json:"PermissionsBoundaryPolicyInputList,omitempty" wire:"PermissionsBoundaryPolicyInputList,PermissionsBoundaryPolicyInputList,member"`
-	PolicyInputList                    []string       `json:"PolicyInputList,omitempty" wire:"PolicyInputList,PolicyInputList,member"`
-	PolicySourceArn                    *string        `json:"PolicySourceArn,omitempty" wire:"PolicySourceArn,PolicySourceArn,,required"`
-	ResourceArns                       []string       `json:"ResourceArns,omitempty" wire:"ResourceArns,ResourceArns,member"`
-	ResourceHandlingOption             *string        `json:"ResourceHandlingOption,omitempty" wire:"ResourceHandlingOption,ResourceHandlingOption,"`
-	ResourceOwner                      *string        `json:"ResourceOwner,omitempty" wire:"ResourceOwner,ResourceOwner,"`
-	ResourcePolicy                     *string        `json:"ResourcePolicy,omitempty" wire:"ResourcePolicy,ResourcePolicy,"`
+	Marker                             *string        `json:"Marker,omitempty" wire:"Marker,Marker,,shape=markerType"`
+	MaxItems                           *int32         `json:"MaxItems,omitempty" wire:"MaxItems,MaxItems,,shape=maxItemsType"`
+	PermissionsBoundaryPolicyInputList []string       `json:"PermissionsBoundaryPolicyInputList,omitempty" wire:"PermissionsBoundaryPolicyInputList,PermissionsBoundaryPolicyInputList,member,items=policyDocumentType"`
+	PolicyInputList                    []string       `json:"PolicyInputList,omitempty" wire:"PolicyInputList,PolicyInputList,member,items=policyDocumentType"`
+	PolicySourceArn                    *string        `json:"PolicySourceArn,omitempty" wire:"PolicySourceArn,PolicySourceArn,,required,shape=arnType"`
+	ResourceArns                       []string       `json:"ResourceArns,omitempty" wire:"ResourceArns,ResourceArns,member,items=ResourceNameType"`
+	ResourceHandlingOption             *string        `json:"ResourceHandlingOption,omitempty" wire:"ResourceHandlingOption,ResourceHandlingOption,,shape=ResourceHandlingOptionType"`
+	ResourceOwner                      *string        `json:"ResourceOwner,omitempty" wire:"ResourceOwner,ResourceOwner,,shape=ResourceNameType"`
+	ResourcePolicy                     *string        `json:"ResourcePolicy,omitempty" wire:"ResourcePolicy,ResourcePolicy,,shape=policyDocumentType"`
 }
 
 // Statement is the shape Statement.
@@ -1169,82 +1169,82 @@ type Statement struct {
 
 // Tag is the shape Tag.
 type Tag struct {
-	Key   *string `json:"Key,omitempty" wire:"Key,Key,,required"`
-	Value *string `json:"Value,omitempty" wire:"Value,Value,,required"`
+	Key   *string `json:"Key,omitempty" wire:"Key,Key,,required,shape=tagKeyType"`
+	Value *string `json:"Value,omitempty" wire:"Value,Value,,required,shape=tagValueType"`
 }
 
 // TagInstanceProfileRequest is the shape TagInstanceProfileRequest.
 type TagInstanceProfileRequest struct {
-	InstanceProfileName *string `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required"`
-	Tags                []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required"`
+	InstanceProfileName *string `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required,shape=instanceProfileNameType"`
+	Tags                []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required,shape=tagListType"`
 }
 
 // TagPolicyRequest is the shape TagPolicyRequest.
 type TagPolicyRequest struct {
-	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
-	Tags      []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required"`
+	PolicyArn *string `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
+	Tags      []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required,shape=tagListType"`
 }
 
 // TagRoleRequest is the shape TagRoleRequest.
 type TagRoleRequest struct {
-	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
-	Tags     []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required"`
+	RoleName *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
+	Tags     []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required,shape=tagListType"`
 }
 
 // TagUserRequest is the shape TagUserRequest.
 type TagUserRequest struct {
-	Tags     []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required"`
-	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	Tags     []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,required,shape=tagListType"`
+	UserName *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=existingUserNameType"`
 }
 
 // UntagInstanceProfileRequest is the shape UntagInstanceProfileRequest.
 type UntagInstanceProfileRequest struct {
-	InstanceProfileName *string  `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required"`
-	TagKeys             []string `json:"TagKeys,omitempty" wire:"TagKeys,TagKeys,member,required"`
+	InstanceProfileName *string  `json:"InstanceProfileName,omitempty" wire:"InstanceProfileName,InstanceProfileName,,required,shape=instanceProfileNameType"`
+	TagKeys             []string `json:"TagKeys,omitempty" wire:"TagKeys,TagKeys,member,required,shape=tagKeyListType,items=tagKeyType"`
 }
 
 // UntagPolicyRequest is the shape UntagPolicyRequest.
 type UntagPolicyRequest struct {
-	PolicyArn *string  `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required"`
-	TagKeys   []string `json:"TagKeys,omitempty" wire:"TagKeys,TagKeys,member,required"`
+	PolicyArn *string  `json:"PolicyArn,omitempty" wire:"PolicyArn,PolicyArn,,required,shape=arnType"`
+	TagKeys   []string `json:"TagKeys,omitempty" wire:"TagKeys,TagKeys,member,required,shape=tagKeyListType,items=tagKeyType"`
 }
 
 // UntagRoleRequest is the shape UntagRoleRequest.
 type UntagRoleRequest struct {
-	RoleName *string  `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
-	TagKeys  []string `json:"TagKeys,omitempty" wire:"TagKeys,TagKeys,member,required"`
+	RoleName *string  `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
+	TagKeys  []string `json:"TagKeys,omitempty" wire:"TagKeys,TagKeys,member,required,shape=tagKeyListType,items=tagKeyType"`
 }
 
 // UntagUserRequest is the shape UntagUserRequest.
 type UntagUserRequest struct {
-	TagKeys  []string `json:"TagKeys,omitempty" wire:"TagKeys,TagKeys,member,required"`
-	UserName *string  `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	TagKeys  []string `json:"TagKeys,omitempty" wire:"TagKeys,TagKeys,member,required,shape=tagKeyListType,items=tagKeyType"`
+	UserName *string  `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=existingUserNameType"`
 }
 
 // UpdateAccessKeyRequest is the shape UpdateAccessKeyRequest.
 type UpdateAccessKeyRequest struct {
-	AccessKeyId *string `json:"AccessKeyId,omitempty" wire:"AccessKeyId,AccessKeyId,,required"`
-	Status      *string `json:"Status,omitempty" wire:"Status,Status,,required"`
-	UserName    *string `json:"UserName,omitempty" wire:"UserName,UserName,"`
+	AccessKeyId *string `json:"AccessKeyId,omitempty" wire:"AccessKeyId,AccessKeyId,,required,shape=accessKeyIdType"`
+	Status      *string `json:"Status,omitempty" wire:"Status,Status,,required,shape=statusType"`
+	UserName    *string `json:"UserName,omitempty" wire:"UserName,UserName,,shape=existingUserNameType"`
 }
 
 // UpdateAssumeRolePolicyRequest is the shape UpdateAssumeRolePolicyRequest.
 type UpdateAssumeRolePolicyRequest struct {
-	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required"`
-	RoleName       *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	PolicyDocument *string `json:"PolicyDocument,omitempty" wire:"PolicyDocument,PolicyDocument,,required,shape=policyDocumentType"`
+	RoleName       *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // UpdateGroupRequest is the shape UpdateGroupRequest.
 type UpdateGroupRequest struct {
-	GroupName    *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required"`
-	NewGroupName *string `json:"NewGroupName,omitempty" wire:"NewGroupName,NewGroupName,"`
-	NewPath      *string `json:"NewPath,omitempty" wire:"NewPath,NewPath,"`
+	GroupName    *string `json:"GroupName,omitempty" wire:"GroupName,GroupName,,required,shape=groupNameType"`
+	NewGroupName *string `json:"NewGroupName,omitempty" wire:"NewGroupName,NewGroupName,,shape=groupNameType"`
+	NewPath      *string `json:"NewPath,omitempty" wire:"NewPath,NewPath,,shape=pathType"`
 }
 
 // UpdateRoleDescriptionRequest is the shape UpdateRoleDescriptionRequest.
 type UpdateRoleDescriptionRequest struct {
-	Description *string `json:"Description,omitempty" wire:"Description,Description,,required"`
-	RoleName    *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	Description *string `json:"Description,omitempty" wire:"Description,Description,,required,shape=roleDescriptionType"`
+	RoleName    *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // UpdateRoleDescriptionResponse is the shape UpdateRoleDescriptionResponse.
@@ -1254,9 +1254,9 @@ type UpdateRoleDescriptionResponse struct {
 
 // UpdateRoleRequest is the shape UpdateRoleRequest.
 type UpdateRoleRequest struct {
-	Description        *string `json:"Description,omitempty" wire:"Description,Description,"`
-	MaxSessionDuration *int32  `json:"MaxSessionDuration,omitempty" wire:"MaxSessionDuration,MaxSessionDuration,"`
-	RoleName           *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required"`
+	Description        *string `json:"Description,omitempty" wire:"Description,Description,,shape=roleDescriptionType"`
+	MaxSessionDuration *int32  `json:"MaxSessionDuration,omitempty" wire:"MaxSessionDuration,MaxSessionDuration,,shape=roleMaxSessionDurationType"`
+	RoleName           *string `json:"RoleName,omitempty" wire:"RoleName,RoleName,,required,shape=roleNameType"`
 }
 
 // UpdateRoleResponse is the shape UpdateRoleResponse.
@@ -1265,34 +1265,34 @@ type UpdateRoleResponse struct {
 
 // UpdateUserRequest is the shape UpdateUserRequest.
 type UpdateUserRequest struct {
-	NewPath     *string `json:"NewPath,omitempty" wire:"NewPath,NewPath,"`
-	NewUserName *string `json:"NewUserName,omitempty" wire:"NewUserName,NewUserName,"`
-	UserName    *string `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	NewPath     *string `json:"NewPath,omitempty" wire:"NewPath,NewPath,,shape=pathType"`
+	NewUserName *string `json:"NewUserName,omitempty" wire:"NewUserName,NewUserName,,shape=userNameType"`
+	UserName    *string `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=existingUserNameType"`
 }
 
 // User is the shape User.
 type User struct {
-	Arn                 *string                      `json:"Arn,omitempty" wire:"Arn,Arn,,required"`
+	Arn                 *string                      `json:"Arn,omitempty" wire:"Arn,Arn,,required,shape=arnType"`
 	CreateDate          *time.Time                   `json:"CreateDate,omitempty" wire:"CreateDate,CreateDate,,required"`
 	PasswordLastUsed    *time.Time                   `json:"PasswordLastUsed,omitempty" wire:"PasswordLastUsed,PasswordLastUsed,"`
-	Path                *string                      `json:"Path,omitempty" wire:"Path,Path,,required"`
+	Path                *string                      `json:"Path,omitempty" wire:"Path,Path,,required,shape=pathType"`
 	PermissionsBoundary *AttachedPermissionsBoundary `json:"PermissionsBoundary,omitempty" wire:"PermissionsBoundary,PermissionsBoundary,"`
-	Tags                []Tag                        `json:"Tags,omitempty" wire:"Tags,Tags,member"`
+	Tags                []Tag                        `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=tagListType"`
 	UserId              *string                      `json:"UserId,omitempty" wire:"UserId,UserId,,required"`
-	UserName            *string                      `json:"UserName,omitempty" wire:"UserName,UserName,,required"`
+	UserName            *string                      `json:"UserName,omitempty" wire:"UserName,UserName,,required,shape=userNameType"`
 }
 
 // UserDetail is the shape UserDetail.
 type UserDetail struct {
-	Arn                     *string                      `json:"Arn,omitempty" wire:"Arn,Arn,"`
+	Arn                     *string                      `json:"Arn,omitempty" wire:"Arn,Arn,,shape=arnType"`
 	AttachedManagedPolicies []AttachedPolicy             `json:"AttachedManagedPolicies,omitempty" wire:"AttachedManagedPolicies,AttachedManagedPolicies,member"`
 	CreateDate              *time.Time                   `json:"CreateDate,omitempty" wire:"CreateDate,CreateDate,"`
-	GroupList               []string                     `json:"GroupList,omitempty" wire:"GroupList,GroupList,member"`
-	Path                    *string                      `json:"Path,omitempty" wire:"Path,Path,"`
+	GroupList               []string                     `json:"GroupList,omitempty" wire:"GroupList,GroupList,member,items=groupNameType"`
+	Path                    *string                      `json:"Path,omitempty" wire:"Path,Path,,shape=pathType"`
 	PermissionsBoundary     *AttachedPermissionsBoundary `json:"PermissionsBoundary,omitempty" wire:"PermissionsBoundary,PermissionsBoundary,"`
-	Tags                    []Tag                        `json:"Tags,omitempty" wire:"Tags,Tags,member"`
+	Tags                    []Tag                        `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=tagListType"`
 	UserId                  *string                      `json:"UserId,omitempty" wire:"UserId,UserId,"`
-	UserName                *string                      `json:"UserName,omitempty" wire:"UserName,UserName,"`
+	UserName                *string                      `json:"UserName,omitempty" wire:"UserName,UserName,,shape=userNameType"`
 	UserPolicyList          []PolicyDetail               `json:"UserPolicyList,omitempty" wire:"UserPolicyList,UserPolicyList,member"`
 }
 
@@ -1302,7 +1302,7 @@ type VirtualMFADevice struct {
 	EnableDate       *time.Time `json:"EnableDate,omitempty" wire:"EnableDate,EnableDate,"`
 	QRCodePNG        []byte     `json:"QRCodePNG,omitempty" wire:"QRCodePNG,QRCodePNG,"`
 	SerialNumber     *string    `json:"SerialNumber,omitempty" wire:"SerialNumber,SerialNumber,,required"`
-	Tags             []Tag      `json:"Tags,omitempty" wire:"Tags,Tags,member"`
+	Tags             []Tag      `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=tagListType"`
 	User             *User      `json:"User,omitempty" wire:"User,User,"`
 }
 

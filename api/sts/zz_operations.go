@@ -30,6 +30,25 @@ var Service = api.Service{
 		{Shape: "PackedPolicyTooLargeException", Code: "PackedPolicyTooLarge", Status: 400},
 		{Shape: "RegionDisabledException", Code: "RegionDisabledException", Status: 403},
 	},
+	Constraints: map[string]api.Constraint{
+		"ProvidedContextsListType":              {Min: api.Ptr[float64](1), Max: api.Ptr[float64](5)},
+		"accessKeyIdType":                       {Min: api.Ptr[float64](16), Max: api.Ptr[float64](128), Pattern: "[\\w]*", GoPattern: "^(?:[\\w]*)$"},
+		"arnType":                               {Min: api.Ptr[float64](20), Max: api.Ptr[float64](2048)},
+		"contextAssertionType":                  {Min: api.Ptr[float64](4), Max: api.Ptr[float64](2048)},
+		"durationSecondsType":                   {Min: api.Ptr[float64](900), Max: api.Ptr[float64](129600)},
+		"encodedMessageType":                    {Min: api.Ptr[float64](1), Max: api.Ptr[float64](10240)},
+		"externalIdType":                        {Min: api.Ptr[float64](2), Max: api.Ptr[float64](1224), Pattern: "[\\w+=,.@:\\/-]*", GoPattern: "^(?:[\\w+=,.@:/-]*)$"},
+		"roleDurationSecondsType":               {Min: api.Ptr[float64](900), Max: api.Ptr[float64](43200)},
+		"roleSessionNameType":                   {Min: api.Ptr[float64](2), Max: api.Ptr[float64](64), Pattern: "[\\w+=,.@-]*", GoPattern: "^(?:[\\w+=,.@-]*)$"},
+		"serialNumberType":                      {Min: api.Ptr[float64](9), Max: api.Ptr[float64](256), Pattern: "[\\w+=/:,.@-]*", GoPattern: "^(?:[\\w+=/:,.@-]*)$"},
+		"sourceIdentityType":                    {Min: api.Ptr[float64](2), Max: api.Ptr[float64](64), Pattern: "[\\w+=,.@-]*", GoPattern: "^(?:[\\w+=,.@-]*)$"},
+		"tagKeyListType":                        {Max: api.Ptr[float64](50)},
+		"tagKeyType":                            {Min: api.Ptr[float64](1), Max: api.Ptr[float64](128), Pattern: "[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]+", GoPattern: "^(?:[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]+)$"},
+		"tagListType":                           {Max: api.Ptr[float64](50)},
+		"tagValueType":                          {Min: api.Ptr[float64](0), Max: api.Ptr[float64](256), Pattern: "[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*", GoPattern: "^(?:[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)$"},
+		"tokenCodeType":                         {Min: api.Ptr[float64](6), Max: api.Ptr[float64](6), Pattern: "[\\d]*", GoPattern: "^(?:[\\d]*)$"},
+		"unrestrictedSessionPolicyDocumentType": {Min: api.Ptr[float64](1), Pattern: "[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+", GoPattern: "^(?:[\\x{0009}\\x{000A}\\x{000D}\\x{0020}-\\x{00FF}]+)$"},
+	},
 }
 
 // The operations that have wire types.

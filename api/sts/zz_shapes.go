@@ -6,18 +6,18 @@ import "time"
 
 // AssumeRoleRequest is the shape AssumeRoleRequest.
 type AssumeRoleRequest struct {
-	DurationSeconds   *int32                 `json:"DurationSeconds,omitempty" wire:"DurationSeconds,DurationSeconds,"`
-	ExternalId        *string                `json:"ExternalId,omitempty" wire:"ExternalId,ExternalId,"`
-	Policy            *string                `json:"Policy,omitempty" wire:"Policy,Policy,"`
+	DurationSeconds   *int32                 `json:"DurationSeconds,omitempty" wire:"DurationSeconds,DurationSeconds,,shape=roleDurationSecondsType"`
+	ExternalId        *string                `json:"ExternalId,omitempty" wire:"ExternalId,ExternalId,,shape=externalIdType"`
+	Policy            *string                `json:"Policy,omitempty" wire:"Policy,Policy,,shape=unrestrictedSessionPolicyDocumentType"`
 	PolicyArns        []PolicyDescriptorType `json:"PolicyArns,omitempty" wire:"PolicyArns,PolicyArns,member"`
-	ProvidedContexts  []ProvidedContext      `json:"ProvidedContexts,omitempty" wire:"ProvidedContexts,ProvidedContexts,member"`
-	RoleArn           *string                `json:"RoleArn,omitempty" wire:"RoleArn,RoleArn,,required"`
-	RoleSessionName   *string                `json:"RoleSessionName,omitempty" wire:"RoleSessionName,RoleSessionName,,required"`
-	SerialNumber      *string                `json:"SerialNumber,omitempty" wire:"SerialNumber,SerialNumber,"`
-	SourceIdentity    *string                `json:"SourceIdentity,omitempty" wire:"SourceIdentity,SourceIdentity,"`
-	Tags              []Tag                  `json:"Tags,omitempty" wire:"Tags,Tags,member"`
-	TokenCode         *string                `json:"TokenCode,omitempty" wire:"TokenCode,TokenCode,"`
-	TransitiveTagKeys []string               `json:"TransitiveTagKeys,omitempty" wire:"TransitiveTagKeys,TransitiveTagKeys,member"`
+	ProvidedContexts  []ProvidedContext      `json:"ProvidedContexts,omitempty" wire:"ProvidedContexts,ProvidedContexts,member,shape=ProvidedContextsListType"`
+	RoleArn           *string                `json:"RoleArn,omitempty" wire:"RoleArn,RoleArn,,required,shape=arnType"`
+	RoleSessionName   *string                `json:"RoleSessionName,omitempty" wire:"RoleSessionName,RoleSessionName,,required,shape=roleSessionNameType"`
+	SerialNumber      *string                `json:"SerialNumber,omitempty" wire:"SerialNumber,SerialNumber,,shape=serialNumberType"`
+	SourceIdentity    *string                `json:"SourceIdentity,omitempty" wire:"SourceIdentity,SourceIdentity,,shape=sourceIdentityType"`
+	Tags              []Tag                  `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=tagListType"`
+	TokenCode         *string                `json:"TokenCode,omitempty" wire:"TokenCode,TokenCode,,shape=tokenCodeType"`
+	TransitiveTagKeys []string               `json:"TransitiveTagKeys,omitempty" wire:"TransitiveTagKeys,TransitiveTagKeys,member,shape=tagKeyListType,items=tagKeyType"`
 }
 
 // AssumeRoleResponse is the shape AssumeRoleResponse.
@@ -25,18 +25,18 @@ type AssumeRoleResponse struct {
 	AssumedRoleUser  *AssumedRoleUser `json:"AssumedRoleUser,omitempty" wire:"AssumedRoleUser,AssumedRoleUser,"`
 	Credentials      *Credentials     `json:"Credentials,omitempty" wire:"Credentials,Credentials,"`
 	PackedPolicySize *int32           `json:"PackedPolicySize,omitempty" wire:"PackedPolicySize,PackedPolicySize,"`
-	SourceIdentity   *string          `json:"SourceIdentity,omitempty" wire:"SourceIdentity,SourceIdentity,"`
+	SourceIdentity   *string          `json:"SourceIdentity,omitempty" wire:"SourceIdentity,SourceIdentity,,shape=sourceIdentityType"`
 }
 
 // AssumedRoleUser is the shape AssumedRoleUser.
 type AssumedRoleUser struct {
-	Arn           *string `json:"Arn,omitempty" wire:"Arn,Arn,,required"`
+	Arn           *string `json:"Arn,omitempty" wire:"Arn,Arn,,required,shape=arnType"`
 	AssumedRoleId *string `json:"AssumedRoleId,omitempty" wire:"AssumedRoleId,AssumedRoleId,,required"`
 }
 
 // Credentials is the shape Credentials.
 type Credentials struct {
-	AccessKeyId     *string    `json:"AccessKeyId,omitempty" wire:"AccessKeyId,AccessKeyId,,required"`
+	AccessKeyId     *string    `json:"AccessKeyId,omitempty" wire:"AccessKeyId,AccessKeyId,,required,shape=accessKeyIdType"`
 	Expiration      *time.Time `json:"Expiration,omitempty" wire:"Expiration,Expiration,,required"`
 	SecretAccessKey *string    `json:"SecretAccessKey,omitempty" wire:"SecretAccessKey,SecretAccessKey,,required"`
 	SessionToken    *string    `json:"SessionToken,omitempty" wire:"SessionToken,SessionToken,,required"`
@@ -44,7 +44,7 @@ type Credentials struct {
 
 // DecodeAuthorizationMessageRequest is the shape DecodeAuthorizationMessageRequest.
 type DecodeAuthorizationMessageRequest struct {
-	EncodedMessage *string `json:"EncodedMessage,omitempty" wire:"EncodedMessage,EncodedMessage,,required"`
+	EncodedMessage *string `json:"EncodedMessage,omitempty" wire:"EncodedMessage,EncodedMessage,,required,shape=encodedMessageType"`
 }
 
 // DecodeAuthorizationMessageResponse is the shape DecodeAuthorizationMessageResponse.
@@ -54,7 +54,7 @@ type DecodeAuthorizationMessageResponse struct {
 
 // GetAccessKeyInfoRequest is the shape GetAccessKeyInfoRequest.
 type GetAccessKeyInfoRequest struct {
-	AccessKeyId *string `json:"AccessKeyId,omitempty" wire:"AccessKeyId,AccessKeyId,,required"`
+	AccessKeyId *string `json:"AccessKeyId,omitempty" wire:"AccessKeyId,AccessKeyId,,required,shape=accessKeyIdType"`
 }
 
 // GetAccessKeyInfoResponse is the shape GetAccessKeyInfoResponse.
@@ -69,15 +69,15 @@ type GetCallerIdentityRequest struct {
 // GetCallerIdentityResponse is the shape GetCallerIdentityResponse.
 type GetCallerIdentityResponse struct {
 	Account *string `json:"Account,omitempty" wire:"Account,Account,"`
-	Arn     *string `json:"Arn,omitempty" wire:"Arn,Arn,"`
+	Arn     *string `json:"Arn,omitempty" wire:"Arn,Arn,,shape=arnType"`
 	UserId  *string `json:"UserId,omitempty" wire:"UserId,UserId,"`
 }
 
 // GetSessionTokenRequest is the shape GetSessionTokenRequest.
 type GetSessionTokenRequest struct {
-	DurationSeconds *int32  `json:"DurationSeconds,omitempty" wire:"DurationSeconds,DurationSeconds,"`
-	SerialNumber    *string `json:"SerialNumber,omitempty" wire:"SerialNumber,SerialNumber,"`
-	TokenCode       *string `json:"TokenCode,omitempty" wire:"TokenCode,TokenCode,"`
+	DurationSeconds *int32  `json:"DurationSeconds,omitempty" wire:"DurationSeconds,DurationSeconds,,shape=durationSecondsType"`
+	SerialNumber    *string `json:"SerialNumber,omitempty" wire:"SerialNumber,SerialNumber,,shape=serialNumberType"`
+	TokenCode       *string `json:"TokenCode,omitempty" wire:"TokenCode,TokenCode,,shape=tokenCodeType"`
 }
 
 // GetSessionTokenResponse is the shape GetSessionTokenResponse.
@@ -87,17 +87,17 @@ type GetSessionTokenResponse struct {
 
 // PolicyDescriptorType is the shape PolicyDescriptorType.
 type PolicyDescriptorType struct {
-	Arn *string `json:"arn,omitempty" wire:"arn,arn,"`
+	Arn *string `json:"arn,omitempty" wire:"arn,arn,,shape=arnType"`
 }
 
 // ProvidedContext is the shape ProvidedContext.
 type ProvidedContext struct {
-	ContextAssertion *string `json:"ContextAssertion,omitempty" wire:"ContextAssertion,ContextAssertion,"`
-	ProviderArn      *string `json:"ProviderArn,omitempty" wire:"ProviderArn,ProviderArn,"`
+	ContextAssertion *string `json:"ContextAssertion,omitempty" wire:"ContextAssertion,ContextAssertion,,shape=contextAssertionType"`
+	ProviderArn      *string `json:"ProviderArn,omitempty" wire:"ProviderArn,ProviderArn,,shape=arnType"`
 }
 
 // Tag is the shape Tag.
 type Tag struct {
-	Key   *string `json:"Key,omitempty" wire:"Key,Key,,required"`
-	Value *string `json:"Value,omitempty" wire:"Value,Value,,required"`
+	Key   *string `json:"Key,omitempty" wire:"Key,Key,,required,shape=tagKeyType"`
+	Value *string `json:"Value,omitempty" wire:"Value,Value,,required,shape=tagValueType"`
 }

@@ -47,6 +47,8 @@ type field struct {
 	in, out  string // its name in query requests and XML replies
 	item     string // of a list: the name of an item in XML and query requests
 	required bool
+	shape    string // the names of the constraints of the member's shape and of a list's items
+	items    string
 	plan     *plan
 	open     []byte // XML tags
 	close    []byte
@@ -139,6 +141,10 @@ func newField(sf reflect.StructField, i int, made map[reflect.Type]*plan) field 
 			f.item = part
 		case part == "required":
 			f.required = true
+		case strings.HasPrefix(part, "shape="):
+			f.shape = part[len("shape="):]
+		case strings.HasPrefix(part, "items="):
+			f.items = part[len("items="):]
 		}
 	}
 	f.open, f.close, f.empty = []byte("<"+f.out+">"), []byte("</"+f.out+">"), []byte("<"+f.out+"/>")

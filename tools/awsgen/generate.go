@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"go/format"
+	"regexp"
 	"sort"
 	"strings"
 )
@@ -15,11 +16,13 @@ type generator struct {
 	m     *model
 	svc   *service
 	names map[string]string // exported Go name → the shape or operation that took it
+	input map[string]bool   // shapes that a request can hold
 }
 
 // generate returns the files of a service's package by name.
 func generate(m *model, svc *service) (map[string][]byte, error) {
 	g := &generator{m: m, svc: svc, names: map[string]string{}}
+	g.input = g.reachable(func(o *operation) []*ref { return []*ref{o.Input} })
 	shapes, err := g.shapes()
 	if err != nil {
 		return nil, err
@@ -49,7 +52,7 @@ func (g *generator) take(name, who string) error {
 
 // shapes writes a struct for every structure that is not only an error.
 func (g *generator) shapes() ([]byte, error) {
-	used := g.reachable()
+	used := g.reachable(func(o *operation) []*ref { return []*ref{o.Input, o.Output} })
 	var b bytes.Buffer
 	for _, name := range sorted(used) {
 		s := g.m.Shapes[name]
@@ -85,7 +88,8 @@ func (g *generator) shapes() ([]byte, error) {
 	return append([]byte(header+"package "+g.svc.name+"\n\n"+imports), b.Bytes()...), nil
 }
 
-func (g *generator) reachable() map[string]bool {
+// reachable returns the shapes under the operations' sides that roots picks.
+func (g *generator) reachable(roots func(*operation) []*ref) map[string]bool {
 	seen := map[string]bool{}
 	var walk func(r *ref)
 	walk = func(r *ref) {
@@ -102,8 +106,9 @@ func (g *generator) reachable() map[string]bool {
 		walk(s.Value)
 	}
 	for _, op := range g.m.Operations {
-		walk(op.Input)
-		walk(op.Output)
+		for _, r := range roots(op) {
+			walk(r)
+		}
 	}
 	return seen
 }
@@ -126,7 +131,8 @@ func (g *generator) structure(b *bytes.Buffer, name string, s *shape) error {
 	return nil
 }
 
-// wireTag is the input name, the output name and the name of a list's items, then flags.
+// wireTag is the input name, the output name and the name of a list's items, then flags, and the names under which the
+// service has the constraints of the member's shape and of a list's items.
 func (g *generator) wireTag(member string, r *ref, required bool) string {
 	in, out := member, member
 	if r.LocationName != "" {
@@ -151,6 +157,12 @@ func (g *generator) wireTag(member string, r *ref, required bool) string {
 	}
 	if r.Idempotency {
 		tag += ",token"
+	}
+	if g.constrained(r.Shape) {
+		tag += ",shape=" + r.Shape
+	}
+	if s := g.m.Shapes[r.Shape]; s.Type == "list" && g.constrained(s.Member.Shape) {
+		tag += ",items=" + s.Member.Shape
 	}
 	return tag
 }
@@ -241,6 +253,12 @@ func (g *generator) operations() ([]byte, error) {
 		}
 		fmt.Fprintf(&b, "{Shape: %q, Code: %q, Status: %d},\n", name, code, status)
 	}
+	b.WriteString("},\nConstraints: map[string]api.Constraint{\n")
+	for _, name := range sorted(g.input) {
+		if g.constrained(name) {
+			fmt.Fprintf(&b, "%q: %s,\n", name, constraint(g.m.Shapes[name]))
+		}
+	}
 	b.WriteString("},\n}\n\n// The operations that have wire types.\nvar (\n")
 	for _, op := range g.svc.ops {
 		if err := g.take(op, "operation "+op); err != nil {
@@ -272,3 +290,49 @@ func (g *generator) hasMember(op, member string) bool {
 }
 
 func export(name string) string { return strings.ToUpper(name[:1]) + name[1:] }
+
+// constrained tells whether requests may hold the shape and its model limits what it may be.
+func (g *generator) constrained(name string) bool {
+	s := g.m.Shapes[name]
+	return g.input[name] && s.Type != "structure" && (s.Min != nil || s.Max != nil || vocabulary(s) || goPattern(s.Pattern) != "")
+}
+
+// vocabulary tells whether the shape's values are words of the API. More than a hundred are a catalogue (instance
+// types), which changes with what is on offer and not with the API.
+func vocabulary(s *shape) bool { return len(s.Enum) > 0 && len(s.Enum) <= 100 }
+
+func constraint(s *shape) string {
+	var parts []string
+	if s.Min != nil {
+		parts = append(parts, fmt.Sprintf("Min: api.Ptr[float64](%v)", *s.Min))
+	}
+	if s.Max != nil {
+		parts = append(parts, fmt.Sprintf("Max: api.Ptr[float64](%v)", *s.Max))
+	}
+	if vocabulary(s) {
+		parts = append(parts, fmt.Sprintf("Enum: %#v", s.Enum))
+	}
+	if p := goPattern(s.Pattern); p != "" {
+		parts = append(parts, fmt.Sprintf("Pattern: %q, GoPattern: %q", s.Pattern, p))
+	}
+	return "{" + strings.Join(parts, ", ") + "}"
+}
+
+var escapedRune = regexp.MustCompile(`\\u([0-9A-Fa-f]{4})`)
+
+// goPattern is a model's pattern, which is Java's and matches the whole text, in Go's syntax. One that Go has no words
+// for (surrogates, look-ahead) is "".
+func goPattern(p string) string {
+	if p == "" {
+		return ""
+	}
+	if strings.Contains(p, `\uD8`) || strings.Contains(p, `\u10000`) {
+		return ""
+	}
+	p = "^(?:" + escapedRune.ReplaceAllString(p, `\x{$1}`) + ")$"
+	p = strings.ReplaceAll(p, `\/`, "/")
+	if _, err := regexp.Compile(p); err != nil {
+		return ""
+	}
+	return p
+}
