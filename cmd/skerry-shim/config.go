@@ -88,7 +88,7 @@ func containerConfig(c shim.Config, k initKind) *configs.Config {
 		Cgroups:   &cgroups.Cgroup{Path: c.CgroupPath, Resources: res},
 		MaskPaths: []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"}, ReadonlyPaths: []string{"/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"},
 		Devices: specconv.AllowedDevices, Hostname: c.Hostname, Seccomp: sc,
-		Rlimits: []configs.Rlimit{{Type: unix.RLIMIT_NOFILE, Hard: 1 << 20, Soft: 65536}},
+		Rlimits: []configs.Rlimit{openFiles()},
 		Mounts: []*configs.Mount{
 			{Source: "proc", Destination: "/proc", Device: "proc", Flags: df},
 			{Source: "tmpfs", Destination: "/dev", Device: "tmpfs", Flags: unix.MS_NOSUID | unix.MS_STRICTATIME, Data: "mode=755"},
@@ -134,4 +134,17 @@ func environ(c shim.Config, k initKind) []string {
 		env = append(env, n+"="+c.Env[n])
 	}
 	return env
+}
+
+// openFiles is the limit of open files inside: what systems give their services, or what this process may hand on.
+func openFiles() configs.Rlimit {
+	want := unix.Rlimit{Cur: 65536, Max: 1 << 20}
+	if unix.Setrlimit(unix.RLIMIT_NOFILE, &want) != nil { // without CAP_SYS_RESOURCE the limit can't be raised
+		var own unix.Rlimit
+		if unix.Getrlimit(unix.RLIMIT_NOFILE, &own) == nil {
+			want.Max = min(want.Max, own.Max)
+			want.Cur = min(want.Cur, want.Max)
+		}
+	}
+	return configs.Rlimit{Type: unix.RLIMIT_NOFILE, Hard: want.Max, Soft: want.Cur}
 }
