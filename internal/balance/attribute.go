@@ -1,18 +1,291 @@
 package balance
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+	"strings"
 
-// groupDefaults are the defaults of target group attributes.
-var groupDefaults = map[string]string{
-	"deregistration_delay.timeout_seconds": "300",
+	"skerry/internal/fault"
+	"skerry/internal/scope"
+	"skerry/internal/store"
+)
+
+// attribute is a key that a resource may have: its default, and what a value may be.
+type attribute struct {
+	key   string
+	def   string
+	check func(string) bool
+}
+
+func isBool(v string) bool { return v == "true" || v == "false" }
+func isText(v string) bool { return len(v) <= 1024 }
+
+func oneOf(values ...string) func(string) bool {
+	return func(v string) bool { return slices.Contains(values, v) }
+}
+
+func number(low, high int) func(string) bool {
+	return func(v string) bool {
+		n, err := strconv.Atoi(v)
+		return err == nil && n >= low && n <= high
+	}
+}
+
+func either(a, b func(string) bool) func(string) bool {
+	return func(v string) bool { return a(v) || b(v) }
+}
+
+var lbCommon = []attribute{
+	{"access_logs.s3.enabled", "false", isBool}, {"access_logs.s3.bucket", "", isText}, {"access_logs.s3.prefix", "", isText},
+	{"deletion_protection.enabled", "false", isBool}, {"ipv6.deny_all_igw_traffic", "false", isBool}, {"zonal_shift.config.enabled", "false", isBool},
+}
+
+var lbApplication = append(slices.Clone(lbCommon), []attribute{
+	{"load_balancing.cross_zone.enabled", "true", oneOf("true")},
+	{"connection_logs.s3.enabled", "false", isBool}, {"connection_logs.s3.bucket", "", isText}, {"connection_logs.s3.prefix", "", isText},
+	{"health_check_logs.s3.enabled", "false", isBool}, {"health_check_logs.s3.bucket", "", isText}, {"health_check_logs.s3.prefix", "", isText},
+	{"idle_timeout.timeout_seconds", "60", number(1, 4000)}, {"client_keep_alive.seconds", "3600", number(60, 604800)},
+	{"routing.http.desync_mitigation_mode", "defensive", oneOf("monitor", "defensive", "strictest")},
+	{"routing.http.drop_invalid_header_fields.enabled", "false", isBool}, {"routing.http.preserve_host_header.enabled", "false", isBool},
+	{"routing.http.x_amzn_tls_version_and_cipher_suite.enabled", "false", isBool}, {"routing.http.xff_client_port.enabled", "false", isBool},
+	{"routing.http.xff_header_processing.mode", "append", oneOf("append", "preserve", "remove")},
+	{"routing.http2.enabled", "true", isBool}, {"waf.fail_open.enabled", "false", isBool},
+}...)
+
+var lbNetwork = append(slices.Clone(lbCommon), []attribute{
+	{"load_balancing.cross_zone.enabled", "false", isBool},
+	{"dns_record.client_routing_policy", "any_availability_zone", oneOf("any_availability_zone", "availability_zone_affinity", "partial_availability_zone_affinity")},
+	{"secondary_ips.auto_assigned.per_subnet", "0", number(0, 7)},
+}...)
+
+var groupCommon = []attribute{
+	{"deregistration_delay.timeout_seconds", "300", number(0, 3600)}, {"stickiness.enabled", "false", isBool},
+	{"load_balancing.cross_zone.enabled", "use_load_balancer_configuration", oneOf("true", "false", "use_load_balancer_configuration")},
+	{"target_group_health.dns_failover.minimum_healthy_targets.count", "1", either(oneOf("off"), number(1, maxTargets))},
+	{"target_group_health.dns_failover.minimum_healthy_targets.percentage", "off", either(oneOf("off"), number(1, 100))},
+	{"target_group_health.unhealthy_state_routing.minimum_healthy_targets.count", "1", number(1, maxTargets)},
+	{"target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage", "off", either(oneOf("off"), number(1, 100))},
+}
+
+var groupApplication = append(slices.Clone(groupCommon), []attribute{
+	{"stickiness.type", "lb_cookie", oneOf("lb_cookie", "app_cookie")}, {"stickiness.lb_cookie.duration_seconds", "86400", number(1, 604800)},
+	{"stickiness.app_cookie.cookie_name", "", isAppCookie}, {"stickiness.app_cookie.duration_seconds", "86400", number(1, 604800)},
+	{"load_balancing.algorithm.type", "round_robin", oneOf("round_robin", "least_outstanding_requests", "weighted_random")},
+	{"load_balancing.algorithm.anomaly_mitigation", "off", oneOf("on", "off")},
+	{"slow_start.duration_seconds", "0", either(oneOf("0"), number(30, 900))},
+}...)
+
+var groupNetwork = append(slices.Clone(groupCommon), []attribute{
+	{"stickiness.type", "source_ip", oneOf("source_ip", "source_ip_dest_ip", "source_ip_dest_ip_proto")},
+	{"deregistration_delay.connection_termination.enabled", "false", isBool}, {"preserve_client_ip.enabled", "", isBool},
+	{"proxy_protocol_v2.enabled", "false", isBool}, {"target_health_state.unhealthy.connection_termination.enabled", "true", isBool},
+	{"target_health_state.unhealthy.draining_interval_seconds", "0", number(0, 360000)},
+}...)
+
+var listenerApplication = []attribute{
+	{"routing.http.response.server.enabled", "true", isBool},
+	{"routing.http.response.strict_transport_security.header_value", "", isText},
+	{"routing.http.response.access_control_allow_origin.header_value", "", isText},
+	{"routing.http.response.access_control_allow_methods.header_value", "", isText},
+	{"routing.http.response.access_control_allow_headers.header_value", "", isText},
+	{"routing.http.response.access_control_allow_credentials.header_value", "", either(oneOf(""), oneOf("true"))},
+	{"routing.http.response.access_control_expose_headers.header_value", "", isText},
+	{"routing.http.response.access_control_max_age.header_value", "", either(oneOf(""), number(0, 86400))},
+	{"routing.http.response.content_security_policy.header_value", "", isText},
+	{"routing.http.response.x_content_type_options.header_value", "", oneOf("", "nosniff")},
+	{"routing.http.response.x_frame_options.header_value", "", isText},
+}
+
+var listenerTLS = append(slices.Clone(listenerApplication), []attribute{
+	{"routing.http.request.x_amzn_tls_version.header_name", "X-Amzn-Tls-Version", isText},
+	{"routing.http.request.x_amzn_tls_cipher_suite.header_name", "X-Amzn-Tls-Cipher-Suite", isText},
+	{"routing.http.request.x_amzn_mtls_clientcert.header_name", "X-Amzn-Mtls-Clientcert", isText},
+	{"routing.http.request.x_amzn_mtls_clientcert_serial_number.header_name", "X-Amzn-Mtls-Clientcert-Serial-Number", isText},
+	{"routing.http.request.x_amzn_mtls_clientcert_issuer.header_name", "X-Amzn-Mtls-Clientcert-Issuer", isText},
+	{"routing.http.request.x_amzn_mtls_clientcert_subject.header_name", "X-Amzn-Mtls-Clientcert-Subject", isText},
+	{"routing.http.request.x_amzn_mtls_clientcert_validity.header_name", "X-Amzn-Mtls-Clientcert-Validity", isText},
+	{"routing.http.request.x_amzn_mtls_clientcert_leaf.header_name", "X-Amzn-Mtls-Clientcert-Leaf", isText},
+}...)
+
+var listenerTCP = []attribute{{"tcp.idle_timeout.seconds", "350", number(60, 6000)}}
+
+func isAppCookie(v string) bool {
+	up := strings.ToUpper(v)
+	for _, reserved := range []string{"AWSALB", "AWSALBAPP", "AWSALBTG"} {
+		if strings.HasPrefix(up, reserved) {
+			return false
+		}
+	}
+	return len(v) <= 128 && !strings.ContainsAny(v, " \t;,=\"")
+}
+
+func (l LoadBalancer) known() []attribute {
+	if l.Type == Network {
+		return lbNetwork
+	}
+	return lbApplication
+}
+
+func (g TargetGroup) known() []attribute {
+	if g.Protocol == HTTP || g.Protocol == HTTPS {
+		return groupApplication
+	}
+	return groupNetwork
+}
+
+func (l Listener) known() []attribute {
+	switch l.Protocol {
+	case HTTPS:
+		return listenerTLS
+	case HTTP:
+		return listenerApplication
+	case TCP, TCPUDP:
+		return listenerTCP
+	}
+	return nil
+}
+
+// Attribute is an attribute's value, or its default.
+func (l LoadBalancer) Attribute(key string) string {
+	if key == "ipv6.deny_all_igw_traffic" && l.SchemeName == Internal && l.Attributes[key] == "" {
+		return "true"
+	}
+	return value(l.known(), l.Attributes, key)
 }
 
 // Attribute is an attribute's value, or its default.
 func (g TargetGroup) Attribute(key string) string {
-	if v, ok := g.Attributes[key]; ok {
+	if key == "preserve_client_ip.enabled" && g.Attributes[key] == "" {
+		// Instances see the client; addresses do not, unless the protocol has no connection to hide it in.
+		if g.TargetType == "instance" || g.TargetType == "alb" || g.Protocol == UDP || g.Protocol == TCPUDP {
+			return "true"
+		}
+		return "false"
+	}
+	return value(g.known(), g.Attributes, key)
+}
+
+// Attribute is an attribute's value, or its default.
+func (l Listener) Attribute(key string) string { return value(l.known(), l.Attributes, key) }
+
+func value(known []attribute, set map[string]string, key string) string {
+	if v, ok := set[key]; ok {
 		return v
 	}
-	return groupDefaults[key]
+	for _, a := range known {
+		if a.key == key {
+			return a.def
+		}
+	}
+	return ""
+}
+
+// Attributes of a resource in the order that they are described.
+type Attributes []struct{ Key, Value string }
+
+func list(known []attribute, get func(string) string) Attributes {
+	var out Attributes
+	for _, a := range known {
+		out = append(out, struct{ Key, Value string }{a.key, get(a.key)})
+	}
+	return out
+}
+
+// AllAttributes lists every attribute with its value or default.
+func (l LoadBalancer) AllAttributes() Attributes { return list(l.known(), l.Attribute) }
+
+// AllAttributes lists every attribute with its value or default.
+func (g TargetGroup) AllAttributes() Attributes { return list(g.known(), g.Attribute) }
+
+// AllAttributes lists every attribute with its value or default.
+func (l Listener) AllAttributes() Attributes { return list(l.known(), l.Attribute) }
+
+// set returns the values with the changes, checked against what is known.
+func set(what string, known []attribute, old map[string]string, changes map[string]string) (map[string]string, error) {
+	out := map[string]string{}
+	for k, v := range old {
+		out[k] = v
+	}
+	for _, k := range sortedKeys(changes) {
+		i := slices.IndexFunc(known, func(a attribute) bool { return a.key == k })
+		if i < 0 {
+			return nil, invalid("%s attribute key '%s' is not recognized", what, k)
+		}
+		if !known[i].check(changes[k]) {
+			return nil, invalid("%s attribute value '%s' is not valid for key '%s'", what, changes[k], k)
+		}
+		out[k] = changes[k]
+	}
+	return out, nil
+}
+
+// ModifyLoadBalancerAttributes changes attributes of a load balancer.
+func ModifyLoadBalancerAttributes(w *store.WriteTx, s scope.Scope, arn string, changes map[string]string) (LoadBalancer, error) {
+	lb, err := GetLoadBalancer(w, s, arn)
+	if err != nil {
+		return lb, err
+	}
+	before := lb.Attribute("secondary_ips.auto_assigned.per_subnet")
+	if lb.Attributes, err = set("Load balancer", lb.known(), lb.Attributes, changes); err != nil {
+		return lb, err
+	}
+	for _, log := range []string{"access_logs", "connection_logs", "health_check_logs"} {
+		if lb.Attribute(log+".s3.enabled") == "true" && lb.Attribute(log+".s3.bucket") == "" {
+			return lb, fault.New(fault.Invalid, "InvalidConfigurationRequest", "The %s.s3.bucket attribute must be specified when %s are enabled", log, strings.ReplaceAll(log, "_", " "))
+		}
+		if strings.Contains(lb.Attribute(log+".s3.prefix"), "AWSLogs") {
+			return lb, fault.New(fault.Invalid, "InvalidConfigurationRequest", "The prefix cannot contain 'AWSLogs'")
+		}
+	}
+	if old, _ := strconv.Atoi(before); old > 0 {
+		if now, _ := strconv.Atoi(lb.Attribute("secondary_ips.auto_assigned.per_subnet")); now < old {
+			return lb, fault.New(fault.Invalid, "InvalidConfigurationRequest", "The number of secondary addresses per subnet cannot be decreased")
+		}
+	}
+	LoadBalancers.Put(w, lb)
+	return lb, nil
+}
+
+// ModifyTargetGroupAttributes changes attributes of a target group.
+func ModifyTargetGroupAttributes(w *store.WriteTx, s scope.Scope, arn string, changes map[string]string) (TargetGroup, error) {
+	g, err := GetTargetGroup(w, s, arn)
+	if err != nil {
+		return g, err
+	}
+	if g.Attributes, err = set("Target group", g.known(), g.Attributes, changes); err != nil {
+		return g, err
+	}
+	on := func(key string) bool { return g.Attribute(key) == "true" }
+	algorithm := g.Attribute("load_balancing.algorithm.type")
+	switch {
+	case on("stickiness.enabled") && g.Attribute("stickiness.type") == "app_cookie" && g.Attribute("stickiness.app_cookie.cookie_name") == "":
+		return g, invalid("The cookie name must be specified when the stickiness type is 'app_cookie'")
+	case g.Attribute("load_balancing.algorithm.anomaly_mitigation") == "on" && algorithm != "weighted_random":
+		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Anomaly mitigation can be enabled for algorithm type 'weighted_random' only")
+	case algorithm != "" && algorithm != "round_robin" && g.Attribute("slow_start.duration_seconds") != "0":
+		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Slow start mode cannot be enabled for algorithm type '%s'", algorithm)
+	case algorithm != "" && on("stickiness.enabled") && g.Attribute("load_balancing.cross_zone.enabled") == "false":
+		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Stickiness cannot be enabled when cross-zone load balancing is disabled")
+	case (g.Protocol == UDP || g.Protocol == TCPUDP) && !on("preserve_client_ip.enabled"):
+		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Client IP preservation cannot be disabled for target groups with protocol '%s'", g.Protocol)
+	case on("proxy_protocol_v2.enabled"):
+		return g, fault.New(fault.Unsupported, "InvalidConfigurationRequest", "Proxy protocol is not supported")
+	}
+	TargetGroups.Put(w, g)
+	return g, nil
+}
+
+// ModifyListenerAttributes changes attributes of a listener.
+func ModifyListenerAttributes(w *store.WriteTx, s scope.Scope, arn string, changes map[string]string) (Listener, error) {
+	l, err := GetListener(w, s, arn)
+	if err != nil {
+		return l, err
+	}
+	if l.Attributes, err = set("Listener", l.known(), l.Attributes, changes); err != nil {
+		return l, err
+	}
+	Listeners.Put(w, l)
+	return l, nil
 }
 
 // CheckPort is the port at which a target is checked, as ELB describes it.
@@ -21,4 +294,12 @@ func (g TargetGroup) CheckPort(port int32) string {
 		return strconv.Itoa(int(port))
 	}
 	return g.Check.Port
+}
+
+// CrossZone tells whether nodes may route to targets of other zones.
+func CrossZone(lb LoadBalancer, g TargetGroup) bool {
+	if v := g.Attribute("load_balancing.cross_zone.enabled"); v != "use_load_balancer_configuration" {
+		return v == "true"
+	}
+	return lb.Attribute("load_balancing.cross_zone.enabled") == "true"
 }

@@ -67,18 +67,9 @@ type Listener struct {
 	SSLPolicy       string
 	ALPN            string
 	Attributes      map[string]string
-	MutualTLS       *MutualTLS
 	DefaultRuleARN  string
 	DefaultActions  []Action
 	CreatedAt       time.Time
-}
-
-// MutualTLS is how a listener treats client certificates.
-type MutualTLS struct {
-	Mode                  string
-	TrustStoreARN         string
-	IgnoreExpiry          bool
-	AdvertiseTrustStoreCA string
 }
 
 // Rule is a rule of a listener; the default rule is part of the listener.
@@ -89,7 +80,6 @@ type Rule struct {
 	Priority    int32
 	Conditions  []Condition
 	Actions     []Action
-	Transforms  []Transform
 	CreatedAt   time.Time
 }
 
@@ -106,15 +96,6 @@ type Condition struct {
 // KeyValue is a pattern of a query-string condition; no key matches any.
 type KeyValue struct{ Key, Value string }
 
-// Transform rewrites a request's host or URL.
-type Transform struct {
-	Type     string
-	Rewrites []Rewrite
-}
-
-// Rewrite is a regular expression and its replacement.
-type Rewrite struct{ Regex, Replace string }
-
 // Action is one action of a rule.
 type Action struct {
 	Type           string
@@ -123,9 +104,6 @@ type Action struct {
 	Forward        *Forward
 	Redirect       *Redirect
 	Fixed          *FixedResponse
-	OIDC           *AuthOIDC
-	Cognito        *AuthCognito
-	JWT            *JWT
 }
 
 // Forward is a forward action's groups.
@@ -147,33 +125,6 @@ type Redirect struct{ Protocol, Host, Port, Path, Query, StatusCode string }
 
 // FixedResponse is a fixed-response action.
 type FixedResponse struct{ StatusCode, ContentType, Body string }
-
-// AuthOIDC is an authenticate-oidc action.
-type AuthOIDC struct {
-	Issuer, AuthorizationEndpoint, TokenEndpoint, UserInfoEndpoint, ClientID, ClientSecret string
-	SessionCookieName, Scope, OnUnauthenticated                                            string
-	SessionTimeout                                                                         int64
-	Extra                                                                                  map[string]string
-}
-
-// AuthCognito is an authenticate-cognito action.
-type AuthCognito struct {
-	UserPoolARN, ClientID, Domain, SessionCookieName, Scope, OnUnauthenticated string
-	SessionTimeout                                                             int64
-	Extra                                                                      map[string]string
-}
-
-// JWT is a jwt-validation action.
-type JWT struct {
-	JWKS, Issuer string
-	Claims       []Claim
-}
-
-// Claim is an additional claim that a token must have.
-type Claim struct {
-	Format, Name string
-	Values       []string
-}
 
 // TargetGroup is a set of targets and how they are checked.
 type TargetGroup struct {

@@ -1,0 +1,7 @@
+// Package elbapi serves the operations of Elastic Load Balancing v2: each handler reads its input, calls the domain
+// (balance, tag) in one transaction, and turns records into wire shapes. What is checked here is the request's form; every
+// rule about load balancers is balance's.
+//
+// Handlers run on the request's goroutine; the package owns none. A parameter that has no effect is stored and returned,
+// one that can't be honoured is refused by name.
+package elbapi
