@@ -1,6 +1,8 @@
 package zoneplan
 
 import (
+	"cmp"
+
 	"skerry/internal/compute"
 	"skerry/internal/store"
 	"skerry/internal/zone"
@@ -21,6 +23,8 @@ type Options struct {
 
 // Build is the desired state of one zone (us-east-1a), over all accounts.
 func Build(tx store.Tx, zoneName string, o Options) (zone.Desired, error) {
-	d := zone.Desired{Zone: zoneName, Egress: o.Egress, APIName: o.APIName}
+	d := zone.Desired{Zone: zoneName, Egress: o.Egress, APIName: cmp.Or(o.APIName, "api.skerry.internal")}
+	networks(tx, &d, o)
+	instances(tx, &d, o)
 	return d.Seal(), nil
 }
