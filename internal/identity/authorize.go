@@ -1,0 +1,200 @@
+package identity
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"skerry/internal/fault"
+	"skerry/internal/policy"
+	"skerry/internal/scope"
+	"skerry/internal/store"
+	"skerry/internal/tag"
+)
+
+// Query is a question about a principal.
+type Query struct {
+	Action, Resource string
+	// Any asks whether the action is allowed on some resource at all: for a first check before the resources are known.
+	Any bool
+	// Context are values of condition keys that the caller knows, as aws:SourceIp.
+	Context map[string][]string
+}
+
+// Authorize tells whether the principal may do the action ("ec2:RunInstances") to the resource (an ARN, or "*"). The
+// fault is Denied, with the code and text of the action's service.
+func Authorize(tx store.Tx, p Principal, action, resource string) error {
+	return AuthorizeQuery(tx, p, Query{Action: action, Resource: resource})
+}
+
+// free are actions that need no permission.
+var free = map[string]bool{"sts:getcalleridentity": true, "sts:getsessiontoken": true, "sts:getaccesskeyinfo": true}
+
+// AuthorizeQuery is Authorize with more to ask.
+func AuthorizeQuery(tx store.Tx, p Principal, q Query) error {
+	if p.IsRoot() || free[strings.ToLower(q.Action)] {
+		return nil
+	}
+	if q.Resource == "" {
+		q.Resource = "*"
+	}
+	ps, keys, ok := gather(tx, p)
+	if !ok {
+		return denied(p, q, policy.Implicit, policy.ByIdentity)
+	}
+	for k, v := range resourceKeys(tx, q.Resource) {
+		keys[k] = v
+	}
+	for k, v := range q.Context {
+		keys[strings.ToLower(k)] = v
+	}
+	d, by := policy.Decide(ps, policy.Request{Action: q.Action, Resource: q.Resource, AnyResource: q.Any, Keys: keys})
+	if d == policy.Allowed {
+		return nil
+	}
+	return denied(p, q, d, by)
+}
+
+func denied(p Principal, q Query, d policy.Decision, by string) error {
+	how := "because no " + strings.TrimPrefix(strings.TrimPrefix(by, "an "), "a ") + " allows the " + q.Action + " action"
+	if d == policy.Denied {
+		how = "with an explicit deny in " + by
+	}
+	text := "User: " + p.ARN + " is not authorized to perform: " + q.Action + " on resource: " + q.Resource + " " + how
+	if q.Resource == "*" && q.Any {
+		text = "User: " + p.ARN + " is not authorized to perform: " + q.Action + " " + how
+	}
+	service, _, _ := strings.Cut(q.Action, ":")
+	switch service {
+	case "ec2":
+		return fault.New(fault.Denied, "UnauthorizedOperation", "You are not authorized to perform this operation. %s", text)
+	case "acm":
+		return fault.New(fault.Denied, "AccessDeniedException", "%s", text)
+	}
+	return fault.New(fault.Denied, "AccessDenied", "%s", text)
+}
+
+// PoliciesOf finds the policies of a principal, for simulation. Root has none: it may do everything.
+func PoliciesOf(tx store.Tx, p Principal) (policy.Policies, map[string][]string, bool) {
+	return gather(tx, p)
+}
+
+// gather finds the policies that apply to the principal and what is known of it for conditions.
+func gather(tx store.Tx, p Principal) (policy.Policies, map[string][]string, bool) {
+	now := tx.Now().UTC()
+	keys := map[string][]string{
+		"aws:currenttime":      {now.Format(time.RFC3339)},
+		"aws:epochtime":        {strconv.FormatInt(now.Unix(), 10)},
+		"aws:principalarn":     {p.ARN},
+		"aws:principalaccount": {p.Account},
+		"aws:userid":           {p.UserID},
+		"aws:securetransport":  {"false"},
+		"aws:viaawsservice":    {"false"},
+	}
+	var ps policy.Policies
+	kind, rest, _ := strings.Cut(p.ARN[strings.LastIndex(p.ARN, ":")+1:], "/")
+	var boundary string
+	switch kind {
+	case "user":
+		u, ok := Users.Get(tx, key(p.Account, rest[strings.LastIndex(rest, "/")+1:]))
+		if !ok || u.ID != p.UserID {
+			return ps, nil, false
+		}
+		keys["aws:username"], keys["aws:principaltype"] = []string{u.Name}, []string{"User"}
+		principalTags(keys, u.Tags)
+		boundary = u.Boundary
+		ps.Identity = documents(tx, p.Account, u.Grants)
+		for _, g := range u.Groups {
+			if g, ok := Groups.Get(tx, key(p.Account, g)); ok {
+				ps.Identity = append(ps.Identity, documents(tx, p.Account, g.Grants)...)
+			}
+		}
+	case "assumed-role":
+		name, _, _ := strings.Cut(rest, "/")
+		r, ok := Roles.Get(tx, key(p.Account, name))
+		if id, _, _ := strings.Cut(p.UserID, ":"); !ok || r.ID != id {
+			return ps, nil, false
+		}
+		keys["aws:principaltype"], keys["aws:principalarn"] = []string{"AssumedRole"}, []string{r.ARN()}
+		principalTags(keys, r.Tags)
+		boundary = r.Boundary
+		ps.Identity = documents(tx, p.Account, r.Grants)
+		// The principal does not say which of its live sessions of the same name it is: the limits of all hold.
+		for s := range Sessions.By(tx, "arn", p.ARN) {
+			if !tx.Now().Before(s.ExpiresAt) {
+				continue
+			}
+			principalTags(keys, s.Tags)
+			if len(s.Policies)+len(s.PolicyARNs) == 0 {
+				continue
+			}
+			docs := documents(tx, p.Account, Grants{Attached: s.PolicyARNs})
+			for _, d := range s.Policies {
+				docs = append(docs, parse(d))
+			}
+			if ps.Sessioned && !same(ps.Session, docs) {
+				docs = nil
+			}
+			ps.Sessioned, ps.Session = true, docs
+		}
+	default:
+		return ps, nil, false
+	}
+	if boundary != "" {
+		ps.Bounded = true
+		if _, v, err := PolicyDocument(tx, p.Account, boundary); err == nil {
+			ps.Boundary = []*policy.Document{parse(v.Document)}
+		}
+	}
+	return ps, keys, true
+}
+
+func principalTags(keys map[string][]string, tags map[string]string) {
+	for k, v := range tags {
+		keys["aws:principaltag/"+strings.ToLower(k)] = []string{v}
+	}
+}
+
+// documents reads the policies of a grant. One that cannot be read allows nothing.
+func documents(tx store.Tx, account string, g Grants) []*policy.Document {
+	var out []*policy.Document
+	for _, n := range g.InlineNames() {
+		out = append(out, parse(g.Inline[n]))
+	}
+	for _, arn := range g.Attached {
+		if _, v, err := PolicyDocument(tx, account, arn); err == nil {
+			out = append(out, parse(v.Document))
+		}
+	}
+	return out
+}
+
+// parse reads a stored document, which was checked when it was stored.
+func parse(text string) *policy.Document {
+	d, err := policy.Parse(text, policy.Identity)
+	if err != nil {
+		return &policy.Document{}
+	}
+	return d
+}
+
+// resourceKeys are what conditions may ask about a resource: its region, account and, for EC2's, its tags.
+func resourceKeys(tx store.Tx, arn string) map[string][]string {
+	f := strings.SplitN(arn, ":", 6)
+	if len(f) != 6 || f[0] != "arn" {
+		return nil
+	}
+	keys := map[string][]string{"aws:resourceaccount": {f[4]}}
+	if f[3] != "" {
+		keys["aws:requestedregion"] = []string{f[3]}
+	}
+	if f[2] != "ec2" {
+		return keys
+	}
+	keys["ec2:region"] = []string{f[3]}
+	for k, v := range tag.Map(tx, scope.Scope{Account: f[4], Region: f[3]}, f[5][strings.LastIndex(f[5], "/")+1:]) {
+		keys["aws:resourcetag/"+strings.ToLower(k)] = []string{v}
+		keys["ec2:resourcetag/"+strings.ToLower(k)] = []string{v}
+	}
+	return keys
+}
