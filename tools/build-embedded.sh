@@ -25,8 +25,10 @@ fi
 
 bb=$(command -v busybox) || { echo "busybox is missing: install busybox-static" >&2; exit 1; }
 s=$(stamp busybox "$bb")
-if ! fresh busybox "$s"; then
+if ! fresh busybox "$s" || [ ! -e "$out/busybox.applets" ]; then
   if LC_ALL=C ldd "$bb" 2>&1 | grep -q '=>'; then echo "$bb is not static: install busybox-static" >&2; exit 1; fi
   cp "$bb" "$out/.busybox.new"
+  # Its programs, apart from those that the guest is, and from what a container can't do or must not pretend.
+  "$bb" --list | grep -vxE 'busybox|init|linuxrc|poweroff|reboot|halt|shutdown|dpkg|dpkg-deb|rpm|rpm2cpio|run-init|switch_root|curl' >"$out/busybox.applets"
   keep busybox "$s"
 fi

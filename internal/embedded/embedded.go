@@ -3,6 +3,7 @@ package embedded
 import (
 	"embed"
 	"fmt"
+	"strings"
 )
 
 //go:embed files
@@ -24,3 +25,9 @@ func Guest() ([]byte, error) { return read("skerry-guest") }
 
 // Busybox returns a static busybox.
 func Busybox() ([]byte, error) { return read("busybox") }
+
+// Applets returns the names of the programs that this busybox is.
+func Applets() ([]string, error) {
+	b, err := read("busybox.applets")
+	return strings.Fields(string(b)), err
+}

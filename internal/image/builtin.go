@@ -11,16 +11,6 @@ import (
 	"skerry/internal/embedded"
 )
 
-// applets are the names under which the built-in image has busybox. poweroff, reboot, halt and curl are the guest's.
-var applets = []string{"sh", "ash", "[", "[[", "awk", "base64", "basename", "bunzip2", "bzcat", "cat", "chgrp", "chmod", "chown", "chroot", "clear", "cmp", "cp", "cut",
-	"date", "dd", "df", "diff", "dirname", "dmesg", "du", "echo", "egrep", "env", "expr", "factor", "false", "fgrep", "find", "fold", "free", "getopt", "grep", "gunzip",
-	"gzip", "head", "hexdump", "hostname", "httpd", "id", "install", "ip", "ipcalc", "kill", "killall", "less", "ln", "logger", "ls", "md5sum", "mkdir", "mkfifo",
-	"mknod", "mktemp", "more", "mount", "mv", "nc", "netstat", "nice", "nl", "nohup", "nproc", "nslookup", "od", "paste", "pgrep", "pidof", "ping", "ping6",
-	"pkill", "printenv", "printf", "ps", "pwd", "readlink", "realpath", "renice", "reset", "rev", "rm", "rmdir", "route", "sed", "seq", "setsid", "sha1sum",
-	"sha256sum", "sha512sum", "sleep", "sort", "split", "stat", "strings", "stty", "su", "sync", "tac", "tail", "tar", "tee", "test", "time", "timeout", "top",
-	"touch", "tr", "traceroute", "true", "truncate", "tty", "uname", "uniq", "unxz", "unzip", "uptime", "usleep", "uudecode", "vi", "watch", "wc", "wget",
-	"which", "who", "whoami", "xargs", "xz", "xzcat", "yes", "zcat"}
-
 // guestNames are the names under which the guest program is found in PATH.
 var guestNames = []string{"sbin/poweroff", "sbin/reboot", "sbin/halt", "sbin/shutdown", "bin/curl"}
 
@@ -48,6 +38,10 @@ func (s *Store) EnsureBuiltin() error {
 	if err != nil {
 		return err
 	}
+	applets, err := embedded.Applets()
+	if err != nil {
+		return err
+	}
 	h := sha256.New()
 	h.Write(bb)
 	h.Write(guest)
@@ -62,7 +56,7 @@ func (s *Store) EnsureBuiltin() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := writeNano(filepath.Join(dir, rootDir), bb, guest); err != nil {
+	if err := writeNano(filepath.Join(dir, rootDir), bb, guest, applets); err != nil {
 		return err
 	}
 	created := time.Now().UTC().Truncate(time.Second)
@@ -76,7 +70,7 @@ func (s *Store) EnsureBuiltin() error {
 	return err
 }
 
-func writeNano(root string, bb, guest []byte) error {
+func writeNano(root string, bb, guest []byte, applets []string) error {
 	for dir, mode := range map[string]os.FileMode{"bin": 0o755, "sbin": 0o755, "etc": 0o755, "usr/bin": 0o755, "usr/sbin": 0o755, "usr/local/bin": 0o755, "proc": 0o755, "sys": 0o755,
 		"dev": 0o755, "run": 0o755, "tmp": 0o777 | os.ModeSticky, "var/log": 0o755, "var/lib": 0o755, "var/tmp": 0o777 | os.ModeSticky, "srv": 0o755, "mnt": 0o755, "opt": 0o755,
 		"root": 0o700, "home/ec2-user": 0o755} {
