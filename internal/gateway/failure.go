@@ -194,6 +194,10 @@ func (x *Exchange) faultFailure(f *wire.Failure, err error) {
 		f.Message, f.Status = "An internal error has occurred", http.StatusInternalServerError
 		return
 	}
+	if e.Kind == fault.Denied && (e.Code == "InvalidClientTokenId" || e.Code == "ExpiredToken") { // of a key that was looked up
+		x.keyFailure(f, &KeyError{Expired: e.Code == "ExpiredToken"})
+		return
+	}
 	f.Code, f.Message, f.Status = e.Code, e.Msg, kindStatus[e.Kind]
 	if s := codeStatus[e.Code]; s != 0 {
 		f.Status = s
@@ -209,9 +213,7 @@ func (x *Exchange) faultFailure(f *wire.Failure, err error) {
 			f.Message = "You are not authorized to perform this operation. " + f.Message
 		}
 	case "Unavailable":
-		if x.Protocol == wire.Query {
-			f.Code = "ServiceUnavailable"
-		}
+		f.Code = x.dialect("Unavailable", "ServiceUnavailable", "ServiceUnavailable")
 	}
 }
 

@@ -36,7 +36,8 @@ type Options struct {
 	DB    *store.DB
 	Clock func() time.Time // nil: time.Now
 	Log   *slog.Logger     // nil: none
-	// Credentials finds an access key. For one that does not exist or has expired it returns a *KeyError.
+	// Credentials finds an access key. For one that does not count it returns a *KeyError, or a fault Denied with the
+	// code InvalidClientTokenId or ExpiredToken; both are sent in the client's dialect.
 	Credentials func(accessKeyID string, r *http.Request) (Credential, error)
 	// Authorize tells whether a principal may do an action to a resource; nil allows everything.
 	Authorize func(p api.Principal, action, resource string) error
