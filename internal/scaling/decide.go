@@ -276,6 +276,7 @@ func (d *decider) attachments() {
 			for _, v := range d.s.Members {
 				if slices.Contains(v.Member.Targets, a.ARN) && v.State == InService {
 					d.plan.do(Action{Kind: Deregister, Member: v.ID, ARN: a.ARN})
+					left = true
 				}
 				if v.Targets[a.ARN] == "draining" && d.s.Exists[a.ARN] {
 					left = true

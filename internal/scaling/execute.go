@@ -415,15 +415,12 @@ func (e *Engine) retire(w *store.WriteTx, g Group, m Member, cause string, alarm
 
 // hold makes a member wait for the hooks of its transition.
 func (x *executor) hold(m *Member) {
-	transition := LaunchHook
-	m.State = PendingWait
-	if m.ActivityID != "" {
-		x.g.progress(x.w, m.ActivityID, StatusMidLifecycle, 60)
+	transition, next := LaunchHook, PendingWait
+	if m.State == Terminating {
+		transition, next = TerminateHook, TerminatingWait
 	}
-	if isTerminating(*m) {
-		transition = TerminateHook
-	}
-	m.Pauses = nil
+	m.State, m.Pauses = next, nil
+	x.g.progress(x.w, m.ActivityID, StatusMidLifecycle, 60)
 	for _, h := range of(x.w, Hooks, x.g.Scope, x.g.Name) {
 		if h.Transition != transition {
 			continue
@@ -432,12 +429,7 @@ func (x *executor) hold(m *Member) {
 		m.Pauses = append(m.Pauses, Pause{Hook: h.Name, Token: newUUID(x.w.Rand()), DefaultResult: h.DefaultResult, Heartbeat: beat,
 			Deadline: x.now.Add(beat), GlobalUntil: x.now.Add(x.e.scaled(h.GlobalTimeout()))})
 	}
-	if transition == TerminateHook {
-		m.State = TerminatingWait
-	}
 }
-
-func isTerminating(m Member) bool { return m.State == Terminating }
 
 // lose forgets a member that died before it was in service.
 func (x *executor) lose(m Member) error {
