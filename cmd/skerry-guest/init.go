@@ -47,7 +47,7 @@ func boot() int {
 	g := &guest{started: time.Now(), console: os.Stdout, md: newIMDS("http://169.254.169.254")}
 	sigs := make(chan os.Signal, 16)
 	children := make(chan os.Signal, 1)
-	signal.Notify(sigs, syscall.SIGTERM, syscall.SIGINT, syscall.SIGPWR, sigHalt, sigPowerOff, sigReboot)
+	signal.Notify(sigs, syscall.SIGTERM, syscall.SIGINT, syscall.SIGPWR, syscall.SIGUSR1, syscall.SIGUSR2, sigHalt, sigPowerOff, sigReboot)
 	signal.Notify(children, syscall.SIGCHLD)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGPIPE) // dropped; children would inherit it if they were ignored
 	os.Setenv("PATH", defaultPath)
@@ -72,7 +72,7 @@ func boot() int {
 		case s := <-sigs:
 			cancel()
 			switch s {
-			case syscall.SIGINT, sigReboot:
+			case syscall.SIGINT, syscall.SIGTERM, sigReboot:
 				return g.down(unix.LINUX_REBOOT_CMD_RESTART)
 			default:
 				return g.down(unix.LINUX_REBOOT_CMD_POWER_OFF)

@@ -9,7 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Signals that init takes, by glibc's numbers where they are real-time ones (SIGRTMIN is 34), as systemd has them.
+// Signals that init takes, by glibc's numbers where they are real-time ones (SIGRTMIN is 34), as systemd has them. It also
+// takes those that busybox's shell sends, which has poweroff (SIGUSR2), halt (SIGUSR1) and reboot (SIGTERM) built in;
+// SIGPWR is what the shim sends, SIGINT stands for ctrl-alt-del.
 const (
 	sigHalt     = syscall.Signal(34 + 3)
 	sigPowerOff = syscall.Signal(34 + 4)

@@ -30,6 +30,8 @@ const (
 	minBoot         = time.Second      // a boot shorter than this counts as a failed one
 	maxShortBoots   = 5                // reboots in a row after such boots before the instance is given up
 	maxStopTimeout  = 10 * time.Minute
+	firstAsk        = 20 * time.Millisecond // between requests to shut down
+	maxAsk          = 2 * time.Second
 	consoleColumns  = 120
 	consoleRows     = 40
 	requestDeadline = 5 * time.Second
@@ -298,13 +300,17 @@ func (s *supervisor) stop(want string, force bool, timeout time.Duration) error 
 	}
 	s.mu.Unlock()
 	if !force && timeout > 0 {
-		if err := c.Signal(s.kind.shutdown); err == nil {
-			t := time.NewTimer(timeout)
-			defer t.Stop()
+		t := time.NewTimer(timeout)
+		defer t.Stop()
+		// Asked again and again: an init that has only just begun does not catch the signal yet, and the kernel drops it.
+	asking:
+		for wait := firstAsk; c.Signal(s.kind.shutdown) == nil; wait = min(2*wait, maxAsk) {
 			select {
 			case <-gone:
 				return nil
 			case <-t.C:
+				break asking
+			case <-time.After(wait):
 			}
 		}
 	}
