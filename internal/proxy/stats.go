@@ -39,7 +39,6 @@ const (
 	cELB502
 	cELB503
 	cELB504
-	cELB460
 	cFixedResponse
 	cRedirect
 	cRedirectLimit
@@ -62,7 +61,7 @@ var counterNames = [numCounters]string{
 	cRequest: "RequestCount", cProcessedBytes: "ProcessedBytes", cRuleEvaluations: "RuleEvaluations",
 	cELB3xx: "HTTPCode_ELB_3XX_Count", cELB4xx: "HTTPCode_ELB_4XX_Count", cELB5xx: "HTTPCode_ELB_5XX_Count",
 	cELB500: "HTTPCode_ELB_500_Count", cELB502: "HTTPCode_ELB_502_Count", cELB503: "HTTPCode_ELB_503_Count", cELB504: "HTTPCode_ELB_504_Count",
-	cELB460: "ClientClosedCount", cFixedResponse: "HTTP_Fixed_Response_Count", cRedirect: "HTTP_Redirect_Count",
+	cFixedResponse: "HTTP_Fixed_Response_Count", cRedirect: "HTTP_Redirect_Count",
 	cRedirectLimit: "HTTP_Redirect_Url_Limit_Exceeded_Count", cDesync: "DesyncMitigationMode_NonCompliant_Request_Count",
 	cDroppedHeader: "DroppedInvalidHeaderRequestCount", cForwardedHeader: "ForwardedInvalidHeaderRequestCount",
 	cTarget2xx: "HTTPCode_Target_2XX_Count", cTarget3xx: "HTTPCode_Target_3XX_Count", cTarget4xx: "HTTPCode_Target_4XX_Count",

@@ -1,0 +1,154 @@
+package proxy
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+)
+
+// nextTarget counts the choices of a group, from table to table.
+type nextTarget struct{ n atomic.Uint64 }
+
+// choice is the result of choosing where a request goes.
+type choice struct {
+	g        *group
+	t        *target // nil: nobody can serve it
+	setGroup bool    // the answer carries the cookie of the group
+	sticky   bool    // the request named its target
+}
+
+// chooseGroup takes the group that the request's cookie names, or one by weight.
+func (a *action) chooseGroup(r *request, s *sealer, now time.Time) (g *group, set bool) {
+	if len(a.forward) == 1 {
+		return a.forward[0].g, false
+	}
+	if a.sticky > 0 {
+		for _, name := range [...]string{cookieTG, cookieTGCORS} {
+			v, ok := r.cookie(name)
+			if !ok {
+				continue
+			}
+			if id, ok := s.open(v, cookieTG, now); ok {
+				for i := range a.forward {
+					if w := &a.forward[i]; hash(w.g.key) == id {
+						return w.g, true
+					}
+				}
+			}
+		}
+	}
+	if a.total == 0 {
+		return nil, false
+	}
+	n := rand.IntN(a.total)
+	for i := range a.forward {
+		if n -= a.forward[i].weight; n < 0 {
+			return a.forward[i].g, a.sticky > 0
+		}
+	}
+	return nil, false
+}
+
+// choose picks a target of the group, the one that the request's cookie names if it can still serve.
+func (g *group) choose(r *request, s *sealer, now time.Time) (t *target, sticky bool) {
+	if g.attrs.sticky != notSticky {
+		if t := g.named(r, s, now); t != nil {
+			return t, true
+		}
+	}
+	return g.pick(nil, now), false
+}
+
+// named returns the target that the stickiness cookie names. A draining one keeps the clients that it has until it is gone.
+func (g *group) named(r *request, s *sealer, now time.Time) *target {
+	names := [...]string{cookieLB, cookieLBCORS}
+	if g.attrs.sticky == byAppCookie {
+		if _, ok := r.cookie(g.attrs.appCookie); !ok {
+			return nil
+		}
+		names = [...]string{cookieApp, cookieApp}
+	}
+	for _, name := range names {
+		v, ok := r.cookie(name)
+		if !ok {
+			continue
+		}
+		id, ok := s.open(v, g.key, now)
+		if !ok {
+			continue
+		}
+		if m, ok := g.members[id]; ok {
+			switch m.state {
+			case Healthy, "", Draining:
+				return m.t
+			case Unhealthy, Initial:
+				if g.failOpen {
+					return m.t
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// pick chooses by the group's algorithm among the targets that are not in tried. It returns nil when none is left.
+func (g *group) pick(tried []*target, now time.Time) *target {
+	n := len(g.healthy)
+	if n == 0 {
+		return nil
+	}
+	start := int(g.next.n.Add(1) % uint64(n))
+	if g.attrs.algorithm == weightedRandom {
+		start = rand.IntN(n)
+	}
+	var best, ramping *target
+	var least int64
+	for i := range n {
+		k := start + i
+		if k >= n {
+			k -= n
+		}
+		t := g.healthy[k]
+		if contains(tried, t) {
+			continue
+		}
+		if g.attrs.algorithm == leastOutstanding {
+			if f := t.inflight.Load(); best == nil || f < least {
+				best, least = t, f
+			}
+			continue
+		}
+		if g.attrs.slowStart > 0 && !t.rampedUp(now, g.attrs.slowStart) {
+			ramping = t
+			continue
+		}
+		return t
+	}
+	if best != nil {
+		return best
+	}
+	return ramping
+}
+
+func contains(ts []*target, t *target) bool {
+	for _, x := range ts {
+		if x == t {
+			return true
+		}
+	}
+	return false
+}
+
+// rampedUp tells whether a target takes a request now: always after the slow start, in it with a chance that grows linearly.
+func (t *target) rampedUp(now time.Time, d time.Duration) bool {
+	since := t.since.Load()
+	if since == 0 {
+		return true
+	}
+	age := now.UnixNano() - since
+	if age >= int64(d) {
+		t.since.CompareAndSwap(since, 0)
+		return true
+	}
+	return rand.Int64N(int64(d)) < age
+}
