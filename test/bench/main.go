@@ -11,24 +11,19 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
-	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+
+	"skerry/internal/testcloud"
 )
 
 const (
-	region  = "us-east-1"
 	rounds  = 21
 	timeout = 2 * time.Minute // of any single wait
 )
@@ -82,39 +77,22 @@ func main() {
 	}
 }
 
-// testCloud is a cloud of this bench.
-type testCloud struct {
-	dir string
-	ec2 *ec2.Client
-	asg *autoscaling.Client
-	elb *elb.Client
+// start runs a new cloud; the caller calls down.
+func start(pool string, args ...string) (c *testcloud.Cloud, took time.Duration, err error) {
+	if c, err = testcloud.New(*binary, pool, args...); err != nil {
+		return nil, 0, err
+	}
+	if took, err = c.Up(); err != nil {
+		down(c)
+		return nil, 0, err
+	}
+	return c, took, nil
 }
 
-// up starts a cloud and returns how long it took to be ready.
-func up(dir, pool string, args ...string) (*testCloud, time.Duration, error) {
-	listen := "127.0.0.1:4581"
-	start := time.Now()
-	out, err := exec.Command(*binary, append([]string{"up", "--data-dir", dir, "--listen", listen, "--public-pool", pool, "--egress", "none", "--no-hosts-file", "--detach"}, args...)...).CombinedOutput()
-	took := time.Since(start)
-	if err != nil {
-		return nil, 0, fmt.Errorf("up: %w: %s", err, out)
+func down(c *testcloud.Cloud) {
+	if err := c.Down(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 	}
-	cfg := aws.Config{Region: region, BaseEndpoint: aws.String("http://" + listen), Credentials: credentials.NewStaticCredentialsProvider("skerry", "skerry", "")}
-	return &testCloud{dir, ec2.NewFromConfig(cfg), autoscaling.NewFromConfig(cfg), elb.NewFromConfig(cfg)}, took, nil
-}
-
-func down(dir string) {
-	if out, err := exec.Command(*binary, "down", "--data-dir", dir, "--purge").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "down: %v: %s\n", err, out)
-	}
-}
-
-func tempDir() string {
-	d, err := os.MkdirTemp("", "skerry-bench-")
-	if err != nil {
-		panic(err)
-	}
-	return d
 }
 
 func median(ds []time.Duration) time.Duration {
@@ -138,45 +116,23 @@ func benchStart(ctx context.Context) ([]row, error) {
 	var ready []time.Duration
 	var rss []int
 	for range 7 {
-		dir := tempDir()
-		c, took, err := up(dir, "127.91.0.0/16")
+		c, took, err := start("127.91.0.0/16")
 		if err != nil {
-			down(dir)
 			return nil, err
 		}
-		if _, err := c.ec2.DescribeRegions(ctx, &ec2.DescribeRegionsInput{}); err != nil {
-			down(dir)
+		if _, err := c.EC2.DescribeRegions(ctx, &ec2.DescribeRegionsInput{}); err != nil {
+			down(c)
 			return nil, err
 		}
 		ready = append(ready, took)
 		time.Sleep(time.Second)
-		rss = append(rss, residentMiB(dir))
-		down(dir)
+		rss = append(rss, c.ResidentMiB())
+		down(c)
 	}
 	slices.Sort(rss)
 	r := rss[len(rss)/2]
 	return []row{limitRow("up on an empty directory to ready", ready, 500*time.Millisecond),
 		{"resident memory of the idle control plane", fmt.Sprintf("p50 %d MiB (n %d)", r, len(rss)), "<= 80 MB", float64(r)*1.048576 <= 80}}, nil
-}
-
-// residentMiB is the resident memory of the control plane of dir.
-func residentMiB(dir string) int {
-	procs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, p := range procs {
-		cmd, _ := os.ReadFile(p + "/cmdline")
-		args := strings.Split(string(cmd), "\x00")
-		if len(args) < 2 || args[1] != "up" || !slices.Contains(args, dir) || slices.Contains(args, "--detach") {
-			continue
-		}
-		status, _ := os.ReadFile(p + "/status")
-		for _, l := range strings.Split(string(status), "\n") {
-			if f := strings.Fields(l); len(f) > 1 && f[0] == "VmRSS:" {
-				kib, _ := strconv.Atoi(f[1])
-				return kib / 1024
-			}
-		}
-	}
-	return -1
 }
 
 // stampCommand prints the time in microseconds with what the nano image has.
@@ -197,19 +153,8 @@ func stamp(text []byte) (time.Time, bool) {
 	return time.Unix(s, us*1000), true
 }
 
-func (c *testCloud) image(ctx context.Context) (string, error) {
-	out, err := c.ec2.DescribeImages(ctx, &ec2.DescribeImagesInput{Filters: []types.Filter{{Name: aws.String("name"), Values: []string{"skerry-nano-*"}}}})
-	if err != nil {
-		return "", err
-	}
-	if len(out.Images) == 0 {
-		return "", fmt.Errorf("no nano image")
-	}
-	return *out.Images[0].ImageId, nil
-}
-
-func (c *testCloud) run(ctx context.Context, image string, n int32) ([]string, error) {
-	out, err := c.ec2.RunInstances(ctx, &ec2.RunInstancesInput{ImageId: &image, InstanceType: types.InstanceTypeT2Nano, MinCount: &n, MaxCount: &n,
+func run(ctx context.Context, c *testcloud.Cloud, image string, n int32) ([]string, error) {
+	out, err := c.EC2.RunInstances(ctx, &ec2.RunInstancesInput{ImageId: &image, InstanceType: types.InstanceTypeT2Nano, MinCount: &n, MaxCount: &n,
 		UserData: aws.String(base64.StdEncoding.EncodeToString([]byte(stampScript)))})
 	if err != nil {
 		return nil, err
@@ -222,9 +167,9 @@ func (c *testCloud) run(ctx context.Context, image string, n int32) ([]string, e
 }
 
 // firstLine waits for the stamp of the user data on the console and returns it.
-func (c *testCloud) firstLine(ctx context.Context, id string) (time.Time, error) {
+func firstLine(ctx context.Context, c *testcloud.Cloud, id string) (time.Time, error) {
 	for end := time.Now().Add(timeout); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		out, err := c.ec2.GetConsoleOutput(ctx, &ec2.GetConsoleOutputInput{InstanceId: &id, Latest: aws.Bool(true)})
+		out, err := c.EC2.GetConsoleOutput(ctx, &ec2.GetConsoleOutputInput{InstanceId: &id, Latest: aws.Bool(true)})
 		if err != nil {
 			return time.Time{}, err
 		}
@@ -236,61 +181,32 @@ func (c *testCloud) firstLine(ctx context.Context, id string) (time.Time, error)
 	return time.Time{}, fmt.Errorf("%s: no first line of user data", id)
 }
 
-func (c *testCloud) terminate(ctx context.Context, ids []string) error {
-	if _, err := c.ec2.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: ids}); err != nil {
-		return err
-	}
-	return c.waitState(ctx, ids, types.InstanceStateNameTerminated)
-}
-
-func (c *testCloud) waitState(ctx context.Context, ids []string, want types.InstanceStateName) error {
-	for end := time.Now().Add(timeout); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		out, err := c.ec2.DescribeInstances(ctx, &ec2.DescribeInstancesInput{InstanceIds: ids})
-		if err != nil {
-			return err
-		}
-		n := 0
-		for _, r := range out.Reservations {
-			for _, i := range r.Instances {
-				if i.State.Name == want {
-					n++
-				}
-			}
-		}
-		if n == len(ids) {
-			return nil
-		}
-	}
-	return fmt.Errorf("not all %s in time", want)
-}
-
 // benchLaunch: one at a time, from the call of RunInstances to the first line of user data, beside the runc binary.
 func benchLaunch(ctx context.Context) ([]row, error) {
-	dir := tempDir()
-	defer down(dir)
-	c, _, err := up(dir, "127.92.0.0/16")
+	c, _, err := start("127.92.0.0/16")
 	if err != nil {
 		return nil, err
 	}
-	image, err := c.image(ctx)
+	defer down(c)
+	image, err := c.Image(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var ours, theirs []time.Duration
 	for i := range rounds + 2 {
 		start := time.Now()
-		ids, err := c.run(ctx, image, 1)
+		ids, err := run(ctx, c, image, 1)
 		if err != nil {
 			return nil, err
 		}
-		first, err := c.firstLine(ctx, ids[0])
+		first, err := firstLine(ctx, c, ids[0])
 		if err != nil {
 			return nil, err
 		}
-		if err := c.terminate(ctx, ids); err != nil {
+		if err := c.Terminate(ctx, ids); err != nil {
 			return nil, err
 		}
-		r, err := runcOnce(ctx, dir)
+		r, err := runcOnce(ctx, c.Dir)
 		if err != nil {
 			return nil, err
 		}
@@ -306,28 +222,27 @@ func benchLaunch(ctx context.Context) ([]row, error) {
 
 // benchFifty: one call for fifty instances until all of them run.
 func benchFifty(ctx context.Context) ([]row, error) {
-	dir := tempDir()
-	defer down(dir)
-	c, _, err := up(dir, "127.93.0.0/16")
+	c, _, err := start("127.93.0.0/16")
 	if err != nil {
 		return nil, err
 	}
-	image, err := c.image(ctx)
+	defer down(c)
+	image, err := c.Image(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var took []time.Duration
 	for range 3 {
 		start := time.Now()
-		ids, err := c.run(ctx, image, 50)
+		ids, err := run(ctx, c, image, 50)
 		if err != nil {
 			return nil, err
 		}
-		if err := c.waitState(ctx, ids, types.InstanceStateNameRunning); err != nil {
+		if err := c.WaitState(ctx, ids, types.InstanceStateNameRunning); err != nil {
 			return nil, err
 		}
 		took = append(took, time.Since(start))
-		if err := c.terminate(ctx, ids); err != nil {
+		if err := c.Terminate(ctx, ids); err != nil {
 			return nil, err
 		}
 	}
@@ -336,31 +251,30 @@ func benchFifty(ctx context.Context) ([]row, error) {
 
 // benchSim: the control plane alone, with a thousand records.
 func benchSim(ctx context.Context) ([]row, error) {
-	dir := tempDir()
-	defer down(dir)
-	c, _, err := up(dir, "127.95.0.0/16", "--driver", "sim")
+	c, _, err := start("127.95.0.0/16", "--driver", "sim")
 	if err != nil {
 		return nil, err
 	}
-	image, err := c.image(ctx)
+	defer down(c)
+	image, err := c.Image(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var ids []string
 	for range 10 {
-		more, err := c.run(ctx, image, 100)
+		more, err := run(ctx, c, image, 100)
 		if err != nil {
 			return nil, err
 		}
 		ids = append(ids, more...)
 	}
-	if err := c.waitState(ctx, ids[900:], types.InstanceStateNameRunning); err != nil {
+	if err := c.WaitState(ctx, ids[900:], types.InstanceStateNameRunning); err != nil {
 		return nil, err
 	}
 	var sweep []time.Duration
 	for range 11 {
 		start, n := time.Now(), 0
-		p := ec2.NewDescribeInstancesPaginator(c.ec2, &ec2.DescribeInstancesInput{MaxResults: aws.Int32(100)})
+		p := ec2.NewDescribeInstancesPaginator(c.EC2, &ec2.DescribeInstancesInput{MaxResults: aws.Int32(100)})
 		for p.HasMorePages() {
 			page, err := p.NextPage(ctx)
 			if err != nil {
@@ -377,11 +291,10 @@ func benchSim(ctx context.Context) ([]row, error) {
 	}
 	var ready []time.Duration
 	for range 5 {
-		if out, err := exec.Command("pkill", "-KILL", "-f", "up .*--data-dir "+dir+"$").CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("killing the control plane: %w: %s", err, out)
+		if err := c.Kill(""); err != nil {
+			return nil, err
 		}
-		time.Sleep(300 * time.Millisecond)
-		_, took, err := up(dir, "127.95.0.0/16", "--driver", "sim")
+		took, err := c.Up()
 		if err != nil {
 			return nil, err
 		}
