@@ -115,12 +115,16 @@ func alive(cloudID string) bool {
 
 // foreignAddress refuses a pool whose transit range this machine uses for something else (some VPNs live there).
 func foreignAddress(p pool) error {
-	addrs, err := netlink.AddrList(nil, unix.AF_INET)
+	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, unix.AF_INET) })
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
 	for _, a := range addrs {
-		if q, ok := addrOf(a.IPNet); ok && !loopback.Contains(q.Addr()) && p.transit.Overlaps(q.Masked()) {
+		q, ok := addrOf(a.IPNet)
+		if !ok || loopback.Contains(q.Addr()) {
+			continue
+		}
+		if p.transit.Contains(q.Addr()) || p.translated() && p.transit.Overlaps(q.Masked()) {
 			return fmt.Errorf("the public pool %v would use %v between host and VPCs, where this machine has the address %v: choose another with --public-pool", p.public, p.transit, q)
 		}
 	}
@@ -174,7 +178,7 @@ func locked(dir string, fn func() error) error {
 // for the sake of clouds. Forwarding is a setting of each device; the machine's global one stays as it is.
 func enableUplinks(h *netlink.Handle, cloudID string) (ours []string, err error) {
 	err = locked(forwardingDir, func() error {
-		routes, err := h.RouteList(nil, unix.AF_INET)
+		routes, err := dump(func() ([]netlink.Route, error) { return h.RouteList(nil, unix.AF_INET) })
 		if err != nil {
 			return fmt.Errorf("list routes: %w", err)
 		}

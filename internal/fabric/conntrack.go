@@ -51,8 +51,11 @@ func deleteFlows(ns string, f netlink.CustomConntrackFilter) (n int, err error) 
 			return err
 		}
 		defer h.Close()
-		c, err := h.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, f)
-		n = int(c)
+		_, err = dump(func() (uint, error) {
+			c, err := h.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, f)
+			n += int(c)
+			return c, err
+		})
 		return err
 	})
 	return n, err

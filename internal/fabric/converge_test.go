@@ -25,7 +25,7 @@ var carrier = regexp.MustCompile(`<[^>]*>|state (UP|DOWN|UNKNOWN|LOWERLAYERDOWN)
 func state(t testing.TB, ns string) string {
 	t.Helper()
 	var out []string
-	for _, args := range [][]string{{"nft", "list", "ruleset"}, {"ip", "-o", "link"}, {"ip", "-o", "-4", "addr"}, {"ip", "route", "show", "table", "all"}, {"ip", "neigh", "show", "nud", "permanent"}} {
+	for _, args := range [][]string{{"nft", "list", "ruleset"}, {"ip", "-o", "link"}, {"ip", "-o", "-4", "addr"}, {"ip", "-4", "route", "show", "table", "all"}, {"ip", "-4", "neigh", "show", "nud", "permanent"}} {
 		for line := range strings.Lines(inNS(t, ns, args...)) {
 			if !strings.HasPrefix(line, "broadcast") && !strings.Contains(line, "fe80") {
 				out = append(out, carrier.ReplaceAllString(line, ""))

@@ -128,25 +128,28 @@ func (w *world) public(n byte) netip.Addr {
 	return netip.AddrFrom4(a)
 }
 
-// namespace makes an instance's network namespace.
+// namespace makes an instance's network namespace as the container driver does: it belongs to a user namespace of the
+// instance, and nothing in it is configured.
 func namespace(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "net")
-	done := make(chan error, 1)
-	go func() { // as a driver does: a plain namespace, nothing configured
-		if err := os.WriteFile(path, nil, 0o444); err != nil {
-			done <- err
-			return
-		}
-		cmd := exec.Command("mount", "--bind", "/proc/self/ns/net", path)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNET}
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			err = fmt.Errorf("%w: %s", err, out)
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	if err := os.WriteFile(path, nil, 0o444); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("cat") // waits for the end of its input
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 1 << 20, Size: 65536}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNET, UidMappings: ids, GidMappings: ids}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	err = unix.Mount(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid), path, "", unix.MS_BIND, "")
+	in.Close()
+	cmd.Wait()
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount(path, unix.MNT_DETACH) })
@@ -216,7 +219,7 @@ func serve(t testing.TB, ns, addr, name string) {
 }
 
 // patience is how long a packet that should not arrive is waited for.
-const patience = 250 * time.Millisecond
+const patience = 200 * time.Millisecond
 
 func dial(ns, addr string) (net.Conn, string, error) {
 	d := 5 * time.Second

@@ -38,7 +38,7 @@ func isGateway(cloudID, name string) bool {
 
 // hostGateways lists the links of the cloud's gateways.
 func hostGateways(h *netlink.Handle, cloudID string) (map[string]netlink.Link, error) {
-	links, err := h.LinkList()
+	links, err := dump(h.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list links of the host: %w", err)
 	}
@@ -257,7 +257,9 @@ func (f *Fabric) gatewayEnds(h *netlink.Handle, name string, link, hostLink netl
 // unreachableRanges keeps packets to addresses that nobody has inside the VPC.
 func unreachableRanges(h *netlink.Handle, v *VPC) error {
 	filter := &netlink.Route{Type: unix.RTN_UNREACHABLE, Table: unix.RT_TABLE_MAIN}
-	rs, err := h.RouteListFiltered(unix.AF_INET, filter, netlink.RT_FILTER_TYPE|netlink.RT_FILTER_TABLE)
+	rs, err := dump(func() ([]netlink.Route, error) {
+		return h.RouteListFiltered(unix.AF_INET, filter, netlink.RT_FILTER_TYPE|netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}

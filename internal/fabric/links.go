@@ -64,6 +64,16 @@ func (a plug) same(b plug) bool {
 		a.subnet.CIDR == b.subnet.CIDR && a.subnet.Gateway == b.subnet.Gateway
 }
 
+// dump repeats a kernel dump that a change in the middle of it made inconsistent.
+func dump[T any](list func() (T, error)) (t T, err error) {
+	for range 10 {
+		if t, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return t, err
+}
+
 // handle opens a route socket in the calling thread's namespace.
 func handle() (*netlink.Handle, error) { return netlink.NewHandle(unix.NETLINK_ROUTE) }
 
@@ -229,7 +239,7 @@ func ignoreMissing(err error) error {
 
 // vpcLinks returns the links of a VPC's namespace by name.
 func vpcLinks(h *netlink.Handle) (map[string]netlink.Link, error) {
-	list, err := h.LinkList()
+	list, err := dump(h.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
@@ -247,7 +257,10 @@ func isInterface(l netlink.Link) bool {
 
 // routesOf returns the single addresses that are routed to a link.
 func routesOf(h *netlink.Handle, link int) ([]netip.Addr, error) {
-	rs, err := h.RouteListFiltered(unix.AF_INET, &netlink.Route{LinkIndex: link, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+	filter := &netlink.Route{LinkIndex: link, Table: unix.RT_TABLE_MAIN}
+	rs, err := dump(func() ([]netlink.Route, error) {
+		return h.RouteListFiltered(unix.AF_INET, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
@@ -269,7 +282,7 @@ func localAddrs(h *netlink.Handle, lo netlink.Link, want map[netip.Addr]bool) (g
 		}
 	}
 	have := map[netip.Addr]bool{}
-	list, err := h.AddrList(lo, unix.AF_INET)
+	list, err := dump(func() ([]netlink.Addr, error) { return h.AddrList(lo, unix.AF_INET) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -90,6 +91,8 @@ var vpcSysctls = [][2]string{
 	{"net/ipv4/conf/all/accept_redirects", "0"},
 	{"net/ipv4/conf/default/accept_redirects", "0"},
 	{"net/ipv4/conf/default/proxy_arp", "1"},
+	{"net/ipv4/tcp_tw_reuse", "1"},                             // load balancers connect often to few addresses
+	{"net/netfilter/nf_conntrack_tcp_timeout_time_wait", "10"}, // and must not fill the table with what is over
 	{"net/ipv6/conf/all/disable_ipv6", "1"},
 	{"net/ipv6/conf/default/disable_ipv6", "1"},
 }
@@ -141,10 +144,10 @@ func dropNS(path string) error {
 	return nil
 }
 
-// sysctl writes a setting of the calling thread's namespace. IPv6's may be absent.
+// sysctl writes a setting of the calling thread's namespace. IPv6's and conntrack's may be absent.
 func sysctl(name, value string) error {
 	err := os.WriteFile("/proc/sys/"+name, []byte(value), 0)
-	if errors.Is(err, fs.ErrNotExist) && len(name) > 8 && name[:8] == "net/ipv6" {
+	if errors.Is(err, fs.ErrNotExist) && (strings.HasPrefix(name, "net/ipv6/") || strings.HasPrefix(name, "net/netfilter/")) {
 		return nil
 	}
 	return err

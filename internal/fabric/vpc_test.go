@@ -236,6 +236,33 @@ func TestPublicAddressFromTheHost(t *testing.T) {
 	reaches(t, "", w.public(6).String()+":80", "a")
 }
 
+// A range that the operator owns is used as it is, without translation on the host.
+func TestPublicPoolOutsideOfLoopback(t *testing.T) {
+	needWorld(t) // not parallel: the host gets an address to speak with
+	inNS(t, "", "ip", "addr", "add", "192.0.2.77/32", "dev", "lo")
+	t.Cleanup(func() { exec.Command("ip", "addr", "del", "192.0.2.77/32", "dev", "lo").Run() })
+	w := newWorld(t, false)
+	if err := w.f.Teardown(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.pool = netip.MustParsePrefix("198.18.7.0/24")
+	w.restart()
+	v, two := twoZones("vpc-1", 1), twoZones("vpc-2", 2)
+	a, b := instance(t, "a", "10.0.0.10", "a", "sg-web"), instance(t, "b", "10.0.0.10", "a", "sg-web")
+	a.PublicIP, b.PublicIP = w.public(5), w.public(6)
+	v.Interfaces, two.Interfaces = []Interface{a}, []Interface{b}
+	w.apply(v)
+	w.apply(two)
+	serve(t, a.NetNS, "10.0.0.10:80", "a")
+	serve(t, a.NetNS, "10.0.0.10:81", "a")
+	reaches(t, "", "198.18.7.5:80", "a 192.0.2.77")
+	blocked(t, "", "198.18.7.5:81", "only port 80 is open")
+	reaches(t, b.NetNS, "198.18.7.5:80", "a 198.18.7.6")
+	if out := inNS(t, a.NetNS, "ip", "route", "show", "table", "all"); strings.Contains(out, "198.18.7") {
+		t.Errorf("an instance got a route that it does not need:\n%s", out)
+	}
+}
+
 func TestRuleForTheHostAndForAPublicAddress(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)
