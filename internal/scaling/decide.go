@@ -224,8 +224,12 @@ func (d *decider) member(v View) {
 			d.plan.do(Action{Kind: Kill, Member: v.ID})
 		}
 	case TerminatingProceed:
-		if v.gone() {
+		switch v.Instance.State {
+		case "shutting-down":
+		case "", "terminated":
 			d.plan.do(Action{Kind: Remove, Member: v.ID})
+		default: // it was started again meanwhile
+			d.plan.do(Action{Kind: Kill, Member: v.ID})
 		}
 	case Detaching, EnteringStandby:
 		if v.alive() && d.s.Now.Before(v.DrainUntil) {
