@@ -182,6 +182,7 @@ func (f *Fabric) applyLinks(ctx context.Context, s *vpcState, ns string, v *VPC)
 	}
 	var errs []error
 	var dead []netip.Addr // addresses whose connections end
+	var stale []netlink.Link
 	desired := map[string]Interface{}
 	for _, i := range v.Interfaces {
 		if i.NetNS != "" && !i.Local {
@@ -204,15 +205,13 @@ func (f *Fabric) applyLinks(ctx context.Context, s *vpcState, ns string, v *VPC)
 			}
 		}
 		if !keeps || moved {
-			if err := delLink(s.h, l); err != nil {
-				errs = append(errs, err)
-				continue
-			}
+			stale = append(stale, l)
 			delete(links, name)
 			delete(s.plugs, name)
 			dead = append(dead, addrs...)
 		}
 	}
+	errs = append(errs, delLinks(ns, s.h, stale))
 	for _, name := range slices.Sorted(maps.Keys(desired)) {
 		i := desired[name]
 		want := plug{iface: i, subnet: v.subnet(i.SubnetID), ns: nsInode(i.NetNS)}
@@ -282,17 +281,16 @@ func emptyNS(path string) (gateway string, err error) {
 	if err != nil {
 		return "", err
 	}
-	var errs []error
+	var all []netlink.Link
 	for name, l := range links {
-		switch {
-		case name == gatewayLink:
+		if name == gatewayLink {
 			gateway = l.Attrs().Alias
-			errs = append(errs, delLink(h, l))
-		case isInterface(l):
-			errs = append(errs, delLink(h, l))
+		}
+		if name == gatewayLink || isInterface(l) {
+			all = append(all, l)
 		}
 	}
-	return gateway, errors.Join(errs...)
+	return gateway, delLinks(path, h, all)
 }
 
 // List returns the ids of the VPCs that have a namespace, whatever else of them there is.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -227,6 +228,34 @@ func delLink(h *netlink.Handle, l netlink.Link) error {
 		return fmt.Errorf("delete link %s: %w", l.Attrs().Name, err)
 	}
 	return nil
+}
+
+// doomed is the link group whose members go together.
+const doomed = 0x5e11
+
+// delLinks deletes links of the namespace at ns all at once: the kernel waits for its readers once, not for each of them.
+func delLinks(ns string, h *netlink.Handle, links []netlink.Link) error {
+	if len(links) < 2 {
+		for _, l := range links {
+			return delLink(h, l)
+		}
+		return nil
+	}
+	for _, l := range links {
+		if err := h.LinkSetGroup(l, doomed); err != nil && ignoreMissing(err) != nil {
+			return fmt.Errorf("delete link %s: %w", l.Attrs().Name, err)
+		}
+	}
+	return InNamespace(ns, func() error {
+		req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
+		req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+		req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(doomed)))
+		_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+		if err != nil && ignoreMissing(err) != nil {
+			return fmt.Errorf("delete %d links: %w", len(links), err)
+		}
+		return nil
+	})
 }
 
 func ignoreMissing(err error) error {
