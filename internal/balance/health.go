@@ -3,6 +3,7 @@ package balance
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"skerry/internal/compute"
 	"skerry/internal/network"
@@ -259,12 +260,13 @@ type Name struct {
 func DNS(tx store.Tx) []Name {
 	var out []Name
 	for lb := range LoadBalancers.All(tx) {
-		out = append(out, nameOf(tx, lb))
+		out = append(out, NameOf(tx, lb))
 	}
 	return out
 }
 
-func nameOf(tx store.Tx, lb LoadBalancer) Name {
+// NameOf is a load balancer's name with the addresses that it resolves to now. The name is in lower case, as resolvers ask.
+func NameOf(tx store.Tx, lb LoadBalancer) Name {
 	best := 0
 	rank := make([]int, len(lb.Nodes))
 	healthy := healthyZones(tx, lb)
@@ -277,7 +279,7 @@ func nameOf(tx store.Tx, lb LoadBalancer) Name {
 		}
 		best = max(best, rank[i])
 	}
-	name := Name{Name: lb.DNSName, VpcID: lb.VpcID}
+	name := Name{Name: strings.ToLower(lb.DNSName), VpcID: lb.VpcID}
 	for i, n := range lb.Nodes {
 		if rank[i] < best {
 			continue

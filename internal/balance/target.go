@@ -199,13 +199,13 @@ func forget(w *store.WriteTx, s scope.Scope, group, id string, port int32) {
 }
 
 // drained is when a draining target goes, with the policy's wait divided by scale.
-func (r Registration) drained(scale float64) time.Time {
-	return r.DrainingSince.Add(time.Duration(float64(r.DrainSeconds) * float64(time.Second) / max(1, scale)))
+func (r Registration) drained(scale int) time.Time {
+	return r.DrainingSince.Add(time.Duration(r.DrainSeconds) * time.Second / time.Duration(max(1, scale)))
 }
 
 // Sweep ends what is over: draining targets whose delay has passed, and targets whose instance terminated a while ago. It
 // returns when to call it again, zero if nothing waits. Call it also after a change of Registrations.
-func Sweep(w *store.WriteTx, scale float64) (next time.Time) {
+func Sweep(w *store.WriteTx, scale int) (next time.Time) {
 	later := func(t time.Time) {
 		if next.IsZero() || t.Before(next) {
 			next = t
@@ -218,17 +218,15 @@ func Sweep(w *store.WriteTx, scale float64) (next time.Time) {
 			remove(w, r)
 		}
 	}
-	keep := time.Duration(float64(terminatedKeep) / max(1, scale))
-	for _, state := range []string{compute.Terminated} {
-		for i := range compute.Instances.By(w, "state", state) {
-			for r := range Registrations.By(w, "target", i.Key(i.ID)) {
-				if at := i.StateSince.Add(keep); r.Draining() {
-					continue
-				} else if at.After(w.Now()) {
-					later(at)
-				} else {
-					remove(w, r)
-				}
+	keep := terminatedKeep / time.Duration(max(1, scale))
+	for i := range compute.Instances.By(w, "state", compute.Terminated) {
+		for r := range Registrations.By(w, "target", i.Key(i.ID)) {
+			if at := i.StateSince.Add(keep); r.Draining() {
+				continue
+			} else if at.After(w.Now()) {
+				later(at)
+			} else {
+				remove(w, r)
 			}
 		}
 	}

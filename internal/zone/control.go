@@ -155,8 +155,8 @@ func (p *process) control() http.Handler {
 			rep = p.rep.wait(r.Context().Done(), q.Get("boot"), since, reportWait)
 		} else {
 			rep = p.rep.snapshot()
+			rep.Stats = p.nodes.stats()
 		}
-		rep.Stats = p.nodes.stats()
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(rep)
 	})

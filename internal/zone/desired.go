@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"net/netip"
 	"time"
+
+	"skerry/internal/proxy"
 )
 
 // Desired is everything that a zone should serve. It is plain data; nothing in it refers to the control plane.
@@ -119,10 +121,10 @@ type Host struct {
 	PublicName string `json:",omitempty"` // ec2-…; inside the VPC it resolves to IP
 }
 
-// Name is a load balancer's DNS name. Inside a VPC an internet-facing one resolves to its public addresses, as it does
-// outside; an internal one to private ones.
+// Name is a load balancer's DNS name as one VPC, or (VPC empty) every other one, resolves it.
 type Name struct {
 	Name  string
+	VPC   string `json:",omitempty"`
 	Addrs []netip.Addr
 }
 
@@ -144,8 +146,10 @@ type Balancer struct {
 	Name       string // app/NAME/ID or net/NAME/ID, the dimension of its metrics
 	Type       string // application or network
 	VPC        string
+	Namespace  string
 	NodeIP     netip.Addr
 	PublicIP   netip.Addr
+	CookieKey  []byte `json:",omitempty"` // shared by the nodes of one load balancer
 	Listeners  []Listener
 	Attributes map[string]string
 }
@@ -164,65 +168,27 @@ type Listener struct {
 	DefaultARN   string
 }
 
-// Certificate is a certificate with its chain and key.
-type Certificate struct {
-	ARN     string
-	CertPEM string
-	KeyPEM  string
-}
+// The parts of an application load balancer's rules are the proxy's own.
+type (
+	Certificate = proxy.Certificate
+	Rule        = proxy.Rule
+	Condition   = proxy.Condition
+	QueryString = proxy.QueryString
+	Action      = proxy.Action
+	Weighted    = proxy.Weighted
+	Redirect    = proxy.Redirect
+	Fixed       = proxy.Fixed
+)
 
-// Rule is one rule of a listener.
-type Rule struct {
-	ARN        string
-	Priority   int
-	Conditions []Condition
-	Actions    []Action
-}
-
-// Condition is one condition: any of its values may match.
-type Condition struct {
-	Field  string
-	Header string        `json:",omitempty"` // of http-header
-	Values []string      `json:",omitempty"`
-	Regex  []string      `json:",omitempty"`
-	Query  []QueryString `json:",omitempty"`
-}
-
-// QueryString is a key-value pattern of a query-string condition.
-type QueryString struct {
-	Key   string
-	Value string
-}
-
-// Action is one action of a rule.
-type Action struct {
-	Type          string
-	Order         int
-	Forward       []Weighted `json:",omitempty"`
-	StickySeconds int        `json:",omitempty"` // stickiness among the groups, 0 = off
-	Redirect      *Redirect  `json:",omitempty"`
-	Fixed         *Fixed     `json:",omitempty"`
-}
-
-// Weighted is a target group and its weight.
-type Weighted struct {
-	GroupARN string
-	Weight   int
-}
-
-// Redirect has the templates of a redirect action.
-type Redirect struct{ Protocol, Host, Port, Path, Query, StatusCode string }
-
-// Fixed is a fixed response.
-type Fixed struct{ StatusCode, ContentType, Body string }
-
-// TargetGroup is a target group that a balancer of this zone uses, with the targets that its nodes may route to.
+// TargetGroup is a target group that a balancer of this zone uses, with the targets that its node may route to.
 type TargetGroup struct {
 	ARN             string
 	Name            string // targetgroup/NAME/ID
 	Protocol        string
 	ProtocolVersion string
 	VPC             string
+	Namespace       string
+	NodeIP          netip.Addr // of the balancer's node in this zone: where checks and requests come from
 	Type            string
 	Attributes      map[string]string
 	Check           HealthCheck
@@ -244,12 +210,12 @@ type HealthCheck struct {
 
 // Target is one registered target.
 type Target struct {
-	ID       string
-	Port     int
-	IP       netip.Addr
-	Zone     string
-	Draining bool // gets no new requests
-	Routable bool // this zone's nodes may choose it (cross-zone)
+	ID         string
+	Port       int
+	IP         netip.Addr
+	Zone       string
+	Draining   bool  // gets no new requests
+	Registered int64 // when, Unix nanoseconds: a target that comes back begins anew
 }
 
 // Key names the target inside its group.

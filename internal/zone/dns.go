@@ -33,9 +33,6 @@ type vpcNames struct {
 
 func buildNames(d Desired) *names {
 	n := &names{egress: d.Egress, global: map[string][]netip.Addr{}, vpcs: map[string]*vpcNames{}}
-	for _, lb := range d.Names {
-		n.global[dns.CanonicalName(lb.Name)] = lb.Addrs
-	}
 	if d.APIName != "" {
 		n.global[dns.CanonicalName(d.APIName)] = []netip.Addr{fabric.APIAddr}
 	}
@@ -43,6 +40,13 @@ func buildNames(d Desired) *names {
 	n.global["instance-data.ec2.internal."] = []netip.Addr{fabric.IMDSAddr}
 	for _, v := range d.VPCs {
 		n.vpcs[v.ID] = &vpcNames{forward: map[string][]netip.Addr{}, reverse: map[string]string{}}
+	}
+	for _, lb := range d.Names {
+		if lb.VPC == "" {
+			n.global[dns.CanonicalName(lb.Name)] = lb.Addrs
+		} else if v := n.vpcs[lb.VPC]; v != nil {
+			v.forward[dns.CanonicalName(lb.Name)] = lb.Addrs
+		}
 	}
 	for _, h := range d.Hosts {
 		v := n.vpcs[h.VPC]

@@ -1,11 +1,259 @@
 package zone
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
 
-type nodes struct{}
+	"skerry/internal/proxy"
+)
 
-func newNodes(o Options, rep *reporter, c *checker) *nodes    { return &nodes{} }
-func (n *nodes) apply(ctx context.Context, d Desired) []error { return nil }
-func (n *nodes) healthChanged(group string)                   {}
-func (n *nodes) stats() []BalancerStats                       { return nil }
-func (n *nodes) stop(ctx context.Context)                     {}
+// nodeDrain is how long a node that goes away lets its running requests finish.
+const nodeDrain = 10 * time.Second
+
+// nodes are the zone's load-balancer nodes. Safe for concurrent use.
+type nodes struct {
+	o      Options
+	rep    *reporter
+	checks *checker
+	wg     sync.WaitGroup // nodes that shut down
+
+	mu      sync.Mutex // guards what follows; taken before the checker's
+	desired Desired
+	byGroup map[string]TargetGroup
+	albs    map[string]*albNode
+	nlbs    map[string]*nlbState // by namespace
+	serving map[string]bool
+	totals  map[string]*BalancerStats // counters of nodes that live, by ARN
+}
+
+// albNode is an application load balancer's node.
+type albNode struct {
+	ident   string
+	ip      netip.Addr
+	proxy   *proxy.Proxy
+	applied *proxy.Config
+}
+
+func newNodes(o Options, rep *reporter, c *checker) *nodes {
+	n := &nodes{o: o, rep: rep, checks: c, albs: map[string]*albNode{}, nlbs: map[string]*nlbState{}, serving: map[string]bool{}, totals: map[string]*BalancerStats{}}
+	c.change = n.healthChanged
+	return n
+}
+
+// apply makes the nodes equal to the desired state and returns what could not be done.
+func (n *nodes) apply(ctx context.Context, d Desired) []error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.desired, n.byGroup = d, map[string]TargetGroup{}
+	for _, g := range d.Groups {
+		n.byGroup[g.ARN] = g
+	}
+	n.checks.sync(d.Groups)
+	var errs []error
+	serving := map[string]bool{}
+	for _, b := range d.Balancers {
+		if b.Type != "application" {
+			continue
+		}
+		if err := n.applyALB(b); err != nil {
+			errs = append(errs, fmt.Errorf("load balancer %s: %w", b.Name, err))
+		}
+		if a := n.albs[b.ARN]; a != nil && a.applied != nil { // also with its configuration of before
+			serving[b.ARN] = true
+		}
+	}
+	for arn, a := range n.albs {
+		if !slices.ContainsFunc(d.Balancers, func(b Balancer) bool { return b.ARN == arn }) {
+			delete(n.albs, arn)
+			delete(n.totals, arn)
+			n.retire(a)
+		}
+	}
+	errs = append(errs, n.applyNLBs(ctx, serving)...)
+	n.rep.setServing(serving)
+	return errs
+}
+
+// retire shuts a node down in the background, its running requests first.
+func (n *nodes) retire(a *albNode) {
+	n.wg.Add(1)
+	go func() {
+		defer n.wg.Done()
+		ctx, cancel := context.WithTimeout(context.Background(), nodeDrain)
+		defer cancel()
+		a.proxy.Shutdown(ctx)
+	}()
+}
+
+func (n *nodes) applyALB(b Balancer) error {
+	ident, err := n.o.Net.Ident(b.Namespace)
+	if err != nil {
+		return err
+	}
+	a := n.albs[b.ARN]
+	if a != nil && (a.ident != ident || a.ip != b.NodeIP) {
+		n.retire(a)
+		a = nil
+	}
+	if a == nil {
+		ns, from := b.Namespace, b.NodeIP
+		a = &albNode{ident: ident, ip: from, proxy: proxy.New(proxy.Options{
+			Listen: func(network, addr string) (net.Listener, error) { return n.o.Net.Listen(ns, network, addr) },
+			Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				return n.o.Net.Dial(ctx, ns, from, network, addr)
+			},
+			Log: n.o.Log.With("zone", n.o.Zone, "load_balancer", b.Name), Clock: n.o.Now,
+		})}
+		n.albs[b.ARN] = a
+	}
+	cfg := n.config(b)
+	if a.applied != nil && reflect.DeepEqual(*a.applied, cfg) {
+		return nil
+	}
+	if err := a.proxy.Apply(cfg); err != nil {
+		return err
+	}
+	a.applied = &cfg
+	return nil
+}
+
+// config is what an application load balancer's node serves now, targets' health included.
+func (n *nodes) config(b Balancer) proxy.Config {
+	cfg := proxy.Config{LBName: b.Name, Zone: n.o.Zone, Attributes: b.Attributes, TargetGroups: map[string]proxy.TargetGroup{}, CookieKey: b.CookieKey}
+	use := func(actions []Action) {
+		for _, a := range actions {
+			for _, w := range a.Forward {
+				if g, ok := n.byGroup[w.GroupARN]; ok {
+					cfg.TargetGroups[g.ARN] = n.proxyGroup(g)
+				}
+			}
+		}
+	}
+	for _, l := range b.Listeners {
+		cfg.Listeners = append(cfg.Listeners, proxy.Listener{ARN: l.ARN, Addr: netip.AddrPortFrom(b.NodeIP, uint16(l.Port)).String(), Protocol: l.Protocol, Port: l.Port,
+			Certificates: l.Certificates, SSLPolicy: l.SSLPolicy, Attributes: l.Attributes, Rules: l.Rules, DefaultActions: l.Default, DefaultARN: l.DefaultARN})
+		use(l.Default)
+		for _, r := range l.Rules {
+			use(r.Actions)
+		}
+	}
+	return cfg
+}
+
+func (n *nodes) proxyGroup(g TargetGroup) proxy.TargetGroup {
+	out := proxy.TargetGroup{ARN: g.ARN, Name: g.Name, Protocol: g.Protocol, Attributes: g.Attributes}
+	for _, t := range g.Targets {
+		p := proxy.Target{ID: t.ID, Addr: netip.AddrPortFrom(t.IP, uint16(t.Port)).String(), Zone: t.Zone, State: proxy.Draining}
+		if !t.Draining {
+			p.State = n.checks.state(g, t)
+		}
+		out.Targets = append(out.Targets, p)
+	}
+	return out
+}
+
+// healthChanged brings a target's new state to the node that uses its group, before anybody hears of it.
+func (n *nodes) healthChanged(group string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, b := range n.desired.Balancers {
+		if b.Type == "application" && n.albs[b.ARN] != nil && b.uses(group) {
+			if err := n.applyALB(b); err != nil {
+				n.o.Log.Warn("a target's health could not be brought to its load balancer; it is tried again", "zone", n.o.Zone, "load_balancer", b.Name, "err", err)
+			}
+		}
+		if b.Type == "network" && b.uses(group) {
+			if err := n.applyNLB(context.Background(), b.Namespace, n.networkBalancers(b.Namespace)); err != nil {
+				n.o.Log.Warn("a target's health could not be brought to its load balancer; it is tried again", "zone", n.o.Zone, "load_balancer", b.Name, "err", err)
+			}
+		}
+	}
+}
+
+// uses tells whether a balancer forwards to a group.
+func (b Balancer) uses(group string) bool {
+	in := func(actions []Action) bool {
+		return slices.ContainsFunc(actions, func(a Action) bool {
+			return slices.ContainsFunc(a.Forward, func(w Weighted) bool { return w.GroupARN == group })
+		})
+	}
+	return slices.ContainsFunc(b.Listeners, func(l Listener) bool {
+		return in(l.Default) || slices.ContainsFunc(l.Rules, func(r Rule) bool { return in(r.Actions) })
+	})
+}
+
+// stats adds what the nodes counted since the last call to their totals, and returns those.
+func (n *nodes) stats() []BalancerStats {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []BalancerStats
+	for _, b := range n.desired.Balancers {
+		t := n.totals[b.ARN]
+		if t == nil {
+			t = &BalancerStats{ARN: b.ARN, Name: b.Name, Type: b.Type, Counters: map[string]float64{}, Groups: map[string]GroupStats{}}
+			n.totals[b.ARN] = t
+		}
+		if a := n.albs[b.ARN]; a != nil {
+			t.add(a.proxy.Stats())
+		}
+		out = append(out, t.clone())
+	}
+	return out
+}
+
+func (t *BalancerStats) add(s proxy.Stats) {
+	for k, v := range s.Counters {
+		t.Counters[k] += v
+	}
+	t.Gauges = s.Gauges
+	for arn, g := range t.Groups { // the extremes are those since the last report
+		g.Latency.Min, g.Latency.Max = 0, 0
+		t.Groups[arn] = g
+	}
+	for arn, s := range s.Groups {
+		g := t.Groups[arn]
+		if g.Counters == nil {
+			g.Counters = map[string]float64{}
+		}
+		g.Name = s.Name
+		for k, v := range s.Counters {
+			g.Counters[k] += v
+		}
+		g.Latency = Summary{Count: g.Latency.Count + s.Latency.Count, Sum: g.Latency.Sum + s.Latency.Sum, Min: s.Latency.Min, Max: s.Latency.Max}
+		t.Groups[arn] = g
+	}
+}
+
+// clone copies the totals, which go on changing.
+func (t *BalancerStats) clone() BalancerStats {
+	c := *t
+	c.Counters, c.Gauges, c.Groups = maps.Clone(t.Counters), maps.Clone(t.Gauges), maps.Clone(t.Groups)
+	for arn, g := range c.Groups {
+		g.Counters = maps.Clone(g.Counters)
+		c.Groups[arn] = g
+	}
+	return c
+}
+
+// stop shuts all nodes down and waits. The kernel's part (network load balancers) stays: it needs no process.
+func (n *nodes) stop(ctx context.Context) {
+	n.mu.Lock()
+	albs := n.albs
+	n.albs = map[string]*albNode{}
+	n.mu.Unlock()
+	for _, a := range albs {
+		n.wg.Add(1)
+		go func() {
+			defer n.wg.Done()
+			a.proxy.Shutdown(ctx)
+		}()
+	}
+	n.wg.Wait()
+}

@@ -32,7 +32,7 @@ type Options struct {
 	DataDir   string
 	CloudID   string
 	Zone      string
-	TimeScale float64
+	TimeScale int
 	Resolver  string // host's resolver (host:port); empty reads /etc/resolv.conf
 	Log       *slog.Logger
 	Net       Net
@@ -117,7 +117,6 @@ func Run(ctx context.Context, o Options) error {
 	p.forward = newForwarder(o.Resolver)
 	p.checks = newChecker(ctx, o, &p.rep)
 	p.nodes = newNodes(o, &p.rep, p.checks)
-	p.checks.changed = p.nodes.healthChanged
 	defer p.stop()
 	if b, err := os.ReadFile(p.file()); err == nil {
 		var d Desired

@@ -11,7 +11,7 @@ type Report struct {
 	Problems []string
 	Serving  []string // ARNs of the load balancers whose node answers
 	Health   []TargetHealth
-	Stats    []BalancerStats
+	Stats    []BalancerStats // in answers to Client.Report only
 }
 
 // States of a target as one zone sees it.

@@ -6,6 +6,7 @@ import (
 
 	"skerry/api"
 	"skerry/api/elbv2"
+	"skerry/internal/certificate"
 	"skerry/internal/fault"
 	"skerry/internal/scope"
 	"skerry/internal/store"
@@ -160,4 +161,7 @@ func attributes[T any](list []T, key, value func(T) *string) (map[string]string,
 	return m, nil
 }
 
-func certificateExists(tx store.Tx, s scope.Scope, arn string) bool { return arn != "" }
+func certificateExists(tx store.Tx, s scope.Scope, arn string) bool {
+	_, err := certificate.Get(tx, s, arn)
+	return err == nil
+}
