@@ -40,11 +40,13 @@ type Assume struct {
 
 var sessionForm = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
 
+// SessionRoom is how many characters a session's own policies may have.
+const SessionRoom = 2048
+
 // Bounds of a session's life in seconds, and of its policies.
 const (
 	minAssume      = 900
 	chained        = 3600
-	maxSessionDocs = 2048
 	maxSessionARNs = 10
 )
 
@@ -110,8 +112,8 @@ func checkSessionPolicies(tx store.Tx, account string, a Assume) error {
 		}
 		n += len(d)
 	}
-	if n > maxSessionDocs || len(a.PolicyARNs) > maxSessionARNs {
-		return fault.New(fault.Invalid, "PackedPolicyTooLarge", "The session policies are larger than %d characters or %d policies.", maxSessionDocs, maxSessionARNs)
+	if n > SessionRoom || len(a.PolicyARNs) > maxSessionARNs {
+		return fault.New(fault.Invalid, "PackedPolicyTooLarge", "The session policies are larger than %d characters or %d policies.", SessionRoom, maxSessionARNs)
 	}
 	for _, arn := range a.PolicyARNs {
 		if _, _, err := PolicyDocument(tx, account, arn); err != nil {
