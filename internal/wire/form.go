@@ -84,36 +84,39 @@ type formDecoder struct {
 
 func dotted(key string) string { return strings.ReplaceAll(key, "\x00", ".") }
 
-// segment returns the part of the key from at to the next dot, and where the part after it begins.
-func segment(key string, at int) (string, int) {
+// segment returns the part of the key from at to the next dot.
+func segment(key string, at int) string {
 	if i := strings.IndexByte(key[at:], 0); i >= 0 {
-		return key[at : at+i], at + i + 1
+		return key[at : at+i]
 	}
-	return key[at:], len(key) + 1
+	return key[at:]
 }
 
-// groups calls fn for each first segment of the keys with the pairs that have it, and where their rest begins.
-func groups(pairs []pair, at int, fn func(name string, group []pair, rest int) error) error {
+// bare tells whether the first pair is a value with no further segment.
+func bare(pairs []pair, at int) bool { return len(pairs) > 0 && at > len(pairs[0].key) }
+
+// groups calls fn for each first segment of the keys with the pairs that have it, and where their rest begins. A bare
+// value has no segment: an empty one says nothing ("List=" beside "List.1="), any other is lost.
+func (d *formDecoder) groups(pairs []pair, at int, fn func(name string, group []pair, rest int) error) error {
+	if bare(pairs, at) {
+		if pairs[0].value != "" {
+			d.lost(pairs[:1])
+		}
+		pairs = pairs[1:]
+	}
 	for i := 0; i < len(pairs); {
-		name, rest := segment(pairs[i].key, at)
+		name := segment(pairs[i].key, at)
 		j := i + 1
-		for j < len(pairs) {
-			if next, _ := segment(pairs[j].key, at); next != name {
-				break
-			}
+		for j < len(pairs) && segment(pairs[j].key, at) == name {
 			j++
 		}
-		end := at + len(name) + 1
-		if err := fn(name, pairs[i:j], min(end, rest)); err != nil {
+		if err := fn(name, pairs[i:j], at+len(name)+1); err != nil {
 			return err
 		}
 		i = j
 	}
 	return nil
 }
-
-// leaf tells whether the pairs are one value with no further segment.
-func leaf(pairs []pair, at int) bool { return len(pairs) == 1 && at > len(pairs[0].key) }
 
 func (d *formDecoder) lost(pairs []pair) {
 	for _, p := range pairs {
@@ -129,7 +132,7 @@ func (d *formDecoder) structure(p *plan, v reflect.Value, pairs []pair, at, dept
 	if depth > MaxDepth {
 		return errBadForm
 	}
-	return groups(pairs, at, func(name string, group []pair, rest int) error {
+	return d.groups(pairs, at, func(name string, group []pair, rest int) error {
 		i, ok := p.byIn[name]
 		if !ok {
 			d.lost(group)
@@ -142,15 +145,12 @@ func (d *formDecoder) structure(p *plan, v reflect.Value, pairs []pair, at, dept
 
 // value decodes the pairs, whose keys have been read up to at, into v. The first pair may be the bare value.
 func (d *formDecoder) value(p *plan, item string, v reflect.Value, pairs []pair, at, depth int) error {
-	bare := at > len(pairs[0].key)
+	isBare := bare(pairs, at)
 	switch p.kind {
 	case kStruct:
 		v = p.indirect(v)
-		if bare {
-			if pairs[0].value != "" {
-				return bad(p, pairs[0])
-			}
-			pairs = pairs[1:]
+		if isBare && pairs[0].value != "" {
+			return bad(p, pairs[0])
 		}
 		return d.structure(p, v, pairs, at, depth)
 	case kList:
@@ -158,53 +158,37 @@ func (d *formDecoder) value(p *plan, item string, v reflect.Value, pairs []pair,
 		if v.IsNil() {
 			v.Set(reflect.MakeSlice(v.Type(), 0, 0))
 		}
-		if bare { // "List=" is the empty list
-			if pairs[0].value != "" {
-				return bad(p, pairs[0])
-			}
-			pairs = pairs[1:]
+		if isBare && pairs[0].value != "" { // "List=" is the empty list
+			return bad(p, pairs[0])
 		}
 		if d.ec2 {
 			return d.list(p, v, pairs, at, depth)
 		}
-		return groups(pairs, at, func(name string, group []pair, rest int) error {
-			switch {
-			case name == item || name == "member":
-				if leaf(group, rest) && group[0].value == "" {
-					return nil
-				}
-				return d.list(p, v, group, rest, depth)
-			case isIndex(name):
-				return d.list(p, v, group, at, depth)
+		return d.groups(pairs, at, func(name string, group []pair, rest int) error {
+			if name != item {
+				d.lost(group)
+				return nil
 			}
-			d.lost(group)
-			return nil
+			return d.list(p, v, group, rest, depth)
 		})
 	case kMap:
 		v = p.indirect(v)
 		if v.IsNil() {
 			v.Set(reflect.MakeMap(v.Type()))
 		}
-		if bare {
-			pairs = pairs[1:]
-		}
-		return groups(pairs, at, func(name string, group []pair, rest int) error {
+		return d.groups(pairs, at, func(name string, group []pair, rest int) error {
 			if name == "entry" {
-				return groups(group, rest, func(n string, entry []pair, rest int) error { return d.entry(p, v, entry, rest, depth) })
-			}
-			if isIndex(name) {
-				return d.entry(p, v, group, rest, depth)
+				return d.groups(group, rest, func(n string, entry []pair, rest int) error { return d.entry(p, v, entry, rest, depth) })
 			}
 			d.lost(group)
 			return nil
 		})
 	}
-	if !bare || len(pairs) > 1 {
-		d.lost(pairs[min(1, len(pairs)-1):])
-		if !bare {
-			return nil
-		}
+	if !isBare {
+		d.lost(pairs)
+		return nil
 	}
+	d.lost(pairs[1:])
 	if err := p.setText(v, pairs[0].value); err != nil {
 		return bad(p, pairs[0])
 	}
@@ -224,7 +208,7 @@ func (d *formDecoder) list(p *plan, v reflect.Value, pairs []pair, at, depth int
 		rest  int
 	}
 	var items []numbered
-	_ = groups(pairs, at, func(name string, group []pair, rest int) error {
+	_ = d.groups(pairs, at, func(name string, group []pair, rest int) error {
 		if !isIndex(name) {
 			d.lost(group)
 			return nil
@@ -236,6 +220,9 @@ func (d *formDecoder) list(p *plan, v reflect.Value, pairs []pair, at, depth int
 	slices.SortFunc(items, func(a, b numbered) int { return int(int64(a.n) - int64(b.n)) })
 	if d.budget += len(items) * p.elem.size; d.budget > MaxDecoded {
 		return errBadForm
+	}
+	if len(items) == 0 {
+		return nil
 	}
 	list := reflect.MakeSlice(v.Type(), len(items), len(items))
 	for i, it := range items {
@@ -250,7 +237,7 @@ func (d *formDecoder) list(p *plan, v reflect.Value, pairs []pair, at, depth int
 func (d *formDecoder) entry(p *plan, m reflect.Value, pairs []pair, at, depth int) error {
 	key := ""
 	value := reflect.New(p.elem.typ).Elem()
-	err := groups(pairs, at, func(name string, group []pair, rest int) error {
+	err := d.groups(pairs, at, func(name string, group []pair, rest int) error {
 		switch name {
 		case "key":
 			key = group[0].value

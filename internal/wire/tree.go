@@ -282,7 +282,7 @@ func asFloat(x any) (float64, bool) {
 func asTime(x any) (time.Time, bool) {
 	switch t := x.(type) {
 	case time.Time:
-		return t.UTC(), true
+		return t.UTC().Round(time.Microsecond), true // what a double is exact to
 	case string:
 		at, err := ParseTime(t)
 		return at, err == nil

@@ -18,7 +18,7 @@ const xmlHeader = `<?xml version="1.0" encoding="UTF-8"?>` + "\n"
 func EncodeEC2(svc *api.Service, op, requestID string, out any) []byte {
 	b := make([]byte, 0, 4096)
 	b = append(b, xmlHeader...)
-	b = append(b, "<"+op+`Response xmlns="`+svc.XMLNamespace+`/">`+"\n    <requestId>"...)
+	b = append(b, "<"+op+`Response xmlns="`+svc.XMLNamespace+`/"><requestId>`...)
 	b = appendText(b, requestID)
 	b = append(b, "</requestId>"...)
 	v := reflect.ValueOf(out).Elem()
