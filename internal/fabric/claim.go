@@ -18,7 +18,7 @@ import (
 
 // Directories that the clouds of a machine share.
 const (
-	poolsDir      = "/run/skerry/pools"      // a file a cloud: its process, then its public pools
+	poolsDir      = "/run/skerry/pools"      // a file a cloud: its process (see process), then its public pools
 	forwardingDir = "/run/skerry/forwarding" // a directory a device, in it a file a cloud
 )
 
@@ -88,7 +88,7 @@ func claim(cloudID string, p pool) error {
 		if err != nil {
 			return err
 		}
-		text := strconv.Itoa(os.Getpid()) + "\n" + p.public.String() + "\n"
+		text := process(os.Getpid()) + "\n" + p.public.String() + "\n"
 		for _, q := range mine { // an earlier pool may have left something behind until Teardown
 			if q.public != p.public {
 				text += q.public.String() + "\n"
@@ -107,10 +107,25 @@ func claim(cloudID string, p pool) error {
 func alive(cloudID string) bool {
 	b, _ := os.ReadFile(filepath.Join(poolsDir, cloudID))
 	line, _, _ := strings.Cut(string(b), "\n")
-	if pid, err := strconv.Atoi(line); err == nil && pid != os.Getpid() && unix.Kill(pid, 0) == nil {
+	pid, _, _ := strings.Cut(line, "@")
+	if n, err := strconv.Atoi(pid); err == nil && process(n) == line {
 		return true
 	}
-	return tableExists(context.Background(), "", hostTable(cloudID))
+	there, err := tableExists("", hostTable(cloudID))
+	return there || err != nil
+}
+
+// process names a process so that a later one with its number is not taken for it: number and start time; "" = none.
+func process(pid int) string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) < 20 {
+		return ""
+	}
+	return fmt.Sprintf("%d@%s", pid, fields[19])
 }
 
 // foreignAddress refuses a pool whose transit range this machine uses for something else (some VPNs live there).

@@ -106,6 +106,48 @@ func TestApplyConvergesFromAnyHalfDoneState(t *testing.T) {
 	}
 }
 
+func TestHealAfterAFirewallReload(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	v := twoZones("vpc-1", 1)
+	a := instance(t, "a", "10.0.0.10", "a", "sg-web")
+	a.PublicIP = w.public(5)
+	v.Interfaces = []Interface{a}
+	w.apply(v)
+	serve(t, a.NetNS, "10.0.0.10:80", "a")
+	if healed, err := w.f.Heal(w.ctx); healed || err != nil {
+		t.Errorf("Heal with nothing broken: %v, %v", healed, err)
+	}
+	inNS(t, "", "nft", "delete", "table", "inet", "skerry-"+w.f.o.CloudID)
+	if healed, err := w.f.Heal(w.ctx); !healed || err != nil {
+		t.Errorf("Heal: %v, %v", healed, err)
+	}
+	reaches(t, "", w.public(5).String()+":80", "a")
+}
+
+// A control plane that starts again may apply before it has found its instances.
+func TestUnknownPlaceKeepsTheLink(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	v := twoZones("vpc-1", 1)
+	a, b := instance(t, "a", "10.0.0.10", "a", "sg-open"), instance(t, "b", "10.0.1.10", "b", "sg-web")
+	v.Interfaces = []Interface{a, b}
+	w.apply(v)
+	serve(t, b.NetNS, "10.0.1.10:80", "b")
+	c, _, err := dial(a.NetNS, "10.0.1.10:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	w.restart()
+	v.Interfaces[1].NetNS = ""
+	w.apply(v)
+	echoes(t, c, "after a restart without knowing the namespace")
+	v.Interfaces[1].NetNS = b.NetNS
+	w.apply(v)
+	echoes(t, c, "when it was known again")
+}
+
 func TestInstanceThatComesBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)

@@ -32,7 +32,7 @@ type Subnet struct {
 }
 
 // Interface is a network interface: of an instance (NetNS), or of a load balancer (Local). One with neither is known to
-// the rules but has no link yet.
+// the rules; it gets no link, but keeps one that it has.
 type Interface struct {
 	ID              string // eni-...
 	MAC             string // "" = derived from ID

@@ -185,7 +185,7 @@ func (f *Fabric) applyLinks(ctx context.Context, s *vpcState, ns string, v *VPC)
 	var stale []netlink.Link
 	desired := map[string]Interface{}
 	for _, i := range v.Interfaces {
-		if i.NetNS != "" && !i.Local {
+		if !i.Local {
 			desired[linkName(i.ID)] = i
 		}
 	}
@@ -214,6 +214,9 @@ func (f *Fabric) applyLinks(ctx context.Context, s *vpcState, ns string, v *VPC)
 	errs = append(errs, delLinks(ns, s.h, stale))
 	for _, name := range slices.Sorted(maps.Keys(desired)) {
 		i := desired[name]
+		if i.NetNS == "" {
+			continue // what there is stays: a control plane that does not know yet where an instance is must not cut it off
+		}
 		want := plug{iface: i, subnet: v.subnet(i.SubnetID), ns: nsInode(i.NetNS)}
 		have, known := s.plugs[name]
 		if l, there := links[name]; there && known && l.Attrs().Index == have.ifindex && have.same(want) {

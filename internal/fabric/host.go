@@ -103,10 +103,29 @@ func (s *hostState) drop(ctx context.Context, f *Fabric, name string) error {
 	s.mu.Lock()
 	unknown := s.rules == nil
 	s.mu.Unlock()
-	if unknown && !tableExists(ctx, "", hostTable(f.o.CloudID)) {
-		return nil
+	if unknown {
+		if there, err := tableExists("", hostTable(f.o.CloudID)); err != nil || !there {
+			return err
+		}
 	}
 	return s.set(ctx, f, name, false)
+}
+
+// Heal looks whether the host's table still stands and puts it back if not: reloading a firewall often flushes
+// everybody's rules. To be called now and then; it costs one question to the kernel.
+func (f *Fabric) Heal(ctx context.Context) (healed bool, err error) {
+	s := &f.host
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rules == nil {
+		return false, nil // nothing was made yet, or the next Apply makes it anew
+	}
+	there, err := tableExists("", hostTable(f.o.CloudID))
+	if err != nil || there {
+		return false, err
+	}
+	f.log.Warn("the host's nftables table was flushed by somebody else; putting it back", "table", hostTable(f.o.CloudID))
+	return true, nft(ctx, "", s.rules.full())
 }
 
 // applyGateway makes the internet gateway equal to v: its link, the routes on both sides. It returns the transit

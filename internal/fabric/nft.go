@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+
+	"github.com/google/nftables"
 )
 
 // nft runs a script as one transaction in the network namespace at ns ("" = the host's).
@@ -33,7 +35,23 @@ func nft(ctx context.Context, ns, script string) error {
 	})
 }
 
-// tableExists asks for a table, "inet name".
-func tableExists(ctx context.Context, ns, table string) bool {
-	return nft(ctx, ns, "list chains\nlist table "+table+"\n") == nil
+// tableExists asks the kernel for a table, "inet name".
+func tableExists(ns, table string) (bool, error) {
+	name := strings.TrimPrefix(table, "inet ")
+	found := false
+	err := InNamespace(ns, func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		list, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+		for _, t := range list {
+			found = found || t.Name == name
+		}
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("list tables of nftables: %w", err)
+	}
+	return found, nil
 }
