@@ -1,7 +1,9 @@
 package fabric
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -103,6 +105,88 @@ func TestApplyConvergesFromAnyHalfDoneState(t *testing.T) {
 		if t.Failed() {
 			t.Fatalf("after %q", name)
 		}
+	}
+}
+
+// victim tells a child process of the test to apply what it holds, and to be killed while it does.
+const victim = "SKERRY_FABRIC_TEST_VICTIM"
+
+type victimsWork struct {
+	Options Options
+	VPC     VPC
+}
+
+func applyAsVictim() {
+	var work victimsWork
+	if err := json.Unmarshal([]byte(os.Getenv(victim)), &work); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	f, err := New(work.Options)
+	if err == nil {
+		fmt.Println("begin")
+		err = f.Apply(context.Background(), work.VPC)
+	}
+	fmt.Println("end", err)
+}
+
+// A process is really killed at many points of a large Apply; the next one finishes the work and leaves no rest.
+func TestKilledInTheMiddle(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	v := twoZones("vpc-1", 1)
+	for i := range 12 {
+		e := instance(t, fmt.Sprintf("k%02d", i), fmt.Sprintf("10.0.0.%d", 10+i), "a", "sg-web")
+		e.PublicIP = w.public(byte(10 + i))
+		v.Interfaces = append(v.Interfaces, e)
+	}
+	serveAll := func() {
+		for i, e := range v.Interfaces {
+			serve(t, e.NetNS, "0.0.0.0:80", fmt.Sprintf("k%02d", i))
+		}
+	}
+	serveAll()
+	work, err := json.Marshal(victimsWork{Options{CloudID: w.f.o.CloudID, PublicPool: w.pool}, v})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := 0
+	for _, after := range []time.Duration{0, 2, 5, 9, 14, 20, 27, 35} {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), victim+"="+string(work))
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		said := bufio.NewScanner(out)
+		if !said.Scan() || said.Text() != "begin" {
+			t.Fatalf("the victim said %q", said.Text())
+		}
+		time.Sleep(after * time.Millisecond) // not synchronisation: where it is hit is left to chance
+		cmd.Process.Kill()
+		if !said.Scan() {
+			cut++
+		}
+		cmd.Wait()
+		w.restart()
+		w.apply(v)
+		for _, i := range []int{0, 5, 11} {
+			reaches(t, "", fmt.Sprintf("%v:80", w.public(byte(10+i))), fmt.Sprintf("k%02d", i))
+			reaches(t, v.Interfaces[(i+1)%12].NetNS, fmt.Sprintf("10.0.0.%d:80", 10+i), fmt.Sprintf("k%02d", i))
+		}
+		if t.Failed() {
+			t.Fatalf("after a kill at %d ms", after)
+		}
+		if err := w.f.Remove(w.ctx, v.ID); err != nil { // the next victim starts with nothing
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d of 8 were hit before they had ended", cut)
+	if cut == 0 {
+		t.Error("no process was killed in time: the test shows nothing")
 	}
 }
 
