@@ -1,0 +1,216 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func gz(s string) string {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	z.Write([]byte(s))
+	z.Close()
+	return b.String()
+}
+
+const mixed = `Content-Type: multipart/mixed; boundary="==x=="
+MIME-Version: 1.0
+
+--==x==
+Content-Type: text/cloud-config; charset="us-ascii"
+Content-Disposition: attachment; filename="cc.txt"
+
+runcmd: [echo]
+--==x==
+Content-Type: text/x-shellscript
+Content-Transfer-Encoding: base64
+Content-Disposition: attachment; filename="../../evil"
+
+IyEvYmluL3NoCmVjaG8gaGkK
+--==x==
+Content-Type: text/plain
+
+nothing of use
+--==x==--
+`
+
+func TestParseUserData(t *testing.T) {
+	nested := strings.Replace(mixed, "nothing of use", "", 1)
+	for name, c := range map[string]struct {
+		in      string
+		want    string // kind:name:body, ...
+		refused string
+	}{
+		"none":              {"", "", ""},
+		"blank":             {" \n", "", ""},
+		"script":            {"#!/bin/sh\necho", "0:part-001:#!/bin/sh\necho", ""},
+		"script after BOM":  {"\xef\xbb\xbf#!/bin/sh\n", "0:part-001:#!/bin/sh\n", ""},
+		"cloud-config":      {"#cloud-config\nruncmd: []\n", "1:part-001:#cloud-config\nruncmd: []\n", ""},
+		"boothook":          {"#cloud-boothook\necho\n", "2:part-001:#cloud-boothook\necho\n", ""},
+		"compressed":        {gz("#!/bin/sh\necho"), "0:part-001:#!/bin/sh\necho", ""},
+		"twice compressed":  {gz(gz("#!/bin/sh\n")), "0:part-001:#!/bin/sh\n", ""},
+		"MIME":              {mixed, "1:cc.txt:runcmd: [echo]|0:evil:#!/bin/sh\necho hi\n", "part-003"},
+		"MIME compressed":   {gz(nested), "1:cc.txt:runcmd: [echo]|0:evil:#!/bin/sh\necho hi\n", ""},
+		"no known form":     {"echo hello", "", "neither a script"},
+		"include":           {"#include\nhttp://x/", "", "neither a script"},
+		"broken gzip":       {"\x1f\x8bxx", "", "compressed user data"},
+		"no boundary":       {"Content-Type: multipart/mixed\n\nx", "", "boundary"},
+		"cut off MIME":      {mixed[:200], "", "MIME user data"},
+		"unknown transfer":  {strings.Replace(mixed, "base64", "uuencode", 1), "1:cc.txt:runcmd: [echo]", "uuencode"},
+		"nested too deeply": {gz(gz(gz(gz(gz(gz("#!/bin/sh")))))), "", "nested deeper"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parts, refused := parseUserData([]byte(c.in))
+			var got []string
+			for _, p := range parts {
+				got = append(got, fmt.Sprintf("%d:%s:%s", p.kind, p.name, p.body))
+			}
+			if s := strings.Join(got, "|"); s != c.want {
+				t.Errorf("parts %q, want %q", s, c.want)
+			}
+			if s := strings.Join(refused, "|"); (s == "") != (c.refused == "") || !strings.Contains(s, c.refused) {
+				t.Errorf("refused %q, want something with %q", s, c.refused)
+			}
+		})
+	}
+}
+
+func TestDecompressionIsBounded(t *testing.T) {
+	_, refused := parseUserData([]byte(gz("#!/bin/sh\n" + strings.Repeat("a", maxUserData))))
+	if len(refused) != 1 || !strings.Contains(refused[0], "larger than") {
+		t.Errorf("refused: %q", refused)
+	}
+}
+
+// syncBuffer is a console for tests.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func testGuest(t *testing.T) (*guest, *syncBuffer) {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range map[string]string{
+		"/etc/passwd":   fmt.Sprintf("root:x:%d:%d:root:/root:/bin/sh\nec2-user:x:%[1]d:%[2]d::/home/ec2-user:/bin/sh\n", os.Getuid(), os.Getgid()),
+		"/etc/group":    fmt.Sprintf("root:x:%d:\nwheel:x:10:ec2-user\n", os.Getgid()),
+		"/root/x":       "",
+		"/var/log/x":    "",
+		"/home/x":       "",
+		"/etc/hostname": "old\n",
+	} {
+		p := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	con := &syncBuffer{}
+	return &guest{root: root, console: con, started: time.Now()}, con
+}
+
+func read(t *testing.T, g *guest, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(g.path(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestCloudConfigApplies(t *testing.T) {
+	g, con := testGuest(t)
+	g.userData(context.Background(), "i-1", []byte(fmt.Sprintf(`#cloud-config
+hostname: web-1
+packages: [nginx]
+ssh_authorized_keys: ["ssh-ed25519 AAAA one"]
+users:
+  - default
+  - name: ann
+    uid: %d
+    ssh_authorized_keys: ["ssh-ed25519 BBBB two"]
+  - name: "../bad"
+write_files:
+  - {path: /opt/a/plain, content: "hello\n", permissions: '0600'}
+  - {path: /opt/a/plain, content: "more\n", append: true, permissions: '0600'}
+  - {path: /opt/b64, content: aGk=, encoding: b64, owner: "ec2-user"}
+  - {path: relative, content: x}
+  - {path: /opt/bad, content: x, permissions: 'rwx'}
+`, os.Getuid())), "ssh-ed25519 CCCC key")
+	for path, want := range map[string]string{
+		"/etc/hostname":                       "web-1\n",
+		"/opt/a/plain":                        "hello\nmore\n",
+		"/opt/b64":                            "hi",
+		"/root/.ssh/authorized_keys":          "ssh-ed25519 CCCC key\nssh-ed25519 AAAA one\n",
+		"/home/ec2-user/.ssh/authorized_keys": "ssh-ed25519 CCCC key\nssh-ed25519 AAAA one\n",
+	} {
+		if got := read(t, g, path); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+	if os.Getuid() == 0 { // ann gets the first free id, which is nobody's but root's to give
+		if got := read(t, g, "/home/ann/.ssh/authorized_keys"); got != "ssh-ed25519 BBBB two\n" {
+			t.Errorf("ann's keys: %q", got)
+		}
+	}
+	if st, err := os.Stat(g.path("/opt/a/plain")); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("mode: %v %v", st.Mode(), err)
+	}
+	out := con.String()
+	for _, want := range []string{"no effect on this image: packages", `"../bad" is not a user name`, "relative: the path is not absolute", "permissions \"rwx\""} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the console lacks %q:\n%s", want, out)
+		}
+	}
+	// The same instance again changes nothing, another instance (an image made of the first) begins anew.
+	os.WriteFile(g.path("/opt/b64"), []byte("changed"), 0o644)
+	cc := []byte("#cloud-config\nwrite_files: [{path: /opt/b64, content: new}]\n")
+	g.userData(context.Background(), "i-1", cc, "")
+	if got := read(t, g, "/opt/b64"); got != "changed" {
+		t.Errorf("at the second boot of one instance: %q", got)
+	}
+	g.userData(context.Background(), "i-2", cc, "")
+	if got := read(t, g, "/opt/b64"); got != "new" {
+		t.Errorf("at the first boot of another instance: %q", got)
+	}
+}
+
+func TestRunCmdScript(t *testing.T) {
+	c, _, err := parseConfig([]byte("runcmd:\n- echo a b\n- [echo, \"it's\", 5]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := shellScript(c.RunCmd)
+	if want := "#!/bin/sh\necho a b\n'echo' 'it'\\''s' '5'\n"; err != nil || string(b) != want {
+		t.Errorf("%q %v, want %q", b, err, want)
+	}
+	c, _, _ = parseConfig([]byte("runcmd: [{a: b}]"))
+	if _, err := shellScript(c.RunCmd); err == nil {
+		t.Error("a map as a command is accepted")
+	}
+	if _, _, err := parseConfig([]byte("runcmd: {")); err == nil {
+		t.Error("broken YAML is accepted")
+	}
+}
