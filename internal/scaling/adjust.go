@@ -14,8 +14,12 @@ type Capacity struct {
 	Min, Max, Desired int
 	InService         int  // in service and warmed up: what the metric speaks of
 	Warming           int  // in service and warming up, or on the way there
+	Missing           int  // asked for, and about to be launched
 	Busy              bool // launches or terminations are under way
 }
+
+// growing tells whether members are on their way in or warm up: policies don't shrink the group then.
+func (c Capacity) growing() bool { return c.Warming > 0 || c.Missing > 0 }
 
 func (c Capacity) clamp(n int) int { return max(c.Min, min(c.Max, n)) }
 
@@ -75,19 +79,19 @@ func step(c Capacity, p Policy, distance float64) (int, bool) {
 	}
 	m := deref(p.MinMagnitude, 0)
 	if p.AdjustmentType == ExactCapacity {
-		if n := c.clamp(s.Adjustment); n < c.Desired && c.Warming > 0 {
+		if n := c.clamp(s.Adjustment); n < c.Desired && c.growing() {
 			return 0, false
 		}
 		return changed(c, s.Adjustment)
 	}
 	if s.Adjustment > 0 {
-		n := adjusted(c.Desired-min(c.Warming, c.Desired), s.Adjustment, p.AdjustmentType, m)
+		n := adjusted(c.Desired-min(c.Warming+c.Missing, c.Desired), s.Adjustment, p.AdjustmentType, m)
 		if n <= c.Desired {
 			return 0, false
 		}
 		return changed(c, n)
 	}
-	if c.Warming > 0 {
+	if c.growing() {
 		return 0, false
 	}
 	return changed(c, adjusted(c.Desired, s.Adjustment, p.AdjustmentType, m))
@@ -110,12 +114,12 @@ func trackOut(c Capacity, metric, target float64) (int, bool) {
 }
 
 // trackIn is the capacity that lets the metric rise up to the target, rounded up so that less is removed, and not more
-// than half of the group at once. Nothing is removed while members warm up or the group works.
+// than half of the group at once. Nothing is removed while the group grows or members warm up.
 func trackIn(c Capacity, metric, target float64) (int, bool) {
-	if target <= 0 || metric >= target || c.Busy || c.Warming > 0 {
+	if target <= 0 || metric >= target || c.growing() {
 		return 0, false
 	}
-	n := max(ceilRatio(c.Desired, metric, target), c.Desired/2)
+	n := max(ceilRatio(c.InService, metric, target), c.Desired/2)
 	if n >= c.Desired {
 		return 0, false
 	}

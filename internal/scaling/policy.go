@@ -94,11 +94,10 @@ func (e *Engine) capacity(tx store.Tx, g Group, warm time.Duration) Capacity {
 			c.Busy = true
 		}
 	}
-	if missing := g.Desired - c.InService - c.Warming; missing > 0 { // asked for and not launched yet
-		c.Warming += missing
-		c.Busy = true
-	} else if missing < 0 {
-		c.Busy = true
+	missing := g.Desired - c.InService - c.Warming
+	c.Busy = c.Busy || missing != 0
+	if len(g.Backoff) == 0 && !g.SuspendedProcess(ProcLaunch) { // else nobody knows when they come
+		c.Missing = max(0, missing)
 	}
 	return c
 }
@@ -162,7 +161,7 @@ func (e *Engine) judgePolicy(tx store.Tx, g Group, p Policy, a Alarm) (int, bool
 		if strings.HasPrefix(a.Name, alarmPrefix(p)+"AlarmHigh-") || a.Value > t.Target {
 			return trackOut(c, a.Value, t.Target)
 		}
-		if t.DisableScaleIn || !e.agreed(tx, g, p) {
+		if t.DisableScaleIn || tx.Now().Before(g.HoldIn) || !e.agreed(tx, g, p) {
 			return 0, false
 		}
 		return trackIn(c, a.Value, t.Target)
@@ -190,6 +189,9 @@ func (e *Engine) agreed(tx store.Tx, g Group, p Policy) bool {
 
 // apply sets what a policy wants. A simple policy's cooldown begins when the group has got there.
 func (e *Engine) apply(w *store.WriteTx, g Group, p Policy, n int) {
+	if p.Type == TargetTracking && n < g.Desired { // the next look must see what this one did
+		g.HoldIn = w.Now().Add(e.scaled(trackPeriod * highPeriods))
+	}
 	g.Desired = n
 	if p.Type == SimpleScaling {
 		g.Cooling = deref(p.Cooldown, g.DefaultCooldown)

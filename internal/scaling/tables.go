@@ -133,6 +133,7 @@ type Group struct {
 	Backoff  map[string]Backoff `json:",omitempty"` // by zone
 	Cooling  int                `json:",omitempty"` // seconds of a simple policy's cooldown that begin when its activity ends
 	CoolTill time.Time          `json:",omitempty"`
+	HoldIn   time.Time          `json:",omitempty"` // target tracking removes nothing before
 	Balanced time.Time          `json:",omitempty"` // no rebalancing before
 }
 
