@@ -1,0 +1,245 @@
+package metric
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"skerry/internal/fault"
+	"skerry/internal/scope"
+	"skerry/internal/store"
+	"skerry/internal/tag"
+)
+
+// Limits of alarms.
+const (
+	maxAlarms       = 5000
+	maxActions      = 5
+	historyPerAlarm = 200
+)
+
+// Alarm is a metric alarm. Its settings are those of PutMetricAlarm; the state is written by the evaluator and by
+// SetAlarmState.
+type Alarm struct {
+	scope.Scope
+	Name, ARN, Description                         string
+	Namespace, MetricName                          string
+	Dimensions                                     map[string]string
+	Statistic, ExtendedStatistic, Unit             string
+	Period, EvaluationPeriods, DatapointsToAlarm   int // seconds, periods, periods
+	Threshold                                      float64
+	Comparison                                     string
+	TreatMissingData                               string          // missing when empty
+	LowSampleCount                                 string          // EvaluateLowSampleCountPercentile, as given
+	Queries                                        json.RawMessage `json:",omitempty"` // Metrics as given: one metric without expressions
+	ActionsEnabled                                 bool
+	OKActions, AlarmActions, InsufficientActions   []string
+	State, StateReason, StateReasonData            string
+	StateUpdatedAt, StateTransitionedAt, UpdatedAt time.Time
+}
+
+// Alarms is the table of alarms; the index action holds scope keys of action ARNs.
+var Alarms = store.NewTable("alarm", func(a Alarm) string { return a.Key(a.Name) },
+	store.Index[Alarm]{Name: "action", Keys: func(a Alarm) []string {
+		var ks []string
+		for _, l := range [][]string{a.OKActions, a.AlarmActions, a.InsufficientActions} {
+			for _, arn := range l {
+				if k := a.Key(arn); !slices.Contains(ks, k) {
+					ks = append(ks, k)
+				}
+			}
+		}
+		return ks
+	}})
+
+// HistoryItem is one line of an alarm's history. Type: ConfigurationUpdate, StateUpdate, Action.
+type HistoryItem struct {
+	scope.Scope
+	Alarm, Type, Summary, Data string
+	At                         time.Time
+	Seq                        uint64
+}
+
+// History is the table of history items, in the order in which they came for each alarm.
+var History = store.NewTable("alarm-history", func(h HistoryItem) string { return fmt.Sprintf("%s %020d", h.Key(h.Alarm), h.Seq) })
+
+// Tables lists the package's tables.
+var Tables = []store.AnyTable{Alarms, History}
+
+// GetAlarm finds an alarm.
+func GetAlarm(tx store.Tx, s scope.Scope, name string) (Alarm, error) {
+	if a, ok := Alarms.Get(tx, s.Key(name)); ok {
+		return a, nil
+	}
+	return Alarm{}, fault.New(fault.NotFound, "ResourceNotFound", "Alarm %s does not exist", name)
+}
+
+// PutAlarm makes an alarm, or replaces one and keeps its state.
+func PutAlarm(w *store.WriteTx, a Alarm, tags map[string]string) (Alarm, error) {
+	if err := a.check(); err != nil {
+		return a, err
+	}
+	a.ARN = a.Scope.ARN("cloudwatch", "alarm:"+a.Name)
+	a.UpdatedAt = w.Now()
+	if a.DatapointsToAlarm == 0 {
+		a.DatapointsToAlarm = a.EvaluationPeriods
+	}
+	summary := "Alarm %q created"
+	if old, ok := Alarms.Get(w, a.Key(a.Name)); ok {
+		a.State, a.StateReason, a.StateReasonData, a.StateUpdatedAt, a.StateTransitionedAt = old.State, old.StateReason, old.StateReasonData, old.StateUpdatedAt, old.StateTransitionedAt
+		summary = "Alarm %q updated"
+	} else {
+		n := 0
+		for range Alarms.Prefix(w, a.Scope.Prefix()) {
+			n++
+		}
+		if n >= maxAlarms {
+			return a, fault.New(fault.Limit, "LimitExceeded", "The maximum limit of %d alarms has been reached.", maxAlarms)
+		}
+		a.State, a.StateReason = StateInsufficient, "Unchecked: Initial alarm creation"
+		a.StateUpdatedAt, a.StateTransitionedAt = w.Now(), w.Now()
+		if err := tag.Set(w, a.Scope, a.ARN, tags); err != nil {
+			return a, err
+		}
+	}
+	Alarms.Put(w, a)
+	note(w, a, "ConfigurationUpdate", fmt.Sprintf(summary, a.Name), nil)
+	return a, nil
+}
+
+// check refuses settings that CloudWatch refuses.
+func (a Alarm) check() error {
+	combination := func(text string) error { return fault.New(fault.Invalid, "InvalidParameterCombination", "%s", text) }
+	value := func(format string, args ...any) error {
+		return fault.New(fault.Invalid, "ValidationError", format, args...)
+	}
+	switch {
+	case a.Name == "" || len(a.Name) > maxNameLen:
+		return value("1 validation error detected: Value '%s' at 'alarmName' failed to satisfy constraint: Member must have length between 1 and %d", a.Name, maxNameLen)
+	case a.EvaluationPeriods < 1:
+		return fault.New(fault.Invalid, "MissingParameter", "The parameter EvaluationPeriods is required.")
+	case relation[a.Comparison] == "":
+		return fault.New(fault.Unsupported, "InvalidParameterValue", "The comparison operator %s is not served: anomaly detection bands are not there.", a.Comparison)
+	case a.MetricName == "" || a.Namespace == "":
+		return fault.New(fault.Invalid, "MissingParameter", "The parameters MetricName and Namespace are required, or Metrics with one metric.")
+	case a.Statistic == "" && a.ExtendedStatistic == "":
+		return fault.New(fault.Invalid, "MissingParameter", "The parameter Statistic or ExtendedStatistic is required.")
+	case a.Statistic != "" && a.ExtendedStatistic != "":
+		return combination("The parameters Statistic and ExtendedStatistic are mutually exclusive.")
+	case a.ExtendedStatistic != "":
+		return fault.New(fault.Unsupported, "InvalidParameterValue", "The extended statistic %s is not served: percentiles are not kept.", a.ExtendedStatistic)
+	case !slices.Contains(Statistics, a.Statistic):
+		return value("1 validation error detected: Value '%s' at 'statistic' failed to satisfy constraint: Member must satisfy enum value set: [SampleCount, Average, Sum, Minimum, Maximum]", a.Statistic)
+	case a.Period != 10 && a.Period != 20 && a.Period != 30 && (a.Period < 60 || a.Period%60 != 0):
+		return value("Invalid Period: %d. It must be 10, 20, 30 or a multiple of 60.", a.Period)
+	case a.Period < 3600 && a.Period*a.EvaluationPeriods > 86400:
+		return value("Metrics cannot be checked across more than a day (EvaluationPeriods * Period must be <= 86400).")
+	case a.Period*a.EvaluationPeriods > 604800:
+		return value("Metrics cannot be checked across more than seven days (EvaluationPeriods * Period must be <= 604800).")
+	case a.DatapointsToAlarm < 0 || a.DatapointsToAlarm > a.EvaluationPeriods:
+		return value("DatapointsToAlarm must be between 1 and EvaluationPeriods (%d).", a.EvaluationPeriods)
+	case a.TreatMissingData != "" && !slices.Contains([]string{Missing, Ignore, Breaching, NotBreaching}, a.TreatMissingData):
+		return value("Unsupported treatMissingData value: %s", a.TreatMissingData)
+	case a.Unit != "" && !Units[a.Unit]:
+		return value("1 validation error detected: Value '%s' at 'unit' failed to satisfy constraint: Member must satisfy enum value set", a.Unit)
+	case len(a.Dimensions) > MaxDimensions:
+		return value("The collection Dimensions must not have a size greater than %d.", MaxDimensions)
+	}
+	for _, l := range [][]string{a.OKActions, a.AlarmActions, a.InsufficientActions} {
+		if len(l) > maxActions {
+			return value("An alarm may have up to %d actions a state.", maxActions)
+		}
+		for _, arn := range l {
+			if !strings.HasPrefix(arn, "arn:") {
+				return value("Invalid arn syntax: %s", arn)
+			}
+		}
+	}
+	return nil
+}
+
+// DeleteAlarms removes alarms, all of them or none. The history stays until it is swept with its age.
+func DeleteAlarms(w *store.WriteTx, s scope.Scope, names []string) error {
+	for _, n := range names {
+		a, err := GetAlarm(w, s, n)
+		if err != nil {
+			return err
+		}
+		Alarms.Delete(w, a.Key(a.Name))
+		tag.DeleteAll(w, s, a.ARN)
+		note(w, a, "ConfigurationUpdate", fmt.Sprintf("Alarm %q deleted", a.Name), nil)
+	}
+	return nil
+}
+
+// EnableActions switches an alarm's actions on or off.
+func EnableActions(w *store.WriteTx, s scope.Scope, name string, on bool) error {
+	a, err := GetAlarm(w, s, name)
+	if err != nil {
+		return err
+	}
+	a.ActionsEnabled = on
+	Alarms.Put(w, a)
+	return nil
+}
+
+// become gives the alarm a state, writes history, and tells whether it is another one than before.
+func become(w *store.WriteTx, a Alarm, state, reason, data string) (Alarm, bool) {
+	old := a
+	changed := a.State != state
+	a.State, a.StateReason, a.StateReasonData, a.StateUpdatedAt = state, reason, data, w.Now()
+	if changed {
+		a.StateTransitionedAt = w.Now()
+	}
+	Alarms.Put(w, a)
+	if changed {
+		type st struct {
+			Value  string          `json:"stateValue"`
+			Reason string          `json:"stateReason"`
+			Data   json.RawMessage `json:"stateReasonData,omitempty"`
+		}
+		raw := func(s string) json.RawMessage {
+			if json.Valid([]byte(s)) {
+				return json.RawMessage(s)
+			}
+			return nil
+		}
+		note(w, a, "StateUpdate", fmt.Sprintf("Alarm updated from %s to %s", old.State, state), map[string]any{"version": "1.0",
+			"oldState": st{old.State, old.StateReason, raw(old.StateReasonData)}, "newState": st{state, reason, raw(data)}})
+	}
+	return a, changed
+}
+
+// note adds a line to an alarm's history and drops what is too much.
+func note(w *store.WriteTx, a Alarm, kind, summary string, data map[string]any) {
+	text := ""
+	if b, err := json.Marshal(data); err == nil && data != nil {
+		text = string(b)
+	}
+	var items []HistoryItem
+	for h := range History.Prefix(w, a.Key(a.Name)+" ") {
+		items = append(items, h)
+	}
+	seq := uint64(1)
+	if n := len(items); n > 0 {
+		seq = items[n-1].Seq + 1
+	}
+	for len(items) >= historyPerAlarm {
+		History.Delete(w, fmt.Sprintf("%s %020d", items[0].Key(items[0].Alarm), items[0].Seq))
+		items = items[1:]
+	}
+	History.Put(w, HistoryItem{Scope: a.Scope, Alarm: a.Name, Type: kind, Summary: summary, Data: text, At: w.Now(), Seq: seq})
+}
+
+// actions are those of the alarm's state.
+func (a Alarm) actions() []string {
+	switch a.State {
+	case StateOK:
+		return a.OKActions
+	case StateAlarm:
+		return a.AlarmActions
+	}
+	return a.InsufficientActions
+}

@@ -1,0 +1,189 @@
+package metric
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+
+	"skerry/internal/scope"
+	"skerry/internal/store"
+)
+
+// Waits of the evaluator, before the time scale.
+const (
+	usualInterval = time.Minute      // between evaluations
+	quickInterval = 10 * time.Second // of alarms with a period below a minute
+	stepEvery     = 250 * time.Millisecond
+	settle        = 400 * time.Millisecond // data of a period may come so late
+)
+
+// Evaluator moves alarms from state to state. Set the fields before use; Step and Run belong to one goroutine.
+type Evaluator struct {
+	DB    *store.DB
+	Store *Store
+	Clock func() time.Time // nil: time.Now
+	Log   *slog.Logger     // nil: none
+	// TimeScale divides periods and intervals: at 20, an alarm of 60 s looks at spans of 3 s of the data, whose timestamps
+	// are real.
+	TimeScale int
+	// OnAction does an action of an alarm that has changed its state, or, for scaling policies, is still in ALARM. It works
+	// in the transaction of the change.
+	OnAction func(w *store.WriteTx, a Alarm, oldState string, v Verdict, actionARN string) error
+
+	last map[string]int64 // by alarm key: the interval that was evaluated last
+}
+
+func (e *Evaluator) scaled(d time.Duration) time.Duration {
+	return max(time.Second, d/time.Duration(max(1, e.TimeScale)))
+}
+
+// Run evaluates until ctx ends.
+func (e *Evaluator) Run(ctx context.Context) {
+	t := time.NewTicker(stepEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			e.Step()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Step evaluates the alarms that are due.
+func (e *Evaluator) Step() {
+	if e.Clock == nil {
+		e.Clock = time.Now
+	}
+	if e.last == nil {
+		e.last = map[string]int64{}
+	}
+	now := e.Clock()
+	seen := map[string]bool{}
+	var due []Alarm
+	e.DB.View(func(tx *store.ReadTx) error {
+		for a := range Alarms.All(tx) {
+			key := a.Key(a.Name)
+			seen[key] = true
+			interval := e.scaled(usualInterval)
+			if a.Period < 60 {
+				interval = e.scaled(quickInterval)
+			}
+			n := now.Add(-e.settle(interval)).UnixNano() / int64(interval)
+			if e.last[key] < n {
+				e.last[key] = n
+				due = append(due, a)
+			}
+		}
+		return nil
+	})
+	for k := range e.last {
+		if !seen[k] {
+			delete(e.last, k)
+		}
+	}
+	for _, a := range due {
+		if err := e.evaluate(a, now); err != nil && e.Log != nil {
+			e.Log.Error("an alarm could not be evaluated", "alarm", a.Name, "region", a.Region, "err", err)
+		}
+	}
+}
+
+// settle is how long an evaluation waits for the data of the newest period.
+func (e *Evaluator) settle(interval time.Duration) time.Duration { return min(settle, interval/4) }
+
+// Floor is the beginning of the period that t lies in: periods are aligned to the Unix epoch.
+func Floor(t time.Time, period time.Duration) time.Time {
+	ns := t.UnixNano()
+	return time.Unix(0, ns-mod(ns, int64(period))).UTC()
+}
+
+// points are the periods of an alarm's evaluation range that are complete at now, oldest first.
+func (e *Evaluator) points(a Alarm, now time.Time) ([]Datapoint, error) {
+	period := e.scaled(time.Duration(a.Period) * time.Second)
+	n := rangeOf(a.EvaluationPeriods)
+	end := Floor(now.Add(-e.settle(period)), period)
+	start := end.Add(-time.Duration(n) * period)
+	found, err := e.Store.Query(a.Scope, a.Namespace, a.MetricName, a.Dimensions, start, end, period, a.Unit)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Datapoint, n)
+	for i := range out {
+		out[i] = Datapoint{Time: start.Add(time.Duration(i) * period), Missing: true}
+	}
+	for _, p := range found {
+		if i := int(p.Time.Sub(start) / period); i >= 0 && i < n {
+			v, ok := p.Stat(a.Statistic)
+			out[i].Value, out[i].Missing = v, !ok
+		}
+	}
+	return out, nil
+}
+
+func (e *Evaluator) evaluate(a Alarm, now time.Time) error {
+	points, err := e.points(a, now)
+	if err != nil {
+		return err
+	}
+	v := Evaluate(a, points, now)
+	again := a.State == StateAlarm && (v.State == "" || v.State == StateAlarm) && a.ActionsEnabled && hasPolicy(a.AlarmActions)
+	if (v.State == "" || v.State == a.State) && !again {
+		return nil
+	}
+	return e.DB.Update(func(w *store.WriteTx) error {
+		cur, ok := Alarms.Get(w, a.Key(a.Name))
+		if !ok || cur.State != a.State || !cur.UpdatedAt.Equal(a.UpdatedAt) {
+			return nil // changed meanwhile: the next evaluation sees it
+		}
+		if v.State == "" {
+			v.State, v.Reason, v.ReasonData = cur.State, cur.StateReason, cur.StateReasonData
+		}
+		return e.transition(w, cur, v)
+	})
+}
+
+// transition gives an alarm its state and does the actions that follow.
+func (e *Evaluator) transition(w *store.WriteTx, a Alarm, v Verdict) error {
+	old := a.State
+	a, changed := become(w, a, v.State, v.Reason, v.ReasonData)
+	if !a.ActionsEnabled || e.OnAction == nil {
+		return nil
+	}
+	for _, arn := range a.actions() {
+		if !changed && !isPolicy(arn) {
+			continue
+		}
+		if err := e.OnAction(w, a, old, v, arn); err != nil {
+			return err
+		}
+		if changed {
+			note(w, a, "Action", "Successfully executed action "+arn, map[string]any{"actionState": "Succeeded", "notificationResource": arn})
+		}
+	}
+	return nil
+}
+
+// SetState is SetAlarmState: the state lasts until the next evaluation says otherwise; actions run.
+func (e *Evaluator) SetState(w *store.WriteTx, s scope.Scope, name, state, reason, data string) error {
+	a, err := GetAlarm(w, s, name)
+	if err != nil {
+		return err
+	}
+	return e.transition(w, a, Verdict{State: state, Reason: reason, ReasonData: data})
+}
+
+func isPolicy(arn string) bool {
+	return strings.Contains(arn, ":autoscaling:") && strings.Contains(arn, ":scalingPolicy:")
+}
+
+func hasPolicy(arns []string) bool {
+	for _, a := range arns {
+		if isPolicy(a) {
+			return true
+		}
+	}
+	return false
+}
