@@ -201,3 +201,22 @@ func launchableImage(tx store.Tx, s scope.Scope, id string) (Image, error) {
 	}
 	return i, nil
 }
+
+// LayersInUse tells whether another image or an instance still has one of an image's layers of its own.
+func LayersInUse(tx store.Tx, gone Image) bool {
+	if len(gone.Layers) == 0 {
+		return false
+	}
+	top := gone.Layers[0]
+	for i := range Images.All(tx) {
+		if slices.Contains(i.Layers, top) {
+			return true
+		}
+	}
+	for i := range Instances.All(tx) {
+		if i.State != Terminated && slices.Contains(i.Layers, top) {
+			return true
+		}
+	}
+	return false
+}

@@ -101,6 +101,7 @@ var Instances = store.NewTable("instance", func(i Instance) string { return i.Ke
 	store.Index[Instance]{Name: "vpc", Keys: func(i Instance) []string { return optional(i.Scope, i.VpcID) }},
 	store.Index[Instance]{Name: "subnet", Keys: func(i Instance) []string { return optional(i.Scope, i.SubnetID) }},
 	store.Index[Instance]{Name: "asg", Keys: func(i Instance) []string { return optional(i.Scope, i.ASGName) }},
+	store.Index[Instance]{Name: "profile", Keys: func(i Instance) []string { return optional(i.Scope, i.ProfileAssociationID) }},
 	store.Index[Instance]{Name: "reservation", Keys: func(i Instance) []string { return []string{i.Key(i.ReservationID)} }},
 	store.Index[Instance]{Name: "index", Keys: func(i Instance) []string { return []string{strconv.Itoa(int(i.Index))} }},
 	store.Index[Instance]{Name: "state", Keys: func(i Instance) []string { return []string{i.State} }})

@@ -343,3 +343,22 @@ func DescribeRule(w *store.WriteTx, s scope.Scope, groupID string, r Rule) error
 	SecurityGroups.Put(w, g)
 	return nil
 }
+
+// DescribeRuleByID sets a rule's description by its id.
+func DescribeRuleByID(w *store.WriteTx, s scope.Scope, groupID, id string, egress bool, text string) error {
+	g, err := GetGroup(w, s, groupID)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(g.Rules, func(r Rule) bool { return r.ID == id && r.Egress == egress })
+	if i < 0 {
+		return fault.New(fault.NotFound, "InvalidSecurityGroupRuleId.NotFound", "The security group rule ID '%s' does not exist", id)
+	}
+	if len(text) > 255 || !groupText.MatchString(text) {
+		return fault.New(fault.Invalid, "InvalidParameterValue", "Invalid rule description. Valid descriptions are strings less than 256 characters from the following set:  a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*")
+	}
+	g.Rules = slices.Clone(g.Rules)
+	g.Rules[i].Description = text
+	SecurityGroups.Put(w, g)
+	return nil
+}

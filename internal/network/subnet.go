@@ -2,6 +2,7 @@ package network
 
 import (
 	"net/netip"
+	"slices"
 
 	"skerry/internal/fault"
 	"skerry/internal/scope"
@@ -142,4 +143,34 @@ func takePrivate(w *store.WriteTx, sn Subnet, wanted string) (Subnet, string, er
 		}
 	}
 	return sn, "", fault.New(fault.Capacity, "InsufficientFreeAddressesInSubnet", "The specified subnet does not have enough free addresses to satisfy the request.")
+}
+
+// CreateDefaultSubnet makes the default subnet of a zone that has none, in the default VPC's first free /20.
+func CreateDefaultSubnet(w *store.WriteTx, s scope.Scope, zone string) (Subnet, error) {
+	v, ok := DefaultVPC(w, s)
+	if !ok {
+		return Subnet{}, fault.New(fault.NotFound, "DefaultVpcDoesNotExist", "No default VPC exists for this account in this region.")
+	}
+	var taken []netip.Prefix
+	for o := range Subnets.By(w, "vpc", s.Key(v.ID)) {
+		if o.DefaultForAZ && o.AvailabilityZone == zone {
+			return Subnet{}, fault.New(fault.Exists, "DefaultSubnetAlreadyExistsInAvailabilityZone", "A default subnet already exists in the availability zone %s.", zone)
+		}
+		taken = append(taken, o.Prefix())
+	}
+	vp := netip.MustParsePrefix(v.CIDR)
+	for at := uint32(0); at < size(vp); at += 1 << 12 {
+		p := netip.PrefixFrom(nth(vp, at), 20)
+		if slices.ContainsFunc(taken, p.Overlaps) {
+			continue
+		}
+		sn, err := CreateSubnet(w, s, SubnetParams{VpcID: v.ID, CIDR: p.String(), AvailabilityZone: zone})
+		if err != nil {
+			return Subnet{}, err
+		}
+		sn.DefaultForAZ, sn.MapPublicIPOnLaunch = true, true
+		Subnets.Put(w, sn)
+		return sn, nil
+	}
+	return Subnet{}, fault.New(fault.Limit, "CidrLimitExceeded", "The default VPC %s has no room for another default subnet.", v.ID)
 }

@@ -176,10 +176,13 @@ type ACLEntry struct {
 // DhcpOptions is a set of DHCP options.
 type DhcpOptions struct {
 	scope.Scope
-	ID                string
-	DomainName        string
-	DomainNameServers []string
-	IsDefault         bool // the region's own set
+	ID                 string
+	DomainName         string
+	DomainNameServers  []string
+	NTPServers         []string
+	NetBIOSNameServers []string
+	NetBIOSNodeType    string
+	IsDefault          bool // the region's own set
 }
 
 // Pool is the one range of public addresses of the cloud.
