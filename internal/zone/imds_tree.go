@@ -61,6 +61,8 @@ func lookupItem(in *Instance, path string, signer *documentSigner) (item, bool) 
 			next, ok = d[p]
 		case keyDir:
 			next, ok = d.dir[p]
+		case versionDir:
+			next, ok = d.dir[p]
 		case tagDir:
 			// A tag's key may contain a slash: the rest of the path is the key.
 			next, ok = d[strings.Join(parts[1+i:], "/")]
@@ -75,6 +77,9 @@ func lookupItem(in *Instance, path string, signer *documentSigner) (item, bool) 
 	}
 	return render(node)
 }
+
+// versionDir is a version's directory, whose listing has no slashes.
+type versionDir struct{ dir }
 
 // tagDir is tags/instance: leaves only.
 type tagDir map[string]any
@@ -93,6 +98,8 @@ func render(node any) (item, bool) {
 			lines = append(lines, k+"="+v.names[k])
 		}
 		return item{body: []byte(strings.Join(lines, "\n"))}, true
+	case versionDir:
+		return item{body: []byte(strings.Join(slices.Sorted(maps.Keys(v.dir)), "\n"))}, true
 	case tagDir:
 		return item{body: []byte(strings.Join(slices.Sorted(maps.Keys(v)), "\n"))}, true
 	case dir:
@@ -109,12 +116,12 @@ func render(node any) (item, bool) {
 	return item{}, false
 }
 
-func root(in *Instance, signer *documentSigner) dir {
+func root(in *Instance, signer *documentSigner) versionDir {
 	top := dir{"meta-data": metaData(in), "dynamic": dynamic(in, signer)}
 	if len(in.UserData) > 0 {
 		top["user-data"] = item{body: in.UserData, binary: true}
 	}
-	return top
+	return versionDir{top}
 }
 
 func metaData(in *Instance) dir {
