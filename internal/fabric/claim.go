@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -22,6 +23,8 @@ const (
 	forwardingDir = "/run/skerry/forwarding" // a directory a device, in it a file a cloud
 )
 
+var preflights atomic.Uint32
+
 // Preflight says in one sentence what this machine lacks for a fabric, nil if nothing. It tries in a namespace of its own
 // and changes nothing.
 func Preflight() error {
@@ -31,7 +34,7 @@ func Preflight() error {
 	if _, err := exec.LookPath("nft"); err != nil {
 		return errors.New("the program nft is not installed: apt-get install nftables")
 	}
-	path := fmt.Sprintf("/run/skerry/preflight-%d-%d", os.Getpid(), unix.Gettid())
+	path := fmt.Sprintf("/run/skerry/preflight-%d-%d", os.Getpid(), preflights.Add(1))
 	if err := makeNS(path); err != nil {
 		return fmt.Errorf("this machine does not let network namespaces be made and configured (is this a container without privileges?): %w", err)
 	}

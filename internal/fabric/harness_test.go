@@ -3,6 +3,7 @@ package fabric
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -70,6 +71,8 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
+	flag.Parse()
+	flag.Set("test.parallel", "12") // they mostly wait for packets that should not come
 	os.Exit(m.Run())
 }
 
