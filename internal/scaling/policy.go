@@ -131,7 +131,7 @@ func (e *Engine) Warm(tx store.Tx, s scope.Scope, instanceID string) bool {
 // OnAlarm lets an alarm invoke a policy. CloudWatch calls it when the alarm goes to ALARM, and once a period while it
 // stays there. A policy or group that is gone is a success.
 func (e *Engine) OnAlarm(w *store.WriteTx, policyARN string, a Alarm) error {
-	if a.State != "ALARM" || !a.HasValue {
+	if a.State != "ALARM" {
 		return nil
 	}
 	for p := range Policies.By(w, "arn", policyARN) {
@@ -153,6 +153,9 @@ func (e *Engine) OnAlarm(w *store.WriteTx, policyARN string, a Alarm) error {
 
 func (e *Engine) judgePolicy(tx store.Tx, g Group, p Policy, a Alarm) (int, bool) {
 	c := e.capacity(tx, g, e.warmup(g, &p))
+	if p.Type != SimpleScaling && !a.HasValue {
+		return 0, false // how much depends on the metric, and it is missing
+	}
 	switch p.Type {
 	case StepScaling:
 		return step(c, p, a.Value-a.Threshold)
@@ -337,8 +340,12 @@ func (p Policy) alarms(w *store.WriteTx) []AlarmSpec {
 		base.Namespace, base.MetricName, base.Statistic = "AWS/ApplicationELB", "RequestCountPerTarget", "Sum"
 		base.Dimensions = []Dimension{{"TargetGroup", tg}, {"LoadBalancer", lb}}
 	default:
+		if len(t.Queries) > 0 {
+			if one, err := t.single(); err == nil { // it was checked
+				t = &one
+			}
+		}
 		base.Namespace, base.MetricName, base.Dimensions, base.Statistic, base.Unit = t.Namespace, t.MetricName, t.Dimensions, t.Statistic, t.Unit
-		base.Queries = t.Queries
 		if t.Period > 0 {
 			base.Period = t.Period
 		}
@@ -360,6 +367,29 @@ func (p Policy) alarms(w *store.WriteTx) []AlarmSpec {
 		out = append(out, low)
 	}
 	return out
+}
+
+// single reads Metrics that hold one metric. Metric math is not there.
+func (t Tracking) single() (Tracking, error) {
+	var qs []struct {
+		Expression *string
+		MetricStat *struct {
+			Metric *struct {
+				Namespace, MetricName string
+				Dimensions            []Dimension
+			}
+			Stat, Unit string
+			Period     int
+		}
+		Period int
+	}
+	if json.Unmarshal(t.Queries, &qs) != nil || len(qs) != 1 || qs[0].Expression != nil || qs[0].MetricStat == nil || qs[0].MetricStat.Metric == nil {
+		return t, fault.New(fault.Unsupported, "ValidationError", "Metric math in a CustomizedMetricSpecification is not supported: Metrics must hold one MetricStat, and no Expression.")
+	}
+	m := qs[0].MetricStat
+	t.Namespace, t.MetricName, t.Dimensions = m.Metric.Namespace, m.Metric.MetricName, m.Metric.Dimensions
+	t.Statistic, t.Unit, t.Period = m.Stat, m.Unit, max(m.Period, qs[0].Period)
+	return t, nil
 }
 
 // splitLabel splits app/NAME/ID/targetgroup/NAME/ID.
@@ -476,10 +506,17 @@ func (p Policy) checkTracking(g Group) error {
 	}
 	switch t.Predefined {
 	case "":
-		if len(t.Queries) > 0 && t.MetricName != "" {
-			return invalid("A customized metric is given either by Metrics, or by its MetricName, Namespace and Statistic.")
+		if len(t.Queries) > 0 {
+			if t.MetricName != "" {
+				return invalid("A customized metric is given either by Metrics, or by its MetricName, Namespace and Statistic.")
+			}
+			one, err := t.single()
+			if err != nil {
+				return err
+			}
+			t = &one
 		}
-		if len(t.Queries) == 0 && (t.Namespace == "" || !slices.Contains([]string{"Average", "Minimum", "Maximum", "SampleCount", "Sum"}, t.Statistic)) {
+		if t.Namespace == "" || !slices.Contains([]string{"Average", "Minimum", "Maximum", "SampleCount", "Sum"}, t.Statistic) {
 			return invalid("A customized metric needs a Namespace and one of the statistics Average, Minimum, Maximum, SampleCount and Sum.")
 		}
 	case "ASGAverageCPUUtilization", "ASGAverageNetworkIn", "ASGAverageNetworkOut":

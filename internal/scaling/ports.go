@@ -1,7 +1,6 @@
 package scaling
 
 import (
-	"encoding/json"
 	"time"
 
 	"skerry/internal/scope"
@@ -90,9 +89,8 @@ type AlarmSpec struct {
 	Statistic, Unit       string
 	Period, Evaluations   int // seconds, periods
 	Threshold             float64
-	Comparison            string          // GreaterThanThreshold, LessThanThreshold
-	Queries               json.RawMessage // metric data queries of a customized metric, instead of the metric
-	Action                string          // the policy's ARN
+	Comparison            string // GreaterThanThreshold, LessThanThreshold
+	Action                string // the policy's ARN
 }
 
 // Alarms is what the package needs of CloudWatch.
