@@ -21,6 +21,7 @@ type chunkState uint8
 const (
 	chunkStart   chunkState = iota // before a size's first digit
 	chunkSize                      // in it
+	chunkSpace                     // in the space before an extension
 	chunkExt                       // in an extension
 	chunkSizeLF                    // after the CR of a size line
 	chunkData                      // in the data
@@ -48,8 +49,12 @@ func (d *chunkDecoder) decode(b []byte) (data, used int, end bool, err error) {
 				d.state = chunkSizeLF
 				used++
 				continue
-			case c == ';' || c == ' ' || c == '\t':
+			case c == ';':
 				d.state = chunkExt
+				used++
+				continue
+			case c == ' ' || c == '\t':
+				d.state = chunkSpace
 				used++
 				continue
 			default:
@@ -60,6 +65,15 @@ func (d *chunkDecoder) decode(b []byte) (data, used int, end bool, err error) {
 			}
 			d.left = d.left<<4 | x
 			d.state = chunkSize
+			used++
+		case chunkSpace:
+			if c == ';' {
+				d.state = chunkExt
+			} else if c != ' ' && c != '\t' {
+				return data, used, false, errBadChunk
+			} else if d.line++; d.line > maxChunkLine {
+				return data, used, false, errBadChunk
+			}
 			used++
 		case chunkExt:
 			if c == '\r' {

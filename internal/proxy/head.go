@@ -500,12 +500,8 @@ func (r *request) examine() error {
 	} else if r.hosts == 1 && (len(r.host) == 0 || !allOf(r.host, isHost)) {
 		return errHost
 	}
-	r.hostname = r.host
-	if i := bytes.LastIndexByte(r.host, ':'); i >= 0 && bytes.IndexByte(r.host[i:], ']') < 0 {
-		if i == 0 || !digits(r.host[i+1:]) {
-			return errHost
-		}
-		r.hostname = r.host[:i]
+	if !r.splitHost() {
+		return errHost
 	}
 	if m := string(r.method); (m == "GET" || m == "HEAD") && (r.length >= 0 || r.chunked) {
 		r.oddity = true
@@ -516,6 +512,29 @@ func (r *request) examine() error {
 			!r.chunked && r.length <= 0 && string(r.method) == "GET"
 	}
 	return nil
+}
+
+// splitHost takes the port from the host.
+func (r *request) splitHost() bool {
+	h := r.host
+	if len(h) > 0 && h[0] == '[' {
+		i := bytes.IndexByte(h, ']')
+		if i < 2 || bytes.IndexByte(h[1:i], '[') >= 0 {
+			return false
+		}
+		r.hostname = h[:i+1]
+	} else {
+		i := bytes.IndexByte(h, ':')
+		if i < 0 {
+			i = len(h)
+		}
+		if i == 0 && len(h) > 0 || bytes.IndexAny(h[:i], "[]") >= 0 {
+			return false
+		}
+		r.hostname = h[:i]
+	}
+	port := h[len(r.hostname):]
+	return len(port) == 0 || port[0] == ':' && digits(port[1:])
 }
 
 func digits(b []byte) bool {
