@@ -11,6 +11,7 @@ import (
 	"skerry/internal/balance"
 	"skerry/internal/compute"
 	"skerry/internal/fault"
+	"skerry/internal/metric"
 	"skerry/internal/network"
 	"skerry/internal/scaling"
 	"skerry/internal/scaling/live"
@@ -20,32 +21,6 @@ import (
 )
 
 var here = scope.Scope{Account: "000000000000", Region: "us-east-1"}
-
-// alarms are CloudWatch's, as far as scaling uses it.
-type alarmRow struct {
-	scope.Scope
-	scaling.AlarmSpec
-}
-
-var alarmRows = store.NewTable("asgapi-test-alarm", func(a alarmRow) string { return a.Key(a.Name) })
-
-type alarms struct{}
-
-func (alarms) Put(w *store.WriteTx, s scope.Scope, a scaling.AlarmSpec) error {
-	alarmRows.Put(w, alarmRow{s, a})
-	return nil
-}
-
-func (alarms) Delete(w *store.WriteTx, s scope.Scope, names []string) error {
-	for _, n := range names {
-		alarmRows.Delete(w, s.Key(n))
-	}
-	return nil
-}
-
-func (alarms) State(store.Tx, scope.Scope, string) string { return "OK" }
-
-func (alarms) ByAction(store.Tx, scope.Scope, string) []string { return nil }
 
 // cloud is the domain without a host: instances run when the test says so.
 type cloud struct {
@@ -64,7 +39,7 @@ func newCloud(t *testing.T) *cloud {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &scaling.Engine{Compute: live.Compute{}, Balancer: live.Balancer{}, Alarms: alarms{}, TimeScale: 20}
+	e := &scaling.Engine{Compute: live.Compute{}, Balancer: live.Balancer{}, Alarms: live.Alarms{}, TimeScale: 20}
 	c.Server = &Server{DB: db, Engine: e}
 	c.r = &scaling.Reconciler{DB: db, Engine: e, Clock: clock}
 	err = db.Update(func(w *store.WriteTx) error {
@@ -191,19 +166,40 @@ func TestTheReferenceGroup(t *testing.T) {
 	if n := len(balance.Targets(c.DB.Read(), here, c.tg)); n != 2 {
 		t.Fatalf("%d targets", n)
 	}
+	// Its alarm makes the group grow.
+	high, err := metric.GetAlarm(c.DB.Read(), here, *p.Alarms[0].AlarmName)
+	if err != nil || high.Threshold != 50 || high.Dimensions["AutoScalingGroupName"] != "g" {
+		t.Fatalf("alarm %+v, %v", high, err)
+	}
+	c.run(4 * time.Second) // the warm-up, scaled
+	high.State = "ALARM"
+	err = c.DB.Update(func(w *store.WriteTx) error {
+		return live.OnAction(c.Engine)(w, high, "OK", metric.Verdict{State: "ALARM", Value: 70, HasValue: true}, *p.PolicyARN)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.run(time.Second)
+	if g = c.describe(); *g.DesiredCapacity != 3 || len(g.Instances) != 3 {
+		t.Fatalf("after the alarm: %+v", g)
+	}
+	acts := must[*as.ActivitiesType](t)(c.describeScalingActivities(c.call(), &as.DescribeScalingActivitiesType{AutoScalingGroupName: api.Ptr("g")}))
+	if cause := *acts.Activities[0].Cause; !strings.Contains(cause, "a monitor alarm "+high.Name+" in state ALARM triggered policy cpu50 changing the desired capacity from 2 to 3.") {
+		t.Errorf("cause %q", cause)
+	}
 	// A terminated instance is replaced.
 	victim := *g.Instances[0].InstanceId
-	err := c.DB.Update(func(w *store.WriteTx) error { _, err := compute.Terminate(w, here, []string{victim}); return err })
+	err = c.DB.Update(func(w *store.WriteTx) error { _, err := compute.Terminate(w, here, []string{victim}); return err })
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.run(time.Second)
 	g = c.describe()
-	if len(g.Instances) != 2 || *g.Instances[0].InstanceId == victim || *g.Instances[1].InstanceId == victim {
+	if len(g.Instances) != 3 || *g.Instances[0].InstanceId == victim || *g.Instances[1].InstanceId == victim {
 		t.Fatalf("instances %+v", g.Instances)
 	}
-	acts := must[*as.ActivitiesType](t)(c.describeScalingActivities(c.call(), &as.DescribeScalingActivitiesType{AutoScalingGroupName: api.Ptr("g")}))
-	if len(acts.Activities) != 4 {
+	acts = must[*as.ActivitiesType](t)(c.describeScalingActivities(c.call(), &as.DescribeScalingActivitiesType{AutoScalingGroupName: api.Ptr("g")}))
+	if len(acts.Activities) != 5 {
 		t.Fatalf("%d activities", len(acts.Activities))
 	}
 	// Everything goes away.
@@ -218,7 +214,7 @@ func TestTheReferenceGroup(t *testing.T) {
 			t.Errorf("%s is %s", i.ID, i.State)
 		}
 	}
-	for range alarmRows.All(c.DB.Read()) {
+	for range metric.Alarms.All(c.DB.Read()) {
 		t.Error("an alarm is left over")
 	}
 	for a := range scaling.Schedules.All(c.DB.Read()) {
