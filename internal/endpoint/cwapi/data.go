@@ -1,0 +1,175 @@
+package cwapi
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"skerry/api"
+	"skerry/api/cloudwatch"
+	"skerry/internal/fault"
+	"skerry/internal/metric"
+)
+
+// maxData is how many data one PutMetricData may have.
+const maxData = 1000
+
+func (s *Server) putMetricData(c *api.Call, in *cloudwatch.PutMetricDataInput) (*cloudwatch.PutMetricDataOutput, error) {
+	ns := api.Val(in.Namespace)
+	if strings.HasPrefix(ns, "AWS/") {
+		return nil, invalid("The value %s for parameter Namespace is invalid.", ns)
+	}
+	data := in.MetricData
+	for _, e := range in.EntityMetricData { // entities only relate metrics to resources; their data are as any
+		data = append(data[:len(data):len(data)], e.MetricData...)
+	}
+	if len(data) == 0 {
+		return nil, fault.New(fault.Invalid, "MissingParameter", "The parameter MetricData is required.")
+	}
+	if len(data) > maxData {
+		return nil, invalid("The collection MetricData must not have a size greater than %d.", maxData)
+	}
+	out := make([]metric.Datum, len(data))
+	for i, d := range data {
+		var err error
+		if out[i], err = s.datum(ns, d); err != nil {
+			return nil, numbered(err, i)
+		}
+	}
+	if err := s.Metrics.Put(c.Scope(), out); err != nil {
+		return nil, err
+	}
+	return &cloudwatch.PutMetricDataOutput{}, nil
+}
+
+// numbered puts the position of a datum into a message about it.
+func numbered(err error, i int) error {
+	if f, ok := fault.As(err); ok {
+		return fault.New(f.Kind, f.Code, "%s", strings.Replace(f.Msg, "member.N", fmt.Sprintf("member.%d", i+1), 1))
+	}
+	return err
+}
+
+func (s *Server) datum(ns string, d cloudwatch.MetricDatum) (metric.Datum, error) {
+	out := metric.Datum{Namespace: ns, Name: api.Val(d.MetricName), Unit: api.Val(d.Unit), Value: api.Val(d.Value), Values: d.Values, Counts: d.Counts}
+	given := 0
+	for _, is := range []bool{d.Value != nil, len(d.Values) > 0, d.StatisticValues != nil} {
+		if is {
+			given++
+		}
+	}
+	switch {
+	case given == 0:
+		return out, fault.New(fault.Invalid, "InvalidParameterCombination", "At least one of the parameters must be specified.")
+	case given > 1:
+		return out, combination("The parameters MetricData.member.N.Value and MetricData.member.N.Values and MetricData.member.N.StatisticValues are mutually exclusive and you have specified more than one.")
+	case len(d.Counts) > 0 && len(d.Values) == 0:
+		return out, combination("The parameter MetricData.member.N.Counts needs MetricData.member.N.Values.")
+	}
+	if v := d.StatisticValues; v != nil {
+		if v.SampleCount == nil || v.Sum == nil || v.Minimum == nil || v.Maximum == nil {
+			return out, fault.New(fault.Invalid, "MissingParameter", "The parameter MetricData.member.N.StatisticValues needs SampleCount, Sum, Minimum and Maximum.")
+		}
+		out.Stats = &metric.StatisticSet{SampleCount: *v.SampleCount, Sum: *v.Sum, Minimum: *v.Minimum, Maximum: *v.Maximum}
+	}
+	switch r := api.Val(d.StorageResolution); r {
+	case 0, 60:
+		out.HighResolution = s.TimeScale > 1
+	case 1:
+		out.HighResolution = true
+	default:
+		return out, invalid("The value %d for parameter MetricData.member.N.StorageResolution is invalid. It must be 1 or 60.", r)
+	}
+	if d.Timestamp != nil {
+		out.Timestamp = *d.Timestamp
+	}
+	var err error
+	out.Dimensions, err = dimensions(d.Dimensions)
+	return out, err
+}
+
+// Bounds of queries.
+const (
+	maxStatistics = 5
+	maxDatapoints = 1440
+	maxQueries    = 500
+)
+
+// aligned checks a query's times and period, and rounds the start down as CloudWatch does: the older, the coarser.
+func aligned(now time.Time, start, end *time.Time, period int) (time.Time, time.Time, error) {
+	if start == nil || end == nil {
+		return time.Time{}, time.Time{}, fault.New(fault.Invalid, "MissingParameter", "The parameters StartTime and EndTime are required.")
+	}
+	if !start.Before(*end) {
+		return time.Time{}, time.Time{}, combination("The parameter StartTime must be less than the parameter EndTime.")
+	}
+	if period != 1 && period != 5 && period != 10 && period != 20 && period != 30 && (period <= 0 || period%60 != 0) {
+		return time.Time{}, time.Time{}, invalid("The parameter Period must be 1, 5, 10, 20, 30 or a multiple of 60.")
+	}
+	step := time.Minute
+	switch age := now.Sub(*start); {
+	case age > 63*24*time.Hour:
+		step = time.Hour
+	case age > 15*24*time.Hour:
+		step = 5 * time.Minute
+	case period < 60:
+		step = time.Duration(period) * time.Second
+	}
+	return start.Truncate(step), *end, nil
+}
+
+func (s *Server) getMetricStatistics(c *api.Call, in *cloudwatch.GetMetricStatisticsInput) (*cloudwatch.GetMetricStatisticsOutput, error) {
+	period := int(api.Val(in.Period))
+	start, end, err := aligned(c.Now, in.StartTime, in.EndTime, period)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(in.ExtendedStatistics) > 0:
+		return nil, unserved("The extended statistic " + in.ExtendedStatistics[0])
+	case len(in.Statistics) == 0:
+		return nil, fault.New(fault.Invalid, "InvalidParameterCombination", "At least one of the parameters Statistics and ExtendedStatistics must be specified.")
+	case len(in.Statistics) > maxStatistics:
+		return nil, invalid("The collection Statistics must not have a size greater than %d.", maxStatistics)
+	}
+	for _, st := range in.Statistics {
+		if _, ok := (metric.Point{SampleCount: 1}).Stat(st); !ok {
+			return nil, invalid("The value %s for parameter Statistics is invalid.", st)
+		}
+	}
+	if u := api.Val(in.Unit); u != "" && !metric.Units[u] {
+		return nil, invalid("The value %s for parameter Unit is invalid.", u)
+	}
+	if n := int64(end.Sub(start) / (time.Duration(period) * time.Second)); n > maxDatapoints {
+		return nil, combination("You have requested up to %d datapoints, which exceeds the limit of %d. You may reduce the datapoints requested by increasing Period, or decreasing the time range.", n, maxDatapoints)
+	}
+	dims, err := dimensions(in.Dimensions)
+	if err != nil {
+		return nil, err
+	}
+	points, err := s.Metrics.Query(c.Scope(), api.Val(in.Namespace), api.Val(in.MetricName), dims, start, end, time.Duration(period)*time.Second, api.Val(in.Unit))
+	if err != nil {
+		return nil, err
+	}
+	out := &cloudwatch.GetMetricStatisticsOutput{Label: in.MetricName, Datapoints: []cloudwatch.Datapoint{}}
+	for _, p := range points {
+		d := cloudwatch.Datapoint{Timestamp: api.Ptr(p.Time), Unit: api.Ptr(p.Unit)}
+		for _, st := range in.Statistics {
+			v, _ := p.Stat(st)
+			switch st {
+			case "Average":
+				d.Average = &v
+			case "Sum":
+				d.Sum = &v
+			case "Minimum":
+				d.Minimum = &v
+			case "Maximum":
+				d.Maximum = &v
+			case "SampleCount":
+				d.SampleCount = &v
+			}
+		}
+		out.Datapoints = append(out.Datapoints, d)
+	}
+	return out, nil
+}

@@ -1,0 +1,205 @@
+package cwapi
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"skerry/api"
+	"skerry/api/cloudwatch"
+	"skerry/internal/fault"
+	"skerry/internal/metric"
+)
+
+var idForm = regexp.MustCompile(`^[a-z][a-zA-Z0-9_]*$`)
+
+// checkQueries refuses queries that CloudWatch refuses, and by name those that are not served: expressions.
+func checkQueries(qs []cloudwatch.MetricDataQuery) error {
+	if len(qs) == 0 || len(qs) > maxQueries {
+		return invalid("The collection MetricDataQueries must have a size between 1 and %d.", maxQueries)
+	}
+	seen := map[string]bool{}
+	for i, q := range qs {
+		id := api.Val(q.Id)
+		name := fmt.Sprintf("MetricDataQueries.member.%d", i+1)
+		switch {
+		case !idForm.MatchString(id):
+			return fault.New(fault.Invalid, "ValidationError", "The value %s for parameter %s.Id is not matching the expected pattern ^[a-z][a-zA-Z0-9_]*$", id, name)
+		case seen[id]:
+			return fault.New(fault.Invalid, "ValidationError", "The values for parameter id in MetricDataQueries are not unique.")
+		case q.Expression != nil && q.MetricStat != nil:
+			return combination("Exactly one of the parameters %s.MetricStat and %s.Expression must be given.", name, name)
+		case q.Expression != nil:
+			return fault.New(fault.Unsupported, "ValidationError", "Error in expression '%s': Metric math and search expressions are not supported.", id)
+		case q.MetricStat == nil || q.MetricStat.Metric == nil:
+			return combination("Exactly one of the parameters %s.MetricStat and %s.Expression must be given.", name, name)
+		case q.AccountId != nil:
+			return unserved("The parameter " + name + ".AccountId")
+		}
+		seen[id] = true
+		st := api.Val(q.MetricStat.Stat)
+		if _, ok := (metric.Point{SampleCount: 1}).Stat(st); !ok {
+			if extended.MatchString(st) {
+				return unserved("The extended statistic " + st)
+			}
+			return fault.New(fault.Invalid, "ValidationError", "The value %s for parameter %s.MetricStat.Stat is not a valid statistic.", st, name)
+		}
+		if u := api.Val(q.MetricStat.Unit); u != "" && !metric.Units[u] {
+			return invalid("The value %s for parameter %s.MetricStat.Unit is invalid.", u, name)
+		}
+	}
+	return nil
+}
+
+// extended are the statistics that need every value kept.
+var extended = regexp.MustCompile(`^((p|tm|wm|tc|ts)[0-9]{1,2}(\.[0-9]+)?|(PR|TM|WM|TC|TS)\(.*\)|IQM|p100)$`)
+
+// cursor is where a page of GetMetricData begins: at a query, after some of its values.
+type cursor struct{ Query, Skip int }
+
+func (s *Server) getMetricData(c *api.Call, in *cloudwatch.GetMetricDataInput) (*cloudwatch.GetMetricDataOutput, error) {
+	if err := checkQueries(in.MetricDataQueries); err != nil {
+		return nil, err
+	}
+	most := metric.MaxPoints
+	if in.MaxDatapoints != nil {
+		if most = int(*in.MaxDatapoints); most < 1 || most > metric.MaxPoints {
+			return nil, invalid("The value %d for parameter MaxDatapoints is invalid. It must be between 1 and %d.", most, metric.MaxPoints)
+		}
+	}
+	ascending := false
+	switch by := api.Val(in.ScanBy); by {
+	case "", "TimestampDescending":
+	case "TimestampAscending":
+		ascending = true
+	default:
+		return nil, invalid("The value %s for parameter ScanBy is invalid.", by)
+	}
+	from := cursor{}
+	if t := api.Val(in.NextToken); t != "" {
+		b, err := base64.RawURLEncoding.DecodeString(t)
+		if err != nil || json.Unmarshal(b, &from) != nil || from.Query < 0 || from.Query >= len(in.MetricDataQueries) || from.Skip < 0 {
+			return nil, fault.New(fault.Invalid, "InvalidNextToken", "The value for parameter NextToken is invalid.")
+		}
+	}
+	out := &cloudwatch.GetMetricDataOutput{MetricDataResults: []cloudwatch.MetricDataResult{}, Messages: []cloudwatch.MessageData{}}
+	for i, q := range in.MetricDataQueries {
+		if i < from.Query || !api.Val(orTrue(q.ReturnData)) {
+			continue
+		}
+		skip := 0
+		if i == from.Query {
+			skip = from.Skip
+		}
+		r, err := s.result(c, in, q, ascending)
+		if err != nil {
+			return nil, err
+		}
+		skip = min(skip, len(r.Values))
+		r.Timestamps, r.Values = r.Timestamps[skip:], r.Values[skip:]
+		if len(r.Values) > most {
+			r.Timestamps, r.Values, r.StatusCode = r.Timestamps[:most], r.Values[:most], api.Ptr("PartialData")
+			b, err := json.Marshal(cursor{i, skip + most})
+			if err != nil {
+				return nil, err
+			}
+			out.NextToken = api.Ptr(base64.RawURLEncoding.EncodeToString(b))
+			out.MetricDataResults = append(out.MetricDataResults, r)
+			return out, nil
+		}
+		most -= len(r.Values)
+		out.MetricDataResults = append(out.MetricDataResults, r)
+	}
+	return out, nil
+}
+
+func orTrue(v *bool) *bool {
+	if v == nil {
+		return api.Ptr(true)
+	}
+	return v
+}
+
+func (s *Server) result(c *api.Call, in *cloudwatch.GetMetricDataInput, q cloudwatch.MetricDataQuery, ascending bool) (cloudwatch.MetricDataResult, error) {
+	st := q.MetricStat
+	period := int(api.Val(st.Period))
+	r := cloudwatch.MetricDataResult{Id: q.Id, StatusCode: api.Ptr("Complete"), Timestamps: []time.Time{}, Values: []float64{}}
+	start, end, err := aligned(c.Now, in.StartTime, in.EndTime, period)
+	if err != nil {
+		return r, err
+	}
+	dims, err := dimensions(st.Metric.Dimensions)
+	if err != nil {
+		return r, err
+	}
+	points, err := s.Metrics.Query(c.Scope(), api.Val(st.Metric.Namespace), api.Val(st.Metric.MetricName), dims, start, end, time.Duration(period)*time.Second, api.Val(st.Unit))
+	if err != nil {
+		return r, err
+	}
+	if !ascending {
+		slices.Reverse(points)
+	}
+	for _, p := range points {
+		v, _ := p.Stat(api.Val(st.Stat))
+		r.Timestamps, r.Values = append(r.Timestamps, p.Time), append(r.Values, v)
+	}
+	if r.Label = q.Label; r.Label == nil {
+		r.Label = st.Metric.MetricName
+	}
+	r.Label = api.Ptr(label(*r.Label, st, dims))
+	return r, nil
+}
+
+// label puts values in the place of the dynamic parts of a label that the query alone tells.
+func label(text string, st *cloudwatch.MetricStat, dims map[string]string) string {
+	if !strings.Contains(text, "${") {
+		return text
+	}
+	rs := []string{"${PROP('MetricName')}", api.Val(st.Metric.MetricName), "${PROP('Namespace')}", api.Val(st.Metric.Namespace), "${PROP('Stat')}", api.Val(st.Stat),
+		"${PROP('Period')}", fmt.Sprint(api.Val(st.Period))}
+	for k, v := range dims {
+		rs = append(rs, "${PROP('Dim."+k+"')}", v)
+	}
+	return strings.NewReplacer(rs...).Replace(text)
+}
+
+// listPage is how many metrics a page of ListMetrics has.
+const listPage = 500
+
+func (s *Server) listMetrics(c *api.Call, in *cloudwatch.ListMetricsInput) (*cloudwatch.ListMetricsOutput, error) {
+	f := metric.Filter{Namespace: api.Val(in.Namespace), Name: api.Val(in.MetricName), Dimensions: map[string]string{}}
+	for _, d := range in.Dimensions {
+		f.Dimensions[api.Val(d.Name)] = api.Val(d.Value)
+	}
+	switch v := in.RecentlyActive; {
+	case v == nil:
+	case *v == "PT3H":
+		f.ActiveWithin = 3 * time.Hour
+	default:
+		return nil, invalid("The value %s for parameter RecentlyActive is invalid. Expecting PT3H.", *v)
+	}
+	if api.Val(in.IncludeLinkedAccounts) {
+		return nil, unserved("The parameter IncludeLinkedAccounts")
+	}
+	out := &cloudwatch.ListMetricsOutput{Metrics: []cloudwatch.Metric{}}
+	if in.OwningAccount != nil && *in.OwningAccount != c.Account {
+		return out, nil
+	}
+	key := func(m metric.Series) string {
+		k := m.Namespace + "\x00" + m.Name
+		for _, d := range dimensionList(m.Dimensions) {
+			k += "\x00" + *d.Name + "\x00" + *d.Value
+		}
+		return k
+	}
+	all, next, err := page(s.Metrics.List(c.Scope(), f), key, in.NextToken, listPage)
+	for _, m := range all {
+		out.Metrics = append(out.Metrics, cloudwatch.Metric{Namespace: api.Ptr(m.Namespace), MetricName: api.Ptr(m.Name), Dimensions: dimensionList(m.Dimensions)})
+	}
+	out.NextToken = next
+	return out, err
+}
