@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -269,6 +270,12 @@ func (f *Fabric) gatewayEnds(h *netlink.Handle, name string, link, hostLink netl
 	}
 	if err := f.host.h.NeighSet(&netlink.Neigh{LinkIndex: hostLink.Attrs().Index, IP: f.pool.vpc.AsSlice(), HardwareAddr: macVPC, State: netlink.NUD_PERMANENT}); err != nil {
 		return fmt.Errorf("gateway neighbour on the host: %w", err)
+	}
+	for range 20 { // the end that came up first sends only when the kernel has noticed the second: a SYN lost now costs 1 s
+		if l, err := h.LinkByName(gatewayLink); err != nil || l.Attrs().OperState == netlink.OperUp {
+			break
+		}
+		time.Sleep(time.Millisecond)
 	}
 	return h.LinkSetAlias(link, name)
 }

@@ -160,6 +160,25 @@ func TestNLBSecurityGroups(t *testing.T) {
 	blocked(t, client, "10.0.0.20:8080", "the load balancer's group has no egress rule")
 }
 
+// A target may be another load balancer's node (target type alb), whose own security group decides.
+func TestNLBInFrontOfANode(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	v := twoZones("vpc-1", 1)
+	v.Interfaces = []Interface{node("nlb", "10.0.0.20", "a"), node("alb", "10.0.0.21", "a", "sg-web"), instance(t, "client", "10.0.0.10", "a", "sg-out")}
+	w.apply(v)
+	serve(t, w.f.VPCNamespace("vpc-1"), "10.0.0.21:80", "alb")
+	serve(t, w.f.VPCNamespace("vpc-1"), "10.0.0.21:81", "alb")
+	to := func(port uint16) NLBService {
+		s := service(NLBTarget{IP: netip.MustParseAddr("10.0.0.21"), Port: port, Weight: 1})
+		s.Port += port
+		return s
+	}
+	w.nlb("a", to(80), to(81))
+	reaches(t, v.Interfaces[2].NetNS, "10.0.0.20:8160", "alb 10.0.0.10")
+	blocked(t, v.Interfaces[2].NetNS, "10.0.0.20:8161", "the target's security group has only port 80 open")
+}
+
 func TestNLBForUDP(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)
