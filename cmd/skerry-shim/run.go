@@ -77,7 +77,7 @@ func run(dir string) error {
 	}
 	for short := 0; ; {
 		t := time.Now()
-		p, copied, err := s.boot()
+		p, con, err := s.boot()
 		if err != nil {
 			s.finish(shim.Exit{Code: 1, Reason: "failed: " + err.Error(), StartedAt: t, At: time.Now()})
 			return err
@@ -88,7 +88,7 @@ func run(dir string) error {
 			debug.FreeOSMemory()
 		}
 		ps, werr := p.Wait()
-		<-copied
+		con.finish()
 		again, ex := s.ended(ps, werr)
 		if time.Since(t) < minBoot && ex.Reason == "reboot" {
 			short++
@@ -106,7 +106,7 @@ func run(dir string) error {
 }
 
 // boot starts the container and returns when its init runs.
-func (s *supervisor) boot() (*libcontainer.Process, <-chan struct{}, error) {
+func (s *supervisor) boot() (*libcontainer.Process, *console, error) {
 	states := filepath.Join(s.dir, "state")
 	os.RemoveAll(states) // of a shim that was killed
 	if err := os.MkdirAll(states, 0o700); err != nil {
@@ -121,17 +121,8 @@ func (s *supervisor) boot() (*libcontainer.Process, <-chan struct{}, error) {
 		return nil, nil, err
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), "console"), os.NewFile(uintptr(fds[1]), "console")
-	copied := make(chan struct{})
-	go func() {
-		defer close(copied)
-		defer ours.Close()
-		m, err := utils.RecvFile(ours)
-		if err != nil {
-			return
-		}
-		defer m.Close()
-		io.Copy(s.console, m) // ends with EIO when the last holder of the terminal is gone
-	}()
+	con := &console{peer: make(chan *os.File, 1), copied: make(chan struct{})}
+	go con.copy(ours, s.console)
 	p := &libcontainer.Process{Args: s.kind.argv, Env: environ(s.cfg, s.kind), Init: true, Cwd: "/", ConsoleSocket: theirs, ConsoleWidth: consoleColumns, ConsoleHeight: consoleRows}
 	err = c.Start(p)
 	theirs.Close()
@@ -143,6 +134,7 @@ func (s *supervisor) boot() (*libcontainer.Process, <-chan struct{}, error) {
 	}
 	if err != nil {
 		c.Destroy()
+		con.finish()
 		return nil, nil, fmt.Errorf("start %s: %w", s.kind.argv[0], err)
 	}
 	pid, err := p.Pid()
@@ -158,7 +150,42 @@ func (s *supervisor) boot() (*libcontainer.Process, <-chan struct{}, error) {
 		fmt.Fprintln(os.Stderr, "skerry-shim: state record:", err)
 	}
 	s.notify()
-	return p, copied, nil
+	return p, con, nil
+}
+
+// console is the master side of one boot's terminal, being copied to the log.
+type console struct {
+	peer   chan *os.File // gets one file, or nil
+	copied chan struct{} // closed at the end of the output
+}
+
+// copy receives the terminal and copies it. It holds the other side open as well: an init such as systemd closes its own,
+// and a terminal without a holder fails for whoever opens it next.
+func (c *console) copy(ours *os.File, log io.Writer) {
+	defer close(c.copied)
+	m, err := utils.RecvFile(ours)
+	ours.Close()
+	if err != nil {
+		c.peer <- nil
+		return
+	}
+	defer m.Close()
+	fd, _, e := unix.Syscall(unix.SYS_IOCTL, m.Fd(), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if e != 0 {
+		fmt.Fprintln(os.Stderr, "skerry-shim: console:", e)
+		c.peer <- nil
+	} else {
+		c.peer <- os.NewFile(fd, "console")
+	}
+	io.Copy(log, m) // ends with EIO when nobody holds the other side
+}
+
+// finish waits for the rest of the output, after everything in the container has ended.
+func (c *console) finish() {
+	if f := <-c.peer; f != nil {
+		f.Close()
+	}
+	<-c.copied
 }
 
 // ended takes the container down after its init is gone and says whether to boot again.

@@ -22,7 +22,7 @@ var debianPackages = []string{"systemd-sysv", "dbus", "openssh-server", "iproute
 // debianFiles is what the image has beyond its packages.
 var debianFiles = map[string]string{
 	// The metadata service is there at once or never; the network is set up from outside before init begins.
-	"etc/cloud/cloud.cfg.d/99-skerry.cfg": `datasource_list: [Ec2, None]
+	"etc/cloud/cloud.cfg.d/99-skerry.cfg": `datasource_list: [Skerry, None]
 datasource:
   Ec2:
     strict_id: false
@@ -49,7 +49,26 @@ system_info:
     sudo: ["ALL=(ALL) NOPASSWD:ALL"]
     shell: /bin/bash
 `,
-	"etc/cloud/ds-identify.cfg": "policy: enabled\ndatasource: Ec2\n",
+	"etc/cloud/ds-identify.cfg": "policy: enabled\ndatasource: Skerry\n",
+	// The Ec2 data source opens metadata sessions (IMDSv2) only where the machine's firmware says that it is EC2, and a
+	// container shows the host's firmware.
+	"usr/lib/python3/dist-packages/cloudinit/sources/DataSourceSkerry.py": `from cloudinit import sources
+from cloudinit.sources import DataSourceEc2 as ec2
+
+
+class DataSourceSkerry(ec2.DataSourceEc2):
+    """EC2's metadata service, known to be there without looking at the firmware."""
+
+    @property
+    def cloud_name(self):
+        return ec2.CloudNames.AWS
+
+
+def get_datasource_list(depends):
+    return sources.list_from_depends(
+        depends, [(DataSourceSkerry, (sources.DEP_FILESYSTEM, sources.DEP_NETWORK))]
+    )
+`,
 	"etc/ssh/sshd_config.d/50-skerry.conf": `HostKey /etc/ssh/ssh_host_ed25519_key
 PasswordAuthentication no
 UseDNS no

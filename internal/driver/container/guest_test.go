@@ -45,15 +45,23 @@ func inNetNS(t testing.TB, path string, f func() error) {
 // metadata serves a small instance metadata tree inside of a network namespace.
 func metadata(t testing.TB, ns, id, userData, key string) {
 	t.Helper()
-	items := map[string]string{"/latest/meta-data/instance-id": id, "/latest/meta-data/placement/region": "eu-west-1"}
+	items := map[string]string{"meta-data/instance-id": id, "meta-data/placement/region": "eu-west-1",
+		"meta-data/": "instance-id\nplacement/", "meta-data/placement/": "region", "dynamic/instance-identity/": "document", "dynamic/instance-identity/document": "{}"}
 	if userData != "" {
-		items["/latest/user-data"] = userData
+		items["user-data"] = userData
 	}
 	if key != "" {
-		items["/latest/meta-data/public-keys/0/openssh-key"] = key
+		items["meta-data/public-keys/0/openssh-key"] = key
+		items["meta-data/public-keys/"] = "0=key"
+		items["meta-data/"] += "\npublic-keys/"
 	}
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch v, ok := items[r.URL.Path]; {
+		_, path, _ := strings.Cut(r.URL.Path[1:], "/") // behind the version
+		v, ok := items[path]
+		if !ok {
+			v, ok = items[path+"/"]
+		}
+		switch {
 		case r.URL.Path == "/latest/api/token" && r.Method == http.MethodPut && r.Header.Get("X-Aws-Ec2-Metadata-Token-Ttl-Seconds") != "":
 			io.WriteString(w, "token")
 		case r.Header.Get("X-Aws-Ec2-Metadata-Token") != "token":
