@@ -47,8 +47,9 @@ type Situation struct {
 	Current Template
 	// Exists tells which of the attached target groups are still there.
 	Exists map[string]bool
-	// Refresh is the instance refresh under way, or nil.
+	// Refresh is the instance refresh under way, or nil; Alarmed tells whether one of its alarms is in ALARM.
 	Refresh *Refresh
+	Alarmed bool
 }
 
 func (s Situation) scaled(seconds int) time.Duration {
@@ -350,13 +351,19 @@ func (d *decider) judge(v View) string {
 // has marked, at once; those that fail an ELB check a share at a time.
 func (d *decider) replaceUnhealthy() {
 	g := d.s.Group
-	starting := 0
+	starting, inService := 0, 0
 	for _, v := range d.s.Members {
+		if v.State == InService && !d.leaving[v.ID] {
+			inService += v.weight()
+		}
 		if v.State == Pending || v.State == PendingWait || v.State == PendingProceed {
 			starting++
 		}
 	}
 	soft := max(1, g.Desired*softShare/100) - starting
+	// A group that may be larger meanwhile, and may not be smaller, launches the replacement first. The unhealthy member
+	// is the first to go when the new one is in service.
+	first := g.MinHealthy != nil && *g.MinHealthy == 100 && *g.MaxHealthy > 100 && !g.SuspendedProcess(ProcLaunch)
 	for _, v := range d.s.Members {
 		if v.State != InService {
 			continue
@@ -376,6 +383,15 @@ func (d *decider) replaceUnhealthy() {
 				continue
 			}
 			soft--
+			if first {
+				if inService > g.Desired { // the replacement is there: shrink takes this one
+					continue
+				}
+				if z := d.zones().next(); z != nil {
+					d.plan.do(Action{Kind: Launch, Zone: z.name, Subnet: z.take(), Rebalance: true, Why: []string{whyReplaced}})
+				}
+				continue
+			}
 		}
 		d.retire(v, false, map[string]string{"ec2": whyEC2, "elb": whyELB, "user": whyUser}[cause])
 	}
@@ -454,7 +470,7 @@ func (d *decider) grow(have, extra, owed int) {
 		if owed > 0 {
 			owed--
 			a.Replaces, a.Why = true, []string{whyReplaced}
-			if d.s.Refresh != nil && d.s.Refresh.active() {
+			if d.s.Refresh != nil && d.s.Refresh.Active() {
 				a.Why = []string{whyRenewed}
 			}
 		} else {
@@ -467,9 +483,21 @@ func (d *decider) grow(have, extra, owed int) {
 
 func (d *decider) shrink(have int) {
 	g := d.s.Group
+	if r := d.s.Refresh; r != nil && r.Active() && r.Preferences.MaxHealthy > 100 {
+		if _, ready, _ := d.survey(r); !ready {
+			return // the old ones stay until the new ones are warm
+		}
+	}
 	sentence := fmt.Sprintf("an instance was taken out of service in response to a difference between desired and actual capacity, shrinking the capacity from %d to %d.", have, g.Desired)
 	for _, v := range d.victims(have - g.Desired) {
-		d.retire(v, true, sentence, whySelected(v.ID))
+		switch {
+		case d.stale(v):
+			d.retire(v, true, whyRefresh, whySelected(v.ID))
+		case v.Health == Unhealthy && v.Cause == "elb":
+			d.retire(v, true, whyELB)
+		default:
+			d.retire(v, true, sentence, whySelected(v.ID))
+		}
 	}
 }
 

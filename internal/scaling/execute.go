@@ -43,7 +43,13 @@ func (e *Engine) situation(tx store.Tx, g Group) Situation {
 			s.Subnets = append(s.Subnets, sn)
 		}
 	}
-	if ref := g.template(); ref != nil {
+	if r, ok := ActiveRefresh(tx, g); ok {
+		s.Refresh = &r
+		for _, name := range r.Preferences.Alarms {
+			s.Alarmed = s.Alarmed || e.Alarms.State(tx, g.Scope, name) == "ALARM"
+		}
+	}
+	if ref := s.Refresh.from(g).template(); ref != nil {
 		if t, err := e.Compute.Resolve(tx, g.Scope, *ref); err == nil {
 			s.Current = t
 		}
@@ -131,6 +137,7 @@ func (x *executor) run(a Action) error {
 		x.bury()
 		return nil
 	case Refreshed:
+		x.refreshed(*a.Refresh)
 		return nil
 	}
 	m, ok := Members.Get(x.w, x.g.Key(a.Member))
@@ -201,20 +208,28 @@ func (x *executor) member(a Action, m Member) error {
 // launch starts one instance and makes it a member.
 func (x *executor) launch(a Action) error {
 	cause, alarms := x.cause(a)
-	inst, tmpl, err := x.e.start(x.w, x.g, a.Subnet)
+	var refresh *Refresh
+	if r, ok := ActiveRefresh(x.w, x.g); ok {
+		refresh = &r
+	}
+	from := refresh.from(x.g)
+	inst, tmpl, err := x.e.start(x.w, from, a.Subnet)
 	if err != nil {
 		return &launchError{action: a, err: err}
 	}
 	act := begin(x.w, x.g, "Launching a new EC2 instance: "+inst.ID, cause, a.Subnet, a.Zone, alarms)
 	x.g.progress(x.w, act.ID, StatusPreInService, 30)
 	m := Member{Scope: x.g.Scope, ID: inst.ID, Group: x.g.Name, Zone: inst.Zone, SubnetID: a.Subnet, InstanceType: inst.InstanceType,
-		ImageID: inst.ImageID, LaunchConfiguration: x.g.LaunchConfiguration, State: Pending, Health: Healthy, Protected: x.g.ProtectNew,
+		ImageID: inst.ImageID, LaunchConfiguration: from.LaunchConfiguration, State: Pending, Health: Healthy, Protected: x.g.ProtectNew,
 		LaunchedAt: x.now, ActivityID: act.ID, Rebalance: a.Rebalance}
 	if tmpl != nil {
 		m.Template = &TemplateRef{ID: tmpl.ID, Name: tmpl.Name, Version: strconv.Itoa(tmpl.Version)}
 	}
-	if x.g.Mixed != nil {
-		for _, o := range x.g.Mixed.Overrides {
+	if refresh != nil {
+		m.Refresh = refresh.mark()
+	}
+	if from.Mixed != nil {
+		for _, o := range from.Mixed.Overrides {
 			if o.InstanceType == inst.InstanceType {
 				m.Weight = o.Weight
 			}
@@ -473,6 +488,9 @@ func (x *executor) bury() {
 			a.End, a.Status, a.Progress = x.now, StatusSuccessful, 100
 		}
 		Activities.Put(x.w, a)
+	}
+	for _, r := range of(x.w, Refreshes, x.g.Scope, x.g.Name) {
+		Refreshes.Delete(x.w, r.Key(r.ID))
 	}
 	Groups.Delete(x.w, x.g.Key(x.g.Name))
 }

@@ -26,7 +26,7 @@ type Reconciler struct {
 
 // Watched lists the tables whose changes make the loop look.
 func (r *Reconciler) Watched() []store.AnyTable {
-	t := []store.AnyTable{Groups, Members, Hooks, Schedules}
+	t := []store.AnyTable{Groups, Members, Hooks, Schedules, Refreshes}
 	t = append(t, r.Engine.Compute.Tables()...)
 	return append(t, r.Engine.Balancer.Tables()...)
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // victims picks the members that leave when n units of capacity are too much: from the fullest zone each time, by the
-// group's termination policies, the smallest id among equals. Members that are protected stay. Those that are not in
+// group's termination policies, the smallest id among equals. Unhealthy ones go first, then those that a refresh replaces. Members that are protected stay. Those that are not in
 // service yet go only when no other is left.
 func (d *decider) victims(n int) []View {
 	var out []View
@@ -32,6 +32,11 @@ func (d *decider) victims(n int) []View {
 		pool = slices.DeleteFunc(pool, func(v View) bool { return v.weight() > n && v.Weight > 1 })
 		if len(pool) == 0 {
 			break
+		}
+		if sick := keep(pool, func(v View) bool { return v.Health == Unhealthy }); len(sick) > 0 {
+			pool = sick
+		} else if old := keep(pool, d.stale); len(old) > 0 {
+			pool = old
 		}
 		pool = d.fullest(pool, count)
 		v := choose(pool, d.s.Group.TerminationPolicies, d.s.Current, d.s.Now)
