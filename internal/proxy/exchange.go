@@ -408,7 +408,6 @@ func (x *exchange) join() {
 
 // drop closes the connection to the target in the middle.
 func (x *exchange) drop(u *upstream) {
-	x.keep = false
 	x.w.detach()
 	u.Close()
 	x.join()
