@@ -353,6 +353,31 @@ func TestLaunchConfigurations(t *testing.T) {
 	}
 }
 
+func TestInstanceRefresh(t *testing.T) {
+	c := newCloud(t)
+	must[*as.CreateAutoScalingGroupOutput](t)(c.createAutoScalingGroup(c.call(), c.request()))
+	c.run(time.Second)
+	before := *c.describe().Instances[0].InstanceId
+	_, err := c.startInstanceRefresh(c.call(), &as.StartInstanceRefreshType{AutoScalingGroupName: api.Ptr("g"), Preferences: &as.RefreshPreferences{MinHealthyPercentage: api.Ptr(int32(101))}})
+	wantError(t, err, "ValidationError", "MinHealthyPercentage must be between 0 and 100.")
+	r := must[*as.StartInstanceRefreshAnswer](t)(c.startInstanceRefresh(c.call(), &as.StartInstanceRefreshType{AutoScalingGroupName: api.Ptr("g"),
+		Preferences: &as.RefreshPreferences{MinHealthyPercentage: api.Ptr(int32(50)), InstanceWarmup: api.Ptr(int32(20))}}))
+	c.run(20 * time.Second)
+	out := must[*as.DescribeInstanceRefreshesAnswer](t)(c.describeInstanceRefreshes(c.call(), &as.DescribeInstanceRefreshesType{AutoScalingGroupName: api.Ptr("g")}))
+	if len(out.InstanceRefreshes) != 1 {
+		t.Fatalf("%d refreshes", len(out.InstanceRefreshes))
+	}
+	got := out.InstanceRefreshes[0]
+	if *got.InstanceRefreshId != *r.InstanceRefreshId || *got.Status != "Successful" || *got.PercentageComplete != 100 || *got.Preferences.MaxHealthyPercentage != 100 || *got.Preferences.MinHealthyPercentage != 50 {
+		t.Fatalf("refresh %+v", got)
+	}
+	for _, i := range c.describe().Instances {
+		if *i.InstanceId == before {
+			t.Errorf("%s was not replaced", before)
+		}
+	}
+}
+
 func TestEveryHandlerIsRegistered(t *testing.T) {
 	m := api.NewMux(&as.Service)
 	(&Server{}).Register(m)
@@ -361,8 +386,7 @@ func TestEveryHandlerIsRegistered(t *testing.T) {
 		served[h.Name] = true
 	}
 	// These answer that they are not there, by their name.
-	absent := map[string]bool{"PutWarmPool": true, "DeleteWarmPool": true, "DescribeWarmPool": true, "GetPredictiveScalingForecast": true, "LaunchInstances": true,
-		"StartInstanceRefresh": true, "CancelInstanceRefresh": true, "RollbackInstanceRefresh": true, "DescribeInstanceRefreshes": true}
+	absent := map[string]bool{"PutWarmPool": true, "DeleteWarmPool": true, "DescribeWarmPool": true, "GetPredictiveScalingForecast": true, "LaunchInstances": true}
 	for _, op := range as.Service.Operations {
 		if served[op.Name] == absent[op.Name] {
 			t.Errorf("%s: served %v, absent %v", op.Name, served[op.Name], absent[op.Name])

@@ -67,6 +67,11 @@ func (s *Server) Register(m *api.Mux) {
 	api.Handle(m, as.CompleteLifecycleAction, s.completeLifecycleAction)
 	api.Handle(m, as.RecordLifecycleActionHeartbeat, s.recordLifecycleActionHeartbeat)
 
+	api.Handle(m, as.StartInstanceRefresh, s.startInstanceRefresh)
+	api.Handle(m, as.CancelInstanceRefresh, s.cancelInstanceRefresh)
+	api.Handle(m, as.RollbackInstanceRefresh, s.rollbackInstanceRefresh)
+	api.Handle(m, as.DescribeInstanceRefreshes, s.describeInstanceRefreshes)
+
 	api.Handle(m, as.CreateOrUpdateTags, s.createOrUpdateTags)
 	api.Handle(m, as.DeleteTags, s.deleteTags)
 	api.Handle(m, as.DescribeTags, s.describeTags)
