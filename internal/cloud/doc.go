@@ -1,0 +1,14 @@
+// Package cloud composes a whole cloud in one process: state, services, API, and the reconcilers that make this machine
+// equal to the state. Run is `skerry up`, Down is `skerry down`.
+//
+// It decides nothing about instances, scaling or balancing; that is the domain's. It owns every goroutine of the control
+// plane: each loop runs under Run's context and is waited for. Everything that touches the world is level-triggered and
+// idempotent, so that after kill -9 the next Run reads the state, adopts what runs, and finishes what was half done.
+//
+//	run.go       start-up in order, shut-down in reverse
+//	instances.go pending → running → terminated: driver, network, metadata, in that order
+//	networks.go  a VPC's desired network from the state
+//	zones.go     the zones' data planes: started, watched, told what to do, listened to
+//	publish.go   measured CPU, memory, network and load-balancer counters into CloudWatch
+//	files.go hosts.go doctor.go   what `env`, `status`, `down` and `doctor` need
+package cloud

@@ -1,0 +1,169 @@
+package cloud
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"skerry/internal/compute"
+	"skerry/internal/network"
+	"skerry/internal/store"
+)
+
+// controlSocket takes orders that AWS has no API for: faults. Only its owner may connect.
+const controlSocket = "control.sock"
+
+const controlTimeout = 30 * time.Second
+
+// runControl serves the control socket until ctx ends.
+func (c *control) runControl(ctx context.Context) {
+	path := filepath.Join(c.o.DataDir, controlSocket)
+	os.Remove(path) // the store's lock says that nobody else serves it
+	lis, err := net.Listen("unix", path)
+	if err == nil {
+		err = os.Chmod(path, 0o600)
+	}
+	if err != nil {
+		c.log.Error("the control socket can't be served; 'skerry fault' won't work", "err", err)
+		return
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /zones/{zone}/{power}", func(w http.ResponseWriter, r *http.Request) {
+		zone, power := r.PathValue("zone"), r.PathValue("power")
+		if power != "on" && power != "off" {
+			http.Error(w, "on or off", http.StatusBadRequest)
+			return
+		}
+		if err := c.powerZone(r.Context(), zone, power == "on"); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+		}
+	})
+	mux.HandleFunc("POST /images", func(w http.ResponseWriter, r *http.Request) {
+		if err := c.publishImages(); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(c.overview()) })
+	srv := newServer(mux)
+	go func() { <-ctx.Done(); srv.Close() }()
+	srv.Serve(lis)
+}
+
+// powerZone switches a zone off, as a power failure would: its instances and its data plane die at once and nothing can be
+// started there; or on again. The switch is part of the state: it outlives the control plane.
+func (c *control) powerZone(ctx context.Context, zone string, on bool) error {
+	region := strings.TrimRight(zone, "abcdefghijklmnopqrstuvwxyz")
+	if _, ok := network.ZoneByName(region, zone); !ok {
+		return fmt.Errorf("there is no zone %q; zones look like us-east-1a", zone)
+	}
+	var victims []compute.Instance
+	err := c.db.Update(func(w *store.WriteTx) error {
+		compute.SetZoneDown(w, zone, !on)
+		victims = nil
+		for _, state := range []string{compute.Running, compute.Pending} {
+			for i := range compute.Instances.By(w, "state", state) {
+				if i.AvailabilityZone == zone {
+					victims = append(victims, i)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	c.log.Warn("the power of a zone was switched", "zone", zone, "on", on, "instances", len(victims))
+	if on {
+		return nil
+	}
+	if c.zones != nil {
+		c.zones.kill(zone)
+	}
+	for _, i := range victims {
+		if err := c.driver.Stop(ctx, i.ID, true, 0); err != nil {
+			c.log.Debug("a victim of the power failure was gone already", "instance", i.ID, "err", err)
+		}
+	}
+	return nil
+}
+
+// zoneOff tells whether the zone has no power.
+func (c *control) zoneOff(zone string) bool {
+	off := false
+	c.db.View(func(tx *store.ReadTx) error { off = slices.Contains(compute.GetHost(tx).ZonesDown, zone); return nil })
+	return off
+}
+
+// Overview is what `skerry status` shows of a running cloud.
+type Overview struct {
+	Instances map[string]int // by state
+	Zones     map[string]string
+	VPCs      int
+}
+
+func (c *control) overview() Overview {
+	o := Overview{Instances: map[string]int{}, Zones: map[string]string{}}
+	c.db.View(func(tx *store.ReadTx) error {
+		for i := range compute.Instances.All(tx) {
+			o.Instances[i.State]++
+		}
+		for range network.VPCs.All(tx) {
+			o.VPCs++
+		}
+		for _, z := range compute.GetHost(tx).ZonesDown {
+			o.Zones[z] = "power off"
+		}
+		return nil
+	})
+	if c.zones != nil {
+		for _, z := range c.zones.known() {
+			if o.Zones[z] == "" {
+				o.Zones[z] = "up"
+			}
+		}
+	}
+	return o
+}
+
+// ask sends an order to the control plane of the cloud in dir.
+func ask(ctx context.Context, dir, method, path string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
+	defer cancel()
+	cl := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", filepath.Join(dir, controlSocket))
+	}}}
+	defer cl.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, method, "http://control"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := cl.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("no control plane runs on %s: %w; start it with 'skerry up'", dir, err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s", strings.TrimSpace(string(b)))
+	}
+	return b, err
+}
+
+// PowerZone switches a zone of the running cloud in dir off or on.
+func PowerZone(ctx context.Context, dir, zone string, on bool) error {
+	power := "off"
+	if on {
+		power = "on"
+	}
+	_, err := ask(ctx, dir, http.MethodPost, "/zones/"+zone+"/"+power)
+	return err
+}

@@ -1,0 +1,348 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"skerry/internal/compute"
+	"skerry/internal/driver"
+	"skerry/internal/network"
+	"skerry/internal/reconcile"
+	"skerry/internal/scope"
+	"skerry/internal/store"
+)
+
+// Bounds of the instances' loop.
+const (
+	launchLimit   = 16               // instances that are worked on at once
+	launchTries   = 3                // of a launch, before it is given up as failed
+	stopTimeout   = 30 * time.Second // of a clean shutdown
+	tryPause      = 500 * time.Millisecond
+	maxTryPause   = 30 * time.Second
+	sweepInterval = time.Minute
+)
+
+// machine is what the control plane has done to an instance, beyond what its record says.
+type machine struct {
+	scope.Scope
+	ID      string
+	Reboots int
+}
+
+var machines = store.NewTable("machine", func(m machine) string { return m.Key(m.ID) })
+
+// instances makes pending, stopping and shutting-down records real, and records what happens to instances by themselves.
+type instances struct {
+	c    *control
+	work *reconcile.Keyed
+	kick chan struct{}
+
+	mu    sync.Mutex
+	tries map[string]try
+}
+
+type try struct {
+	n     int
+	after time.Time
+}
+
+func newInstances(c *control) *instances {
+	return &instances{c: c, work: reconcile.NewKeyed(launchLimit), kick: make(chan struct{}, 1), tries: map[string]try{}}
+}
+
+func (l *instances) wake() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// adopt compares the driver's instances with the records at start: it learns the namespaces of those that run, destroys
+// what has no record, and lets the loop see to the rest.
+func (l *instances) adopt(ctx context.Context) error {
+	list, err := l.c.driver.List(ctx)
+	if err != nil {
+		return err
+	}
+	have := map[string]driver.Status{}
+	for _, s := range list {
+		have[s.ID] = s
+	}
+	var live, lost []compute.Instance
+	l.c.db.View(func(tx *store.ReadTx) error {
+		for i := range compute.Instances.All(tx) {
+			s, ok := have[i.ID]
+			if i.State != compute.Terminated {
+				delete(have, i.ID)
+			}
+			switch i.State {
+			case compute.Running:
+				if ok && s.State == driver.Running {
+					live = append(live, i)
+				} else {
+					lost = append(lost, i)
+				}
+			case compute.Stopping, compute.ShuttingDown: // their links stay until they are gone
+				if ok {
+					live = append(live, i)
+				}
+			}
+		}
+		return nil
+	})
+	for id := range have { // terminated or unknown
+		if err := l.c.driver.Destroy(ctx, id); err != nil {
+			l.c.log.Error("an instance without a record could not be destroyed", "instance", id, "err", err)
+		}
+	}
+	for _, i := range live {
+		ns, err := l.c.driver.Create(ctx, l.spec(i)) // of an instance that is there: only tells its namespace
+		if err != nil {
+			return fmt.Errorf("adopting %s: %w", i.ID, err)
+		}
+		l.c.networks.setNetNS(i.ID, ns)
+	}
+	for _, i := range lost {
+		l.exited(i, have[i.ID])
+	}
+	return nil
+}
+
+// run works until ctx ends, and waits for the work that is under way.
+func (l *instances) run(ctx context.Context) {
+	defer l.work.Wait()
+	for {
+		changed := l.c.db.Watch(compute.Instances)
+		next := time.Duration(0)
+		now := l.c.clock()
+		l.c.db.View(func(tx *store.ReadTx) error {
+			for _, state := range []string{compute.ShuttingDown, compute.Stopping, compute.Pending, compute.Running} {
+				for i := range compute.Instances.By(tx, "state", state) {
+					if state == compute.Running {
+						if m, _ := machines.Get(tx, i.Key(i.ID)); m.Reboots >= i.Reboots {
+							continue
+						}
+					}
+					key := i.Key(i.ID)
+					if wait := l.waiting(key, now); wait > 0 {
+						if next == 0 || wait < next {
+							next = wait
+						}
+						continue
+					}
+					l.work.Go(key, func() { l.step(ctx, i) }, l.wake)
+				}
+			}
+			return nil
+		})
+		var again <-chan time.Time
+		if next > 0 {
+			again = time.After(next)
+		}
+		select {
+		case <-changed:
+		case <-l.kick:
+		case <-again:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (l *instances) waiting(key string, now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tries[key].after.Sub(now)
+}
+
+// step does what an instance's state asks for, and records that it is done.
+func (l *instances) step(ctx context.Context, i compute.Instance) {
+	key := i.Key(i.ID)
+	var err error
+	switch i.State {
+	case compute.Pending:
+		err = l.launch(ctx, i)
+	case compute.Stopping:
+		err = l.stop(ctx, i)
+	case compute.ShuttingDown:
+		err = l.destroy(ctx, i)
+	case compute.Running:
+		err = l.reboot(ctx, i)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil || ctx.Err() != nil {
+		delete(l.tries, key)
+		return
+	}
+	t := l.tries[key]
+	t.n++
+	t.after = l.c.clock().Add(min(maxTryPause, tryPause<<min(t.n, 10)))
+	l.c.log.Error("an instance could not be brought to its state; trying again", "instance", i.ID, "state", i.State, "try", t.n, "err", err)
+	if i.State == compute.Pending && t.n >= launchTries {
+		l.fail(i, "Server.InternalError", "Internal error on launch")
+		t = try{}
+	}
+	l.tries[key] = t
+}
+
+// spec is what the driver needs to know.
+func (l *instances) spec(i compute.Instance) driver.Spec {
+	s := driver.Spec{ID: i.ID, Layers: i.Layers, MAC: "", IP: i.PrivateIP, Index: i.Index,
+		Hostname: strings.SplitN(network.PrivateDNSName(i.Region, i.PrivateIP), ".", 2)[0],
+		Env:      map[string]string{"AWS_DEFAULT_REGION": i.Region}}
+	if t, ok := compute.TypeByName(i.InstanceType); ok {
+		s.VCPU, s.MemoryMiB = float64(t.VCPU), t.MemoryMiB
+	}
+	l.c.db.View(func(tx *store.ReadTx) error {
+		if e, ok := network.ENIs.Get(tx, i.Key(i.ENIID)); ok {
+			s.MAC = e.MAC
+		}
+		if sn, ok := network.Subnets.Get(tx, i.Key(i.SubnetID)); ok {
+			s.Gateway, s.PrefixLen = sn.Gateway().String(), sn.Prefix().Bits()
+		}
+		return nil
+	})
+	return s
+}
+
+// launch boots a pending instance: root file system, network, metadata, init, in this order, so that the first thing that
+// runs in it finds everything.
+func (l *instances) launch(ctx context.Context, i compute.Instance) error {
+	if l.c.zoneOff(i.AvailabilityZone) {
+		l.fail(i, "Server.InsufficientInstanceCapacity", "Insufficient capacity to satisfy instance request")
+		return nil
+	}
+	ns, err := l.c.driver.Create(ctx, l.spec(i))
+	if err != nil {
+		return err
+	}
+	if err := l.c.plug(ctx, i, ns); err != nil {
+		return err
+	}
+	if err := l.c.driver.Start(ctx, i.ID); err != nil {
+		return err
+	}
+	if l.c.zoneOff(i.AvailabilityZone) { // the power failed meanwhile
+		return l.c.driver.Stop(ctx, i.ID, true, 0)
+	}
+	return l.c.db.Update(func(w *store.WriteTx) error {
+		machines.Put(w, machine{Scope: i.Scope, ID: i.ID, Reboots: i.Reboots})
+		compute.MarkRunning(w, i.Scope, i.ID)
+		return nil
+	})
+}
+
+// fail ends a launch or a start that cannot succeed.
+func (l *instances) fail(i compute.Instance, code, detail string) {
+	err := l.c.db.Update(func(w *store.WriteTx) error { compute.MarkFailed(w, i.Scope, i.ID, code, detail); return nil })
+	if err != nil {
+		l.c.log.Error("a failed launch could not be recorded", "instance", i.ID, "err", err)
+	}
+}
+
+func (l *instances) stop(ctx context.Context, i compute.Instance) error {
+	if err := l.c.driver.Stop(ctx, i.ID, i.ForceStop, stopTimeout); err != nil && !errors.Is(err, driver.ErrNotFound) {
+		return err
+	}
+	return l.c.db.Update(func(w *store.WriteTx) error {
+		compute.MarkStopped(w, i.Scope, i.ID)
+		return nil
+	})
+}
+
+func (l *instances) destroy(ctx context.Context, i compute.Instance) error {
+	if err := l.c.driver.Destroy(ctx, i.ID); err != nil {
+		return err
+	}
+	l.c.networks.setNetNS(i.ID, "")
+	return l.c.db.Update(func(w *store.WriteTx) error {
+		machines.Delete(w, i.Key(i.ID))
+		compute.MarkTerminated(w, i.Scope, i.ID)
+		return nil
+	})
+}
+
+func (l *instances) reboot(ctx context.Context, i compute.Instance) error {
+	if err := l.c.driver.Reboot(ctx, i.ID); err != nil && !errors.Is(err, driver.ErrNotFound) {
+		return err
+	}
+	return l.c.db.Update(func(w *store.WriteTx) error {
+		machines.Put(w, machine{Scope: i.Scope, ID: i.ID, Reboots: i.Reboots})
+		return nil
+	})
+}
+
+// events follows the driver: an instance that ends by itself is stopped or terminated, as its shutdown behaviour says.
+func (l *instances) events(ctx context.Context) {
+	for {
+		select {
+		case e := <-l.c.driver.Events():
+			if e.State == driver.Exited {
+				l.check(ctx, e.ID)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// check looks at an instance that the driver says has exited.
+func (l *instances) check(ctx context.Context, id string) {
+	list, err := l.c.driver.List(ctx)
+	if err != nil {
+		l.c.log.Error("the driver does not list its instances", "err", err)
+		return
+	}
+	for _, s := range list {
+		if s.ID != id || s.State != driver.Exited {
+			continue
+		}
+		var ended []compute.Instance
+		l.c.db.View(func(tx *store.ReadTx) error {
+			for i := range compute.Instances.By(tx, "state", compute.Running) {
+				if m, _ := machines.Get(tx, i.Key(i.ID)); i.ID == id && m.Reboots >= i.Reboots { // else it is being rebooted
+					ended = append(ended, i)
+				}
+			}
+			return nil
+		})
+		for _, i := range ended {
+			l.exited(i, s)
+		}
+	}
+}
+
+// exited records that a running instance is not running any more.
+func (l *instances) exited(i compute.Instance, s driver.Status) {
+	l.c.log.Warn("an instance ended by itself", "instance", i.ID, "reason", s.ExitReason, "exit_code", s.ExitCode)
+	err := l.c.db.Update(func(w *store.WriteTx) error {
+		if s.ExitReason == "poweroff" {
+			compute.MarkStopped(w, i.Scope, i.ID)
+		} else {
+			compute.MarkFailed(w, i.Scope, i.ID, "Server.InternalError", "the instance ended unexpectedly")
+		}
+		return nil
+	})
+	if err != nil {
+		l.c.log.Error("the end of an instance could not be recorded", "instance", i.ID, "err", err)
+	}
+}
+
+// sweep removes terminated records once they have been visible for AWS's hour.
+func (l *instances) sweep(ctx context.Context) {
+	for {
+		select {
+		case <-time.After(sweepInterval):
+		case <-ctx.Done():
+			return
+		}
+		if err := l.c.db.Update(func(w *store.WriteTx) error { compute.Sweep(w, w.Now()); return nil }); err != nil {
+			l.c.log.Error("terminated instances could not be swept", "err", err)
+		}
+	}
+}

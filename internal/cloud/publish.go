@@ -1,0 +1,285 @@
+package cloud
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"skerry/internal/balance"
+	"skerry/internal/compute"
+	"skerry/internal/driver"
+	"skerry/internal/metric"
+	"skerry/internal/scaling"
+	"skerry/internal/scope"
+	"skerry/internal/store"
+	"skerry/internal/zone"
+)
+
+// How often AWS publishes, before the time scale.
+const (
+	detailedEvery = time.Minute
+	basicEvery    = 5 * time.Minute
+)
+
+// sample is one reading of an instance's counters.
+type sample struct {
+	due   time.Time // the end of the period
+	at    time.Time // when exactly
+	stats driver.Stats
+}
+
+// publisher turns counters into CloudWatch data.
+type publisher struct {
+	c         *control
+	instances map[string]sample // by instance key: what the last datum was made of
+	zones     map[string]zone.Report
+}
+
+// publish measures and publishes until ctx ends.
+func (c *control) publish(ctx context.Context) {
+	p := &publisher{c: c, instances: map[string]sample{}, zones: map[string]zone.Report{}}
+	every := p.every()
+	for {
+		now := c.clock()
+		end := metric.Floor(now, every).Add(every)
+		select {
+		case <-time.After(end.Sub(now)):
+		case <-ctx.Done():
+			return
+		}
+		p.step(ctx, end)
+	}
+}
+
+// every is the length of a publication's period.
+func (p *publisher) every() time.Duration {
+	return max(detailedEvery/time.Duration(p.c.o.TimeScale), time.Second)
+}
+
+// step publishes what is due for the periods that end now. As in CloudWatch, a datum bears the time at which its period
+// began.
+func (p *publisher) step(ctx context.Context, end time.Time) {
+	batch := map[scope.Scope][]metric.Datum{}
+	p.instanceData(ctx, end, batch)
+	if p.c.zones != nil {
+		p.balancerData(ctx, end, batch)
+	}
+	p.groupData(end, batch)
+	for sc, data := range batch {
+		if err := p.c.metrics.Put(sc, data); err != nil {
+			p.c.log.Error("metrics could not be stored", "region", sc.Region, "err", err)
+		}
+	}
+}
+
+func (p *publisher) instanceData(ctx context.Context, end time.Time, batch map[scope.Scope][]metric.Datum) {
+	var running []compute.Instance
+	p.c.db.View(func(tx *store.ReadTx) error {
+		running = slices.Collect(compute.Instances.By(tx, "state", compute.Running))
+		return nil
+	})
+	seen := map[string]bool{}
+	for _, i := range running {
+		key := i.Key(i.ID)
+		seen[key] = true
+		every := basicEvery
+		if i.Monitoring {
+			every = detailedEvery
+		}
+		every /= time.Duration(p.c.o.TimeScale)
+		last, ok := p.instances[key]
+		if ok && end.Sub(last.due) < every*9/10 {
+			continue
+		}
+		st, err := p.c.driver.Stats(ctx, i.ID)
+		if err != nil {
+			continue // it has ended meanwhile; its state will say so
+		}
+		cur := sample{due: end, at: p.c.clock(), stats: st}
+		p.instances[key] = cur
+		if !ok || st.CPUNanos < last.stats.CPUNanos { // the first reading of this run
+			continue
+		}
+		t, _ := compute.TypeByName(i.InstanceType)
+		batch[i.Scope] = append(batch[i.Scope], instanceMetrics(i, float64(t.VCPU), last, cur)...)
+	}
+	for k := range p.instances {
+		if !seen[k] {
+			delete(p.instances, k)
+		}
+	}
+}
+
+// instanceMetrics are the data of the time between two readings, in AWS's dimensions. Pure.
+func instanceMetrics(i compute.Instance, vcpu float64, last, cur sample) []metric.Datum {
+	dims := []map[string]string{{"InstanceId": i.ID}, {"ImageId": i.ImageID}, {"InstanceType": i.InstanceType}, {}}
+	if i.ASGName != "" {
+		dims = append(dims, map[string]string{"AutoScalingGroupName": i.ASGName})
+	}
+	if !i.Monitoring { // basic monitoring has no aggregates but the group's
+		dims = slices.DeleteFunc(dims, func(d map[string]string) bool {
+			return d["InstanceId"] == "" && d["AutoScalingGroupName"] == ""
+		})
+	}
+	var out []metric.Datum
+	add := func(ns, name, unit string, v float64, ds ...map[string]string) {
+		for _, d := range ds {
+			out = append(out, metric.Datum{Namespace: ns, Name: name, Dimensions: d, Unit: unit, Timestamp: last.due, Value: v, HighResolution: true})
+		}
+	}
+	if dt := cur.at.Sub(last.at); dt > 0 && vcpu > 0 {
+		add("AWS/EC2", "CPUUtilization", "Percent", min(100, 100*float64(cur.stats.CPUNanos-last.stats.CPUNanos)/float64(dt.Nanoseconds())/vcpu), dims...)
+	}
+	diff := func(a, b uint64) float64 {
+		if b < a {
+			return 0
+		}
+		return float64(b - a)
+	}
+	add("AWS/EC2", "NetworkIn", "Bytes", diff(last.stats.NetRxBytes, cur.stats.NetRxBytes), dims...)
+	add("AWS/EC2", "NetworkOut", "Bytes", diff(last.stats.NetTxBytes, cur.stats.NetTxBytes), dims...)
+	add("AWS/EC2", "NetworkPacketsIn", "Count", diff(last.stats.NetRxPkts, cur.stats.NetRxPkts), dims...)
+	add("AWS/EC2", "NetworkPacketsOut", "Count", diff(last.stats.NetTxPkts, cur.stats.NetTxPkts), dims...)
+	for _, name := range []string{"StatusCheckFailed", "StatusCheckFailed_Instance", "StatusCheckFailed_System"} {
+		add("AWS/EC2", name, "Count", 0, dims...)
+	}
+	if cur.stats.MemoryLimit > 0 {
+		d := []map[string]string{{"InstanceId": i.ID}}
+		if i.ASGName != "" {
+			d = append(d, map[string]string{"AutoScalingGroupName": i.ASGName})
+		}
+		add("CWAgent", "mem_used_percent", "Percent", 100*float64(cur.stats.MemoryBytes)/float64(cur.stats.MemoryLimit), d...)
+	}
+	return out
+}
+
+// balancerData publishes the load balancers' counters since the last look, node by node.
+func (p *publisher) balancerData(ctx context.Context, end time.Time, batch map[scope.Scope][]metric.Datum) {
+	for _, z := range p.c.zones.known() {
+		r, err := zone.NewClient(p.c.o.DataDir, z).Report(ctx)
+		if err != nil {
+			continue // no power, or just being restarted
+		}
+		last := p.zones[z]
+		p.zones[z] = r
+		if last.Boot != r.Boot {
+			last = zone.Report{} // counters began anew
+		}
+		for _, s := range r.Stats {
+			var before zone.BalancerStats
+			if n := slices.IndexFunc(last.Stats, func(o zone.BalancerStats) bool { return o.ARN == s.ARN }); n >= 0 {
+				before = last.Stats[n]
+			}
+			sc := balance.ScopeOf(s.ARN)
+			batch[sc] = append(batch[sc], balancerMetrics(z, before, s, end.Add(-p.every()))...)
+		}
+	}
+	known := p.c.zones.known()
+	maps.DeleteFunc(p.zones, func(z string, _ zone.Report) bool { return !slices.Contains(known, z) })
+}
+
+// alwaysPublished are the metrics that AWS publishes even when nothing happened.
+var alwaysPublished = map[string]bool{"HealthyHostCount": true, "UnHealthyHostCount": true}
+
+// balancerMetrics are one node's data of the time between two reports, in AWS's dimensions, stamped at. Pure.
+func balancerMetrics(z string, last, cur zone.BalancerStats, at time.Time) []metric.Datum {
+	ns := "AWS/ApplicationELB"
+	if cur.Type == "network" {
+		ns = "AWS/NetworkELB"
+	}
+	var out []metric.Datum
+	add := func(d metric.Datum, dims ...map[string]string) {
+		for _, m := range dims {
+			d.Namespace, d.Dimensions, d.Timestamp, d.HighResolution = ns, m, at, true
+			out = append(out, d)
+		}
+	}
+	unit := func(name string) string {
+		if name == "ProcessedBytes" {
+			return "Bytes"
+		}
+		return "Count"
+	}
+	counters := func(last, cur map[string]float64, dims ...map[string]string) {
+		for _, name := range slices.Sorted(maps.Keys(cur)) {
+			if v := cur[name] - last[name]; v > 0 {
+				add(metric.Datum{Name: name, Unit: unit(name), Stats: &metric.StatisticSet{SampleCount: 1, Sum: v, Minimum: v, Maximum: v}}, dims...)
+			}
+		}
+	}
+	lb := []map[string]string{{"LoadBalancer": cur.Name}, {"LoadBalancer": cur.Name, "AvailabilityZone": z}}
+	counters(last.Counters, cur.Counters, lb...)
+	for _, name := range slices.Sorted(maps.Keys(cur.Gauges)) {
+		if v := cur.Gauges[name]; v > 0 || alwaysPublished[name] {
+			add(metric.Datum{Name: name, Unit: "Count", Value: v}, lb...)
+		}
+	}
+	for _, arn := range slices.Sorted(maps.Keys(cur.Groups)) {
+		g, before := cur.Groups[arn], last.Groups[arn]
+		dims := []map[string]string{{"TargetGroup": g.Name, "LoadBalancer": cur.Name}, {"TargetGroup": g.Name, "LoadBalancer": cur.Name, "AvailabilityZone": z}}
+		counters(before.Counters, g.Counters, dims...)
+		if n := g.Latency.Count - before.Latency.Count; n > 0 {
+			add(metric.Datum{Name: "TargetResponseTime", Unit: "Seconds", Stats: &metric.StatisticSet{SampleCount: n, Sum: g.Latency.Sum - before.Latency.Sum,
+				Minimum: g.Latency.Min, Maximum: g.Latency.Max}}, append(dims, lb...)...)
+		}
+	}
+	return out
+}
+
+// groupData publishes the sizes of the groups that collect metrics, and targets' health counts.
+func (p *publisher) groupData(end time.Time, batch map[scope.Scope][]metric.Datum) {
+	now := end.Add(-p.every())
+	p.c.db.View(func(tx *store.ReadTx) error {
+		for g := range scaling.Groups.All(tx) {
+			if len(g.Metrics) == 0 {
+				continue
+			}
+			n := map[string]float64{"GroupMinSize": float64(g.Min), "GroupMaxSize": float64(g.Max), "GroupDesiredCapacity": float64(g.Desired)}
+			for m := range scaling.Members.By(tx, "group", g.Key(g.Name)) {
+				n["GroupTotalInstances"]++
+				switch m.State {
+				case scaling.InService:
+					n["GroupInServiceInstances"]++
+				case scaling.Standby:
+					n["GroupStandbyInstances"]++
+				case scaling.Pending, scaling.PendingWait, scaling.PendingProceed:
+					n["GroupPendingInstances"]++
+				default:
+					n["GroupTerminatingInstances"]++
+				}
+			}
+			for _, name := range g.Metrics {
+				batch[g.Scope] = append(batch[g.Scope], metric.Datum{Namespace: "AWS/AutoScaling", Name: name, Unit: "None",
+					Dimensions: map[string]string{"AutoScalingGroupName": g.Name}, Timestamp: now, Value: n[name], HighResolution: true})
+			}
+		}
+		for g := range balance.TargetGroups.All(tx) {
+			health := balance.TargetHealth(tx, g.Scope, g.ARN)
+			up, down := 0.0, 0.0
+			for _, h := range health {
+				switch h.State {
+				case zone.Healthy:
+					up++
+				case zone.Unhealthy:
+					down++
+				}
+			}
+			for _, arn := range balance.UsedBy(tx, g) {
+				lb, ok := balance.LoadBalancers.Get(tx, g.Key(arn))
+				if !ok {
+					continue
+				}
+				ns := "AWS/ApplicationELB"
+				if lb.Type == "network" {
+					ns = "AWS/NetworkELB"
+				}
+				d := map[string]string{"TargetGroup": g.Dimension(), "LoadBalancer": lb.Dimension()}
+				batch[g.Scope] = append(batch[g.Scope],
+					metric.Datum{Namespace: ns, Name: "HealthyHostCount", Unit: "Count", Dimensions: d, Timestamp: now, Value: up, HighResolution: true},
+					metric.Datum{Namespace: ns, Name: "UnHealthyHostCount", Unit: "Count", Dimensions: d, Timestamp: now, Value: down, HighResolution: true})
+			}
+		}
+		return nil
+	})
+}
