@@ -38,7 +38,6 @@ func (e *refusal) because(err error) *refusal {
 }
 
 var (
-	errBusy            = &refusal{status: http.StatusServiceUnavailable, code: "RequestLimitExceeded", msg: "Request limit exceeded."}
 	errPanic           = &refusal{status: http.StatusInternalServerError, code: "InternalError", msg: "An internal error has occurred"}
 	errTooLarge        = &refusal{status: http.StatusRequestEntityTooLarge, code: "RequestEntityTooLarge", msg: "The request is larger than " + strconv.Itoa(MaxBody) + " bytes."}
 	errMalformed       = &refusal{status: http.StatusBadRequest, code: "MalformedQueryString", msg: "The request is malformed."}
@@ -78,6 +77,14 @@ func (x *Exchange) dialect(ec2, query, json string) string {
 		return query
 	}
 	return json
+}
+
+// busy refuses a request beyond MaxInFlight, so that clients come again.
+func (x *Exchange) busy() error {
+	if x.Protocol == wire.EC2 {
+		return &refusal{status: http.StatusServiceUnavailable, code: "RequestLimitExceeded", msg: "Request limit exceeded."}
+	}
+	return &refusal{status: http.StatusBadRequest, code: x.dialect("", "Throttling", "ThrottlingException"), msg: "Rate exceeded"}
 }
 
 func (x *Exchange) unknownOperation() error {

@@ -119,7 +119,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = x.run(w)
 		<-g.inFlight
 	default:
-		err = errBusy
+		err = x.busy()
 	}
 	status, code := http.StatusOK, ""
 	if err != nil {
