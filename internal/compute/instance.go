@@ -127,7 +127,7 @@ var (
 )
 
 // Tables lists the package's tables.
-var Tables = []store.AnyTable{Instances, Images, KeyPairs, LaunchTemplates, LaunchTemplateVersions, Volumes, Hosts, counters, tokens}
+var Tables = []store.AnyTable{Instances, Images, KeyPairs, LaunchTemplates, LaunchTemplateVersions, Volumes, Hosts, settings, counters, tokens}
 
 func optional(s scope.Scope, id string) []string {
 	if id == "" {

@@ -108,6 +108,7 @@ type launch struct {
 	root      EbsSpec
 	profile   [2]string // ARN, id
 	metadata  MetadataOptions
+	credits   string
 	count     int
 	unlimited bool
 }
@@ -157,11 +158,13 @@ func prepare(w *store.WriteTx, p LaunchParams) (*launch, error) {
 			return nil, err
 		}
 	}
-	if l.metadata, err = MergeMetadata(MetadataOptions{HttpTokens: "optional", HttpEndpoint: "enabled", HttpPutResponseHopLimit: 1, HttpProtocolIpv6: "disabled", InstanceMetadataTags: "disabled"}, spec.MetadataOptions); err != nil {
+	if err := l.metadataOptions(w); err != nil {
 		return nil, err
 	}
-	if l.image.ImdsSupport == "v2.0" && (spec.MetadataOptions == nil || spec.MetadataOptions.HttpTokens == "") {
-		l.metadata.HttpTokens = "required"
+	if l.typ.Burstable {
+		if l.credits, err = DefaultCredits(w, s, l.typ.Family); err != nil {
+			return nil, err
+		}
 	}
 	if err := l.options(); err != nil {
 		return nil, err
@@ -183,6 +186,21 @@ func prepare(w *store.WriteTx, p LaunchParams) (*launch, error) {
 	}
 	l.unlimited = GetHost(w).Unlimited
 	return l, nil
+}
+
+// metadataOptions: the request's, else the region's defaults, else the image's, else EC2's.
+func (l *launch) metadataOptions(tx store.Tx) error {
+	base := MetadataOptions{HttpTokens: "optional", HttpEndpoint: "enabled", HttpPutResponseHopLimit: 1, HttpProtocolIpv6: "disabled", InstanceMetadataTags: "disabled"}
+	if l.image.ImdsSupport == "v2.0" {
+		base.HttpTokens, base.HttpPutResponseHopLimit = "required", 2
+	}
+	defaults := GetSettings(tx, l.p.Scope).Metadata
+	base, err := MergeMetadata(base, &defaults)
+	if err != nil {
+		return err
+	}
+	l.metadata, err = MergeMetadata(base, l.p.Spec.MetadataOptions)
+	return err
 }
 
 func checkCounts(p LaunchParams) error {
@@ -535,7 +553,7 @@ func (l *launch) one(w *store.WriteTx, reservationID string, n int) (Instance, e
 		MetadataOptions: l.metadata, ClientToken: l.p.ClientToken, DisableAPITermination: spec.DisableAPITermination != nil && *spec.DisableAPITermination,
 		DisableAPIStop: spec.DisableAPIStop != nil && *spec.DisableAPIStop, ShutdownBehavior: spec.InstanceInitiatedShutdownBehavior, AmiLaunchIndex: n, ASGName: l.p.ASGName,
 		RequesterID: l.p.RequesterID, Index: index, Layers: l.image.Layers, RootDeviceName: l.image.RootDeviceName, EbsOptimized: spec.EbsOptimized != nil && *spec.EbsOptimized,
-		CPUCredits: l.typ.DefaultCredit, CoreCount: l.typ.Cores, ThreadsPerCore: l.typ.ThreadsPerCore(), HostnameType: l.subnet.HostnameType, ResourceNameDNSA: l.subnet.ResourceNameDNSA,
+		CPUCredits: l.credits, CoreCount: l.typ.Cores, ThreadsPerCore: l.typ.ThreadsPerCore(), HostnameType: l.subnet.HostnameType, ResourceNameDNSA: l.subnet.ResourceNameDNSA,
 		AutoRecovery: "default", Tenancy: "default", PlatformDetails: l.image.PlatformDetails}
 	if i.ShutdownBehavior == "" {
 		i.ShutdownBehavior = "stop"

@@ -131,3 +131,21 @@ func SetCredits(w *store.WriteTx, s scope.Scope, id, mode string) (Instance, err
 		return nil
 	})
 }
+
+// SetCPUOptions changes a stopped instance's cores and threads.
+func SetCPUOptions(w *store.WriteTx, s scope.Scope, id string, cores, threads int) (Instance, error) {
+	return Modify(w, s, id, func(i *Instance) error {
+		if err := i.NeedStopped(); err != nil {
+			return err
+		}
+		t, err := typeFor(i.InstanceType)
+		if err != nil {
+			return err
+		}
+		if cores < 1 || cores > t.Cores || threads < 1 || threads > t.ThreadsPerCore() {
+			return fault.New(fault.Invalid, "InvalidParameterValue", "The specified CpuOptions (CoreCount %d, ThreadsPerCore %d) are not valid for instance type %s.", cores, threads, t.Name)
+		}
+		i.CoreCount, i.ThreadsPerCore = cores, threads
+		return nil
+	})
+}
