@@ -97,7 +97,11 @@ func (g *group) pick(tried []*target, now time.Time) *target {
 	if n == 0 {
 		return nil
 	}
-	start := int(g.next.n.Add(1) % uint64(n))
+	next := g.next.n.Load()
+	if len(tried) == 0 {
+		next = g.next.n.Add(1) // a second choice for the same request does not shift the others' turns
+	}
+	start := int(next % uint64(n))
 	if g.attrs.algorithm == weightedRandom {
 		start = rand.IntN(n)
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// tick is how often time limits are looked at, and so how late they may fire.
+// tick is how often time limits are looked at: they fire up to two ticks late, never early.
 const tick = 250 * time.Millisecond
 
 // phase is what a watched connection is doing.
@@ -109,7 +109,7 @@ func (w *watch) look(now int64) {
 		return
 	}
 	switch {
-	case w.limit > 0 && now-w.last.Load() > w.limit:
+	case w.limit > 0 && now-w.last.Load() > w.limit+int64(tick): // last may lag behind by a tick
 		w.fire(idleTooLong)
 	case w.phase == exchanging && w.up != nil && w.up.t.removed.Load():
 		w.fire(targetGone)
