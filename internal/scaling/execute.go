@@ -34,7 +34,9 @@ func (e *Engine) situation(tx store.Tx, g Group) Situation {
 			v.Instance = i
 		}
 		for _, a := range g.Attachments {
-			v.Targets[a.ARN] = e.Balancer.Health(tx, g.Scope, a.ARN, m.ID)
+			if a.State == "Removing" || slices.Contains(m.Targets, a.ARN) {
+				v.Targets[a.ARN] = e.Balancer.Health(tx, g.Scope, a.ARN, m.ID)
+			}
 		}
 		s.Members = append(s.Members, v)
 	}
@@ -66,15 +68,14 @@ func (g Group) template() *TemplateRef {
 }
 
 // round decides about a group and carries the plan out in the transaction, with at most launches launches. It returns
-// whether anything was done, and when to look again. An error is a *launchError, or a defect; the transaction is spoilt.
-func (e *Engine) round(w *store.WriteTx, sc scope.Scope, name string, launches int) (bool, time.Time, error) {
+// what was done, and when to look again. An error is a *launchError, or a defect; the transaction is spoilt.
+func (e *Engine) round(w *store.WriteTx, sc scope.Scope, name string, launches int) (done []Action, wake time.Time, err error) {
 	g, ok := Groups.Get(w, sc.Key(name))
 	if !ok {
-		return false, time.Time{}, nil
+		return nil, time.Time{}, nil
 	}
 	plan := Decide(e.situation(w, g))
 	x := &executor{e: e, w: w, g: g, now: w.Now(), reasons: g.Reasons, alarms: g.Alarms}
-	did := false
 	for _, a := range plan.Actions {
 		if a.Kind == Launch {
 			if launches <= 0 {
@@ -83,21 +84,21 @@ func (e *Engine) round(w *store.WriteTx, sc scope.Scope, name string, launches i
 			launches--
 		}
 		if err := x.run(a); err != nil {
-			return false, time.Time{}, err
+			return nil, time.Time{}, err
 		}
-		did = true
+		done = append(done, a)
 		if a.Kind == Bury {
-			return true, time.Time{}, nil
+			return done, time.Time{}, nil
 		}
 	}
-	if did {
+	if len(done) > 0 {
 		if x.used {
 			x.g.Reasons, x.g.Alarms = nil, nil
 		}
 		Groups.Put(w, x.g)
 		prune(w, x.g)
 	}
-	return did, plan.Wake, nil
+	return done, plan.Wake, nil
 }
 
 // executor applies the actions of one plan to the rows.

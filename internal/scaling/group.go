@@ -2,6 +2,7 @@ package scaling
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -133,6 +134,18 @@ var TerminationPolicies = []string{"AllocationStrategy", "ClosestToNextInstanceH
 
 // settle checks a group's settings and derives its zones and subnets.
 func (e *Engine) settle(w *store.WriteTx, g Group) (Group, error) {
+	g, err := e.checkSource(w, g)
+	if err != nil {
+		return g, err
+	}
+	if g, err = e.place(w, g); err != nil {
+		return g, err
+	}
+	return g, g.checkSettings()
+}
+
+// checkSource checks what a group launches from, and completes the template's names.
+func (e *Engine) checkSource(w *store.WriteTx, g Group) (Group, error) {
 	sources := 0
 	if g.Template != nil {
 		sources++
@@ -183,11 +196,7 @@ func (e *Engine) settle(w *store.WriteTx, g Group) (Group, error) {
 			return g, invalid("You must specify a weighted capacity for all instance types, or none.")
 		}
 	}
-	g, err := e.place(w, g)
-	if err != nil {
-		return g, err
-	}
-	return g, g.checkSettings()
+	return g, nil
 }
 
 func templateError(err error) error {
@@ -294,12 +303,23 @@ func (e *Engine) UpdateGroup(w *store.WriteTx, s scope.Scope, name string, lo, h
 	if err != nil {
 		return g, err
 	}
-	before := g.Desired
+	old, before := g, g.Desired
 	edit(&g)
 	if g, err = bounds(g, lo, hi, want); err != nil {
 		return g, err
 	}
-	if g, err = e.settle(w, g); err != nil {
+	// What stays is not checked again: a group whose template or subnet is gone can still be made smaller.
+	if !reflect.DeepEqual([]any{old.Template, old.Mixed, old.LaunchConfiguration}, []any{g.Template, g.Mixed, g.LaunchConfiguration}) {
+		if g, err = e.checkSource(w, g); err != nil {
+			return g, err
+		}
+	}
+	if !slices.Equal(old.Subnets, g.Subnets) || !slices.Equal(old.ZoneNames, g.ZoneNames) {
+		if g, err = e.place(w, g); err != nil {
+			return g, err
+		}
+	}
+	if err := g.checkSettings(); err != nil {
 		return g, err
 	}
 	g.Backoff = nil // what failed may work now
@@ -343,7 +363,6 @@ func (e *Engine) SetDesired(w *store.WriteTx, s scope.Scope, name string, want i
 	g.reason(w, fmt.Sprintf("a user request explicitly set group desired capacity changing the desired capacity from %d to %d.", g.Desired, want))
 	g.Desired = want
 	g.Backoff = nil
-	g.Cooling = g.DefaultCooldown
 	Groups.Put(w, g)
 	return nil
 }

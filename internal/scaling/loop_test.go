@@ -161,6 +161,26 @@ func TestAWrongTemplateBacksOffEverywhere(t *testing.T) {
 	}
 }
 
+func TestAGroupWhoseTemplateIsGoneCanBeMadeSmaller(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(settings(1, 4), 2)
+	w.run(2 * time.Second)
+	w.must(func(tx *store.WriteTx) error { fakeTemplates.Delete(tx, here.Key("lt-1")); return nil })
+	w.must(func(tx *store.WriteTx) error {
+		_, err := w.e.UpdateGroup(tx, here, "g", ptr(0), nil, ptr(0), func(*Group) {})
+		return err
+	})
+	w.run(3 * time.Second)
+	if len(w.members()) != 0 {
+		t.Fatalf("members %+v", w.members())
+	}
+	err := w.db.Update(func(tx *store.WriteTx) error {
+		_, err := w.e.UpdateGroup(tx, here, "g", nil, nil, nil, func(g *Group) { g.Template = &TemplateRef{ID: "lt-2"} })
+		return err
+	})
+	wantError(t, err, "ValidationError", "You must use a valid fully-formed launch template.")
+}
+
 func TestTenLaunchesOfWhichThreeFit(t *testing.T) {
 	w := newWorld(t, 1)
 	w.e.Compute = limited{fakeCompute{w}, 3}

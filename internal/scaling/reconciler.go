@@ -3,6 +3,7 @@ package scaling
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"skerry/internal/scope"
@@ -91,10 +92,10 @@ func (r *Reconciler) group(sc scope.Scope, name string) (time.Time, error) {
 		if p := Decide(r.Engine.situation(tx, g)); len(p.Actions) == 0 {
 			return p.Wake, nil
 		}
-		var did bool
+		var done []Action
 		var wake time.Time
 		err := r.DB.Update(func(w *store.WriteTx) (err error) {
-			did, wake, err = r.Engine.round(w, sc, name, launches)
+			done, wake, err = r.Engine.round(w, sc, name, launches)
 			return err
 		})
 		if le, ok := isLaunchError(err); ok {
@@ -111,8 +112,11 @@ func (r *Reconciler) group(sc scope.Scope, name string) (time.Time, error) {
 		if err != nil {
 			return time.Time{}, err
 		}
-		if !did {
+		if len(done) == 0 {
 			return wake, nil
+		}
+		for _, a := range done {
+			r.log().Info("auto scaling", "account", sc.Account, "region", sc.Region, "group", name, "action", a.Kind.String(), "instance", a.Member, "zone", a.Zone, "why", strings.Join(a.Why, " "))
 		}
 	}
 	return r.now(), nil // more to do: the next step goes on
