@@ -17,7 +17,8 @@ import (
 const (
 	maxDesired     = 256 << 20 // bytes of a pushed state
 	maxReport      = 64 << 20
-	reportWait     = 25 * time.Second // how long a pull waits for a change
+	reportWait     = 25 * time.Second     // how long a pull waits for a change
+	gatherFor      = 5 * time.Millisecond // changes that come together are one report
 	requestTimeout = 10 * time.Second
 )
 
@@ -45,7 +46,7 @@ func NewClient(dataDir, zone string) *Client {
 // Zone is the zone's name.
 func (c *Client) Zone() string { return c.zone }
 
-// Push replaces the zone's desired state. When it returns nil the state is durable in the zone, and applied as far as it
+// Push replaces the zone's desired state. When it returns nil the state outlives the process, and is applied as far as it
 // can be (Report.Problems).
 func (c *Client) Push(ctx context.Context, d Desired) error {
 	b, err := json.Marshal(d)

@@ -117,6 +117,7 @@ func (r *reporter) wait(done <-chan struct{}, boot string, since uint64, timeout
 		r.mu.Unlock()
 		select {
 		case <-ch:
+			time.Sleep(gatherFor)
 		case <-t.C:
 			return r.snapshot()
 		case <-done:

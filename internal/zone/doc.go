@@ -6,7 +6,7 @@
 // to its file and then applies it. An observation is what one node of this zone knows about one target. A report is all
 // observations and counters; the control plane pulls it, and a pull may wait for the next change.
 //
-// Guarantees. A desired state is durable before it is acknowledged. A process that starts applies its file before it
+// Guarantees. A desired state is in the process's file before it is acknowledged. A process that starts applies its file before it
 // waits for anybody: killed with the control plane away, it serves what it served. Applying is level-triggered and
 // idempotent; a part that can't be applied now is tried again and does not keep the other parts from it. What goes away
 // from the desired state drains as its service does; nothing that stays is interrupted.

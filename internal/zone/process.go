@@ -120,11 +120,12 @@ func Run(ctx context.Context, o Options) error {
 	defer p.stop()
 	if b, err := os.ReadFile(p.file()); err == nil {
 		var d Desired
-		if err := json.Unmarshal(b, &d); err != nil {
-			return fmt.Errorf("the zone's state %s can't be read: %w; remove it to start empty", p.file(), err)
+		if err := json.Unmarshal(b, &d); err != nil { // written by another version, or cut by a power failure
+			o.Log.Error("the zone's last state can't be read; it starts empty until it is told", "zone", o.Zone, "file", p.file(), "err", err)
+		} else {
+			p.set(d)
+			p.apply(ctx)
 		}
-		p.set(d)
-		p.apply(ctx)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -164,13 +165,13 @@ func Run(ctx context.Context, o Options) error {
 
 func (p *process) file() string { return filepath.Join(p.o.DataDir, "zones", p.o.Zone+".json") }
 
-// push makes a state durable, then current, then applies it.
+// push keeps a state, makes it current, then applies it.
 func (p *process) push(ctx context.Context, d Desired) error {
 	b, err := json.Marshal(d)
 	if err != nil {
 		return err
 	}
-	if err := writeDurable(p.file(), b); err != nil {
+	if err := replaceFile(p.file(), b); err != nil {
 		return err
 	}
 	p.set(d)
@@ -300,27 +301,20 @@ func loadKey(path string) ([]byte, error) {
 	}
 	key := make([]byte, 32)
 	rand.Read(key)
-	return key, writeDurable(path, key)
+	return key, replaceFile(path, key)
 }
 
-// writeDurable replaces a file so that a crash leaves the old or the new content, never a part.
-func writeDurable(path string, b []byte) error {
+// replaceFile replaces a file so that a killed process leaves the old or the new content, never a part. It does not wait for
+// the disk: a machine that lost power has nothing running, and gets its state from the control plane.
+func replaceFile(path string, b []byte) error {
 	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
 		os.Remove(tmp)
 		return err
 	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
+	if err := os.Rename(tmp, path); err != nil {
+		os.Remove(tmp)
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }

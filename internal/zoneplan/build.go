@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"skerry/internal/balance"
+	"skerry/internal/certificate"
 	"skerry/internal/compute"
 	"skerry/internal/network"
 	"skerry/internal/store"
@@ -234,3 +236,7 @@ func cookieKey(arn string, created int64) []byte {
 	sum := sha256.Sum256(fmt.Appendf(nil, "cookie %s %d", arn, created))
 	return sum[:]
 }
+
+// Tables are those that Build reads: a change of another one changes no plan, unless a function of Options does.
+var Tables = []store.AnyTable{network.VPCs, network.Subnets, network.ENIs, network.SecurityGroups, compute.Instances, compute.KeyPairs, tag.Tags,
+	balance.LoadBalancers, balance.Listeners, balance.Rules, balance.TargetGroups, balance.Registrations, balance.Observations, certificate.Certificates}
