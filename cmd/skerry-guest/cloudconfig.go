@@ -94,7 +94,7 @@ func (g *guest) apply(c config) (errs []error) {
 		note(g.addUser(u))
 	}
 	if len(c.SSHAuthorizedKeys) > 0 {
-		for _, u := range []string{"root", "ec2-user"} {
+		for _, u := range g.keyUsers() {
 			note(g.authorize(u, c.SSHAuthorizedKeys))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ const (
 
 // firstBoot asks the metadata service who this instance is, and runs user data unless it has been run for this instance.
 func (g *guest) firstBoot(ctx context.Context) {
+	defer g.command()
 	if err := g.md.open(ctx); err != nil {
 		g.logf("cloud-init", "%v; no user data is run", err)
 		return
@@ -68,7 +70,7 @@ func (g *guest) userData(ctx context.Context, id string, data []byte, key string
 	scripts := g.path(filepath.Join(stateDir, "instance/scripts"))
 	if first {
 		os.RemoveAll(g.path(filepath.Join(stateDir, "instance")))
-		for _, u := range []string{"root", "ec2-user"} {
+		for _, u := range g.keyUsers() {
 			if err := g.authorize(u, strings.Split(key, "\n")); err != nil {
 				g.logf("cloud-init", "ssh keys: %v", err)
 			}
@@ -159,13 +161,54 @@ func (g *guest) script(ctx context.Context, p part, id string) {
 			argv = []string{"/bin/sh", file}
 		}
 	}
-	ws, err := g.run(argv, append(g.environ("/root", "root", "/bin/sh"), "INSTANCE_ID="+id))
+	ws, err := g.run("cloud-init", "/", argv, append(g.environ("/root", "root", "/bin/sh"), "INSTANCE_ID="+id))
 	switch {
 	case err != nil:
 		g.logf("cloud-init", "%s can't be run: %v", p.name, err)
 	case code(ws) != 0:
 		g.logf("cloud-init", "%s failed: exit status %d", p.name, code(ws))
 	}
+}
+
+// command runs what an image made of a container is for. It is not started again when it ends.
+func (g *guest) command() {
+	b, err := os.ReadFile(g.path("/etc/skerry/command.json"))
+	if err != nil {
+		return
+	}
+	var c struct {
+		Args, Env []string
+		Dir       string
+	}
+	if err := json.Unmarshal(b, &c); err != nil || len(c.Args) == 0 {
+		g.logf("init", "/etc/skerry/command.json can't be read: %v", err)
+		return
+	}
+	env := append(g.environ("/root", "root", "/bin/sh"), c.Env...)
+	path := defaultPath
+	for _, kv := range c.Env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = v
+		}
+	}
+	if !strings.Contains(c.Args[0], "/") {
+		for _, dir := range filepath.SplitList(path) {
+			if st, err := os.Stat(g.path(filepath.Join(dir, c.Args[0]))); err == nil && st.Mode()&0o111 != 0 {
+				c.Args[0] = filepath.Join(dir, c.Args[0])
+				break
+			}
+		}
+	}
+	if c.Dir == "" {
+		c.Dir = "/"
+	}
+	g.logf("init", "starting %s", strings.Join(c.Args, " "))
+	ws, err := g.run("command", c.Dir, c.Args, env)
+	if err != nil {
+		g.logf("init", "%v", err)
+		return
+	}
+	g.logf("init", "%s ended: exit status %d", c.Args[0], code(ws))
 }
 
 // interpreter is the program that a script's first line names, also behind env.
@@ -184,7 +227,7 @@ func interpreter(b []byte) string {
 
 // run runs a program with its output on the console and in the log, and returns when it has ended, also when children of
 // its own still hold the output.
-func (g *guest) run(argv, env []string) (syscall.WaitStatus, error) {
+func (g *guest) run(who, dir string, argv, env []string) (syscall.WaitStatus, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return 0, err
@@ -195,7 +238,7 @@ func (g *guest) run(argv, env []string) (syscall.WaitStatus, error) {
 		w.Close()
 		return 0, err
 	}
-	pid, done, err := g.procs.start(argv[0], argv, &syscall.ProcAttr{Dir: "/", Env: env,
+	pid, done, err := g.procs.start(argv[0], argv, &syscall.ProcAttr{Dir: dir, Env: env,
 		Files: []uintptr{null.Fd(), w.Fd(), w.Fd()}, Sys: &syscall.SysProcAttr{Setsid: true}})
 	null.Close()
 	w.Close()
@@ -204,7 +247,7 @@ func (g *guest) run(argv, env []string) (syscall.WaitStatus, error) {
 		return 0, err
 	}
 	copied := make(chan struct{})
-	go func() { defer close(copied); g.copyOutput(r, pid); r.Close() }()
+	go func() { defer close(copied); g.copyOutput(r, fmt.Sprintf("%s[%d]", who, pid)); r.Close() }()
 	ws := <-done
 	select { // so that its last lines come before what is said about it
 	case <-copied:
@@ -213,12 +256,11 @@ func (g *guest) run(argv, env []string) (syscall.WaitStatus, error) {
 	return ws, nil
 }
 
-func (g *guest) copyOutput(r io.Reader, pid int) {
+func (g *guest) copyOutput(r io.Reader, who string) {
 	log, err := os.OpenFile(g.path(outputLog), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err == nil {
 		defer log.Close()
 	}
-	who := fmt.Sprintf("cloud-init[%d]", pid)
 	br := bufio.NewReaderSize(r, maxLine)
 	for {
 		line, err := br.ReadSlice('\n')

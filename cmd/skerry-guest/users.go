@@ -40,6 +40,9 @@ func (g *guest) user(name string) (account, bool) {
 			return a, err1 == nil && err2 == nil
 		}
 	}
+	if name == "root" { // images made of containers may have no list of users at all
+		return account{name: name, home: "/root", shell: "/bin/sh"}, true
+	}
 	return account{}, false
 }
 
@@ -63,6 +66,14 @@ func (g *guest) groups(name string) (out []uint32) {
 		}
 	}
 	return out
+}
+
+// keyUsers are those who get the instance's key: root, and ec2-user where the image has it.
+func (g *guest) keyUsers() []string {
+	if _, ok := g.user("ec2-user"); ok {
+		return []string{"root", "ec2-user"}
+	}
+	return []string{"root"}
 }
 
 // addUser makes a user with a group and a home of its own, unless it is there, and lets its keys in.

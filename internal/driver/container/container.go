@@ -248,3 +248,21 @@ func (d *Driver) Console(_ context.Context, id string) ([]byte, error) {
 
 // Events returns the driver's one event channel.
 func (d *Driver) Events() <-chan driver.Event { return d.events }
+
+// Changes says where an instance's own files are and how their owners are shifted: what an image is made of.
+func (d *Driver) Changes(id string) (upper string, firstID, ids int, layers []string, err error) {
+	in, err := d.lock(id, false)
+	if err != nil {
+		return "", 0, 0, nil, err
+	}
+	defer in.op.Unlock()
+	var s driver.Spec
+	var c shim.Config
+	if err := shim.ReadJSON(filepath.Join(in.dir, specFile), &s); err != nil {
+		return "", 0, 0, nil, err
+	}
+	if err := shim.ReadJSON(filepath.Join(in.dir, shim.ConfigFile), &c); err != nil {
+		return "", 0, 0, nil, err
+	}
+	return filepath.Join(in.dir, "fs", "upper"), c.UIDBase, idSize, s.Layers, nil
+}
