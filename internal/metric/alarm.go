@@ -15,9 +15,8 @@ import (
 
 // Limits of alarms.
 const (
-	maxAlarms       = 5000
-	maxActions      = 5
-	historyPerAlarm = 200
+	maxAlarms  = 5000
+	maxActions = 5
 )
 
 // Alarm is a metric alarm. Its settings are those of PutMetricAlarm; the state is written by the evaluator and by
@@ -54,17 +53,6 @@ var Alarms = store.NewTable("alarm", func(a Alarm) string { return a.Key(a.Name)
 		return ks
 	}})
 
-// HistoryItem is one line of an alarm's history. Type: ConfigurationUpdate, StateUpdate, Action.
-type HistoryItem struct {
-	scope.Scope
-	Alarm, Type, Summary, Data string
-	At                         time.Time
-	Seq                        uint64
-}
-
-// History is the table of history items, in the order in which they came for each alarm.
-var History = store.NewTable("alarm-history", func(h HistoryItem) string { return fmt.Sprintf("%s %020d", h.Key(h.Alarm), h.Seq) })
-
 // Tables lists the package's tables.
 var Tables = []store.AnyTable{Alarms, History}
 
@@ -86,10 +74,10 @@ func PutAlarm(w *store.WriteTx, a Alarm, tags map[string]string) (Alarm, error) 
 	if a.DatapointsToAlarm == 0 {
 		a.DatapointsToAlarm = a.EvaluationPeriods
 	}
-	summary := "Alarm %q created"
+	change := created
 	if old, ok := Alarms.Get(w, a.Key(a.Name)); ok {
 		a.State, a.StateReason, a.StateReasonData, a.StateUpdatedAt, a.StateTransitionedAt = old.State, old.StateReason, old.StateReasonData, old.StateUpdatedAt, old.StateTransitionedAt
-		summary = "Alarm %q updated"
+		change = updated
 	} else {
 		n := 0
 		for range Alarms.Prefix(w, a.Scope.Prefix()) {
@@ -105,7 +93,7 @@ func PutAlarm(w *store.WriteTx, a Alarm, tags map[string]string) (Alarm, error) 
 		}
 	}
 	Alarms.Put(w, a)
-	note(w, a, "ConfigurationUpdate", fmt.Sprintf(summary, a.Name), nil)
+	noteConfiguration(w, a, change)
 	return a, nil
 }
 
@@ -152,24 +140,38 @@ func (a Alarm) check() error {
 			return value("An alarm may have up to %d actions a state.", maxActions)
 		}
 		for _, arn := range l {
-			if !strings.HasPrefix(arn, "arn:") {
+			part := strings.SplitN(arn, ":", 6)
+			switch {
+			case len(part) < 6 || part[0] != "arn":
 				return value("Invalid arn syntax: %s", arn)
+			case part[3] != "" && part[3] != a.Region:
+				return value("Invalid region %s specified. Only %s is supported.", part[3], a.Region)
+			case isInstanceAction(arn) && a.Dimensions["InstanceId"] == "":
+				return value("The action %s needs a metric with the dimension InstanceId.", arn)
 			}
 		}
 	}
 	return nil
 }
 
-// DeleteAlarms removes alarms, all of them or none. The history stays until it is swept with its age.
+// DeleteAlarms removes the alarms that exist; it refuses when none of them does. The history stays until its age removes
+// it.
 func DeleteAlarms(w *store.WriteTx, s scope.Scope, names []string) error {
-	for _, n := range names {
-		a, err := GetAlarm(w, s, n)
+	var missing error
+	n := 0
+	for _, name := range names {
+		a, err := GetAlarm(w, s, name)
 		if err != nil {
-			return err
+			missing = err
+			continue
 		}
+		n++
 		Alarms.Delete(w, a.Key(a.Name))
 		tag.DeleteAll(w, s, a.ARN)
-		note(w, a, "ConfigurationUpdate", fmt.Sprintf("Alarm %q deleted", a.Name), nil)
+		noteConfiguration(w, a, deleted)
+	}
+	if n == 0 {
+		return missing
 	}
 	return nil
 }
@@ -177,11 +179,12 @@ func DeleteAlarms(w *store.WriteTx, s scope.Scope, names []string) error {
 // EnableActions switches an alarm's actions on or off.
 func EnableActions(w *store.WriteTx, s scope.Scope, name string, on bool) error {
 	a, err := GetAlarm(w, s, name)
-	if err != nil {
+	if err != nil || a.ActionsEnabled == on {
 		return err
 	}
-	a.ActionsEnabled = on
+	a.ActionsEnabled, a.UpdatedAt = on, w.Now()
 	Alarms.Put(w, a)
+	noteConfiguration(w, a, updated)
 	return nil
 }
 
@@ -210,27 +213,6 @@ func become(w *store.WriteTx, a Alarm, state, reason, data string) (Alarm, bool)
 			"oldState": st{old.State, old.StateReason, raw(old.StateReasonData)}, "newState": st{state, reason, raw(data)}})
 	}
 	return a, changed
-}
-
-// note adds a line to an alarm's history and drops what is too much.
-func note(w *store.WriteTx, a Alarm, kind, summary string, data map[string]any) {
-	text := ""
-	if b, err := json.Marshal(data); err == nil && data != nil {
-		text = string(b)
-	}
-	var items []HistoryItem
-	for h := range History.Prefix(w, a.Key(a.Name)+" ") {
-		items = append(items, h)
-	}
-	seq := uint64(1)
-	if n := len(items); n > 0 {
-		seq = items[n-1].Seq + 1
-	}
-	for len(items) >= historyPerAlarm {
-		History.Delete(w, fmt.Sprintf("%s %020d", items[0].Key(items[0].Alarm), items[0].Seq))
-		items = items[1:]
-	}
-	History.Put(w, HistoryItem{Scope: a.Scope, Alarm: a.Name, Type: kind, Summary: summary, Data: text, At: w.Now(), Seq: seq})
 }
 
 // actions are those of the alarm's state.

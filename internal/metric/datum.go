@@ -2,6 +2,7 @@ package metric
 
 import (
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -46,6 +47,14 @@ var Units = map[string]bool{"Seconds": true, "Microseconds": true, "Milliseconds
 
 func invalid(format string, args ...any) error {
 	return fault.New(fault.Invalid, "InvalidParameterValue", format, args...)
+}
+
+// Numbered puts the position of a datum, counted from 0, into a message about it.
+func Numbered(err error, i int) error {
+	if f, ok := fault.As(err); ok {
+		return fault.New(f.Kind, f.Code, "%s", strings.ReplaceAll(f.Msg, "MetricData.member.N", "MetricData.member."+strconv.Itoa(i+1)))
+	}
+	return err
 }
 
 // check refuses a datum that CloudWatch would refuse, and returns its aggregate.

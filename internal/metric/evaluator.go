@@ -15,6 +15,7 @@ const (
 	usualInterval = time.Minute      // between evaluations
 	quickInterval = 10 * time.Second // of alarms with a period below a minute
 	stepEvery     = 250 * time.Millisecond
+	historyEvery  = time.Hour              // between removals of old history
 	settle        = 400 * time.Millisecond // data of a period may come so late
 )
 
@@ -31,7 +32,8 @@ type Evaluator struct {
 	// in the transaction of the change.
 	OnAction func(w *store.WriteTx, a Alarm, oldState string, v Verdict, actionARN string) error
 
-	last map[string]int64 // by alarm key: the interval that was evaluated last
+	last  map[string]int64 // by alarm key: the interval that was evaluated last
+	swept time.Time        // when old history was removed last
 }
 
 func (e *Evaluator) scaled(d time.Duration) time.Duration {
@@ -84,10 +86,26 @@ func (e *Evaluator) Step() {
 			delete(e.last, k)
 		}
 	}
-	for _, a := range due {
-		if err := e.evaluate(a, now); err != nil && e.Log != nil {
-			e.Log.Error("an alarm could not be evaluated", "alarm", a.Name, "region", a.Region, "err", err)
+	if now.Sub(e.swept) >= historyEvery {
+		e.swept = now
+		more := true
+		for more {
+			if err := e.DB.Update(func(w *store.WriteTx) error { more = SweepHistory(w); return nil }); err != nil {
+				e.fail("old history could not be removed", "err", err)
+				break
+			}
 		}
+	}
+	for _, a := range due {
+		if err := e.evaluate(a, now); err != nil {
+			e.fail("an alarm could not be evaluated", "alarm", a.Name, "region", a.Region, "err", err)
+		}
+	}
+}
+
+func (e *Evaluator) fail(text string, args ...any) {
+	if e.Log != nil {
+		e.Log.Error(text, args...)
 	}
 }
 
@@ -159,8 +177,12 @@ func (e *Evaluator) transition(w *store.WriteTx, a Alarm, v Verdict) error {
 		if err := e.OnAction(w, a, old, v, arn); err != nil {
 			return err
 		}
-		if changed {
+		switch {
+		case changed && (isPolicy(arn) || isInstanceAction(arn)):
 			note(w, a, "Action", "Successfully executed action "+arn, map[string]any{"actionState": "Succeeded", "notificationResource": arn})
+		case changed:
+			why := "There is no service here that receives this action."
+			note(w, a, "Action", "Failed to execute action "+arn+". Received error: \""+why+"\"", map[string]any{"actionState": "Failed", "notificationResource": arn, "error": why})
 		}
 	}
 	return nil
@@ -177,6 +199,12 @@ func (e *Evaluator) SetState(w *store.WriteTx, s scope.Scope, name, state, reaso
 
 func isPolicy(arn string) bool {
 	return strings.Contains(arn, ":autoscaling:") && strings.Contains(arn, ":scalingPolicy:")
+}
+
+// isInstanceAction tells of the actions that EC2 does to the instance that a metric is of.
+func isInstanceAction(arn string) bool {
+	part := strings.SplitN(arn, ":", 6)
+	return len(part) == 6 && (part[2] == "automate" && strings.HasPrefix(part[5], "ec2:") || part[2] == "swf" && strings.Contains(part[5], "AWS_EC2.InstanceId."))
 }
 
 func hasPolicy(arns []string) bool {

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -141,16 +142,11 @@ func (s *Store) index(e *Series) {
 }
 
 func metricKey(sc scope.Scope, ns, name string, dims map[string]string) string {
-	keys := make([]string, 0, len(dims))
-	for k := range dims {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
 	var b strings.Builder
 	b.WriteString(sc.Key(ns))
 	b.WriteByte(0)
 	b.WriteString(name)
-	for _, k := range keys {
+	for _, k := range sortedKeys(dims) {
 		b.WriteByte(0)
 		b.WriteString(k)
 		b.WriteByte(0)
@@ -158,6 +154,8 @@ func metricKey(sc scope.Scope, ns, name string, dims map[string]string) string {
 	}
 	return b.String()
 }
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
 
 func seriesKey(sc scope.Scope, ns, name string, dims map[string]string, unit string) string {
 	return metricKey(sc, ns, name, dims) + "\x00\x00" + unit
@@ -176,7 +174,7 @@ func (s *Store) Put(sc scope.Scope, data []Datum) error {
 	for i, d := range data {
 		v, err := d.check(now)
 		if err != nil {
-			return err
+			return Numbered(err, i)
 		}
 		slots[i] = v
 	}
@@ -332,6 +330,15 @@ func (p Point) Stat(name string) (float64, bool) {
 // multiples of their length since the epoch, and shorter ones than a second count as one. The points of several units
 // stand apart; unit "" asks for all units.
 func (s *Store) Query(sc scope.Scope, ns, name string, dims map[string]string, start, end time.Time, period time.Duration, unit string) ([]Point, error) {
+	return s.query(sc, ns, name, dims, start, end, period, unit, 0)
+}
+
+// QueryFrom is Query with periods that are counted from start, not from the epoch.
+func (s *Store) QueryFrom(sc scope.Scope, ns, name string, dims map[string]string, start, end time.Time, period time.Duration, unit string) ([]Point, error) {
+	return s.query(sc, ns, name, dims, start, end, period, unit, start.UnixNano())
+}
+
+func (s *Store) query(sc scope.Scope, ns, name string, dims map[string]string, start, end time.Time, period time.Duration, unit string, anchor int64) ([]Point, error) {
 	period = max(period, time.Second)
 	if !end.After(start) {
 		return nil, nil
@@ -347,7 +354,7 @@ func (s *Store) Query(sc scope.Scope, ns, name string, dims map[string]string, s
 			continue
 		}
 		var err error
-		if out, err = s.collect(out, e, start, end, period); err != nil {
+		if out, err = s.collect(out, e, start, end, period, anchor); err != nil {
 			return nil, err
 		}
 	}
@@ -355,8 +362,9 @@ func (s *Store) Query(sc scope.Scope, ns, name string, dims map[string]string, s
 	return out, nil
 }
 
-func (s *Store) collect(out []Point, e *Series, start, end time.Time, period time.Duration) ([]Point, error) {
-	from := start.UnixNano() - mod(start.UnixNano(), int64(period))
+// collect appends the points of one series; one period begins at anchor, in nanoseconds since the epoch.
+func (s *Store) collect(out []Point, e *Series, start, end time.Time, period time.Duration, anchor int64) ([]Point, error) {
+	from := start.UnixNano() - mod(start.UnixNano()-anchor, int64(period))
 	begun := len(out)
 	visit := func(hour int64, block []slot) {
 		for _, v := range block {
@@ -364,7 +372,7 @@ func (s *Store) collect(out []Point, e *Series, start, end time.Time, period tim
 			if ns < from || ns >= end.UnixNano() {
 				continue
 			}
-			at := time.Unix(0, ns-mod(ns, int64(period))).UTC()
+			at := time.Unix(0, ns-mod(ns-anchor, int64(period))).UTC()
 			if n := len(out); n > begun && out[n-1].Time.Equal(at) {
 				p := &out[n-1]
 				p.SampleCount += v.count

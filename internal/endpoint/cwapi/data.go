@@ -1,7 +1,6 @@
 package cwapi
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -19,6 +18,9 @@ func (s *Server) putMetricData(c *api.Call, in *cloudwatch.PutMetricDataInput) (
 	if strings.HasPrefix(ns, "AWS/") {
 		return nil, invalid("The value %s for parameter Namespace is invalid.", ns)
 	}
+	if api.Val(in.StrictEntityValidation) {
+		return nil, unserved("The parameter StrictEntityValidation")
+	}
 	data := in.MetricData
 	for _, e := range in.EntityMetricData { // entities only relate metrics to resources; their data are as any
 		data = append(data[:len(data):len(data)], e.MetricData...)
@@ -33,21 +35,13 @@ func (s *Server) putMetricData(c *api.Call, in *cloudwatch.PutMetricDataInput) (
 	for i, d := range data {
 		var err error
 		if out[i], err = s.datum(ns, d); err != nil {
-			return nil, numbered(err, i)
+			return nil, metric.Numbered(err, i)
 		}
 	}
 	if err := s.Metrics.Put(c.Scope(), out); err != nil {
 		return nil, err
 	}
 	return &cloudwatch.PutMetricDataOutput{}, nil
-}
-
-// numbered puts the position of a datum into a message about it.
-func numbered(err error, i int) error {
-	if f, ok := fault.As(err); ok {
-		return fault.New(f.Kind, f.Code, "%s", strings.Replace(f.Msg, "member.N", fmt.Sprintf("member.%d", i+1), 1))
-	}
-	return err
 }
 
 func (s *Server) datum(ns string, d cloudwatch.MetricDatum) (metric.Datum, error) {
@@ -95,16 +89,32 @@ const (
 	maxQueries    = 500
 )
 
-// aligned checks a query's times and period, and rounds the start down as CloudWatch does: the older, the coarser.
-func aligned(now time.Time, start, end *time.Time, period int) (time.Time, time.Time, error) {
-	if start == nil || end == nil {
-		return time.Time{}, time.Time{}, fault.New(fault.Invalid, "MissingParameter", "The parameters StartTime and EndTime are required.")
-	}
-	if !start.Before(*end) {
-		return time.Time{}, time.Time{}, combination("The parameter StartTime must be less than the parameter EndTime.")
-	}
-	if period != 1 && period != 5 && period != 10 && period != 20 && period != 30 && (period <= 0 || period%60 != 0) {
-		return time.Time{}, time.Time{}, invalid("The parameter Period must be 1, 5, 10, 20, 30 or a multiple of 60.")
+// kept is how long data are kept: what a query asks for before that is not there.
+const kept = 456 * 24 * time.Hour
+
+// window is the time that a query asks about, and its period. Times are whole seconds.
+type window struct {
+	start, end time.Time
+	period     time.Duration
+}
+
+// count is how many datapoints of one series the window may have. The times may be further apart than a Duration holds.
+func (w window) count() int64 {
+	p := int64(w.period / time.Second)
+	return (w.end.Unix() - w.start.Unix() + p - 1) / p
+}
+
+// asked checks a query's times and period, and rounds the start down as CloudWatch does: the older, the coarser.
+func asked(now time.Time, start, end *time.Time, period int) (window, error) {
+	switch {
+	case start == nil:
+		return window{}, fault.New(fault.Invalid, "MissingParameter", "The parameter StartTime is required.")
+	case end == nil:
+		return window{}, fault.New(fault.Invalid, "MissingParameter", "The parameter EndTime is required.")
+	case !start.Before(*end):
+		return window{}, combination("The parameter StartTime must be less than the parameter EndTime.")
+	case period != 1 && period != 5 && period != 10 && period != 20 && period != 30 && (period <= 0 || period%60 != 0):
+		return window{}, invalid("The parameter Period must be 1, 5, 10, 20, 30 or a multiple of 60.")
 	}
 	step := time.Minute
 	switch age := now.Sub(*start); {
@@ -115,12 +125,23 @@ func aligned(now time.Time, start, end *time.Time, period int) (time.Time, time.
 	case period < 60:
 		step = time.Duration(period) * time.Second
 	}
-	return start.Truncate(step), *end, nil
+	return window{start.Truncate(step), *end, time.Duration(period) * time.Second}, nil
+}
+
+// clip leaves out what can hold no data, in whole periods, so that the times that remain are near enough to count with.
+func (w window) clip(now time.Time) window {
+	p := int64(w.period / time.Second)
+	if early := now.Add(-kept).Unix() - w.start.Unix(); early > p {
+		w.start = time.Unix(w.start.Unix()+early/p*p, 0)
+	}
+	if late := now.Add(24 * time.Hour); w.end.After(late) {
+		w.end = late
+	}
+	return w
 }
 
 func (s *Server) getMetricStatistics(c *api.Call, in *cloudwatch.GetMetricStatisticsInput) (*cloudwatch.GetMetricStatisticsOutput, error) {
-	period := int(api.Val(in.Period))
-	start, end, err := aligned(c.Now, in.StartTime, in.EndTime, period)
+	win, err := asked(c.Now, in.StartTime, in.EndTime, int(api.Val(in.Period)))
 	if err != nil {
 		return nil, err
 	}
@@ -140,14 +161,15 @@ func (s *Server) getMetricStatistics(c *api.Call, in *cloudwatch.GetMetricStatis
 	if u := api.Val(in.Unit); u != "" && !metric.Units[u] {
 		return nil, invalid("The value %s for parameter Unit is invalid.", u)
 	}
-	if n := int64(end.Sub(start) / (time.Duration(period) * time.Second)); n > maxDatapoints {
+	if n := win.count(); n > maxDatapoints {
 		return nil, combination("You have requested up to %d datapoints, which exceeds the limit of %d. You may reduce the datapoints requested by increasing Period, or decreasing the time range.", n, maxDatapoints)
 	}
 	dims, err := dimensions(in.Dimensions)
 	if err != nil {
 		return nil, err
 	}
-	points, err := s.Metrics.Query(c.Scope(), api.Val(in.Namespace), api.Val(in.MetricName), dims, start, end, time.Duration(period)*time.Second, api.Val(in.Unit))
+	win = win.clip(c.Now)
+	points, err := s.Metrics.QueryFrom(c.Scope(), api.Val(in.Namespace), api.Val(in.MetricName), dims, win.start, win.end, win.period, api.Val(in.Unit))
 	if err != nil {
 		return nil, err
 	}

@@ -126,9 +126,8 @@ func orTrue(v *bool) *bool {
 
 func (s *Server) result(c *api.Call, in *cloudwatch.GetMetricDataInput, q cloudwatch.MetricDataQuery, ascending bool) (cloudwatch.MetricDataResult, error) {
 	st := q.MetricStat
-	period := int(api.Val(st.Period))
 	r := cloudwatch.MetricDataResult{Id: q.Id, StatusCode: api.Ptr("Complete"), Timestamps: []time.Time{}, Values: []float64{}}
-	start, end, err := aligned(c.Now, in.StartTime, in.EndTime, period)
+	win, err := asked(c.Now, in.StartTime, in.EndTime, int(api.Val(st.Period)))
 	if err != nil {
 		return r, err
 	}
@@ -136,7 +135,8 @@ func (s *Server) result(c *api.Call, in *cloudwatch.GetMetricDataInput, q cloudw
 	if err != nil {
 		return r, err
 	}
-	points, err := s.Metrics.Query(c.Scope(), api.Val(st.Metric.Namespace), api.Val(st.Metric.MetricName), dims, start, end, time.Duration(period)*time.Second, api.Val(st.Unit))
+	win = win.clip(c.Now)
+	points, err := s.Metrics.Query(c.Scope(), api.Val(st.Metric.Namespace), api.Val(st.Metric.MetricName), dims, win.start, win.end, win.period, api.Val(st.Unit))
 	if err != nil {
 		return r, err
 	}
@@ -150,21 +150,31 @@ func (s *Server) result(c *api.Call, in *cloudwatch.GetMetricDataInput, q cloudw
 	if r.Label = q.Label; r.Label == nil {
 		r.Label = st.Metric.MetricName
 	}
-	r.Label = api.Ptr(label(*r.Label, st, dims))
-	return r, nil
+	text, err := label(*r.Label, st, dims)
+	r.Label = &text
+	return r, err
 }
 
-// label puts values in the place of the dynamic parts of a label that the query alone tells.
-func label(text string, st *cloudwatch.MetricStat, dims map[string]string) string {
-	if !strings.Contains(text, "${") {
-		return text
-	}
+// label puts values in the place of the dynamic parts of a label that the query alone tells, and refuses others.
+func label(text string, st *cloudwatch.MetricStat, dims map[string]string) (string, error) {
 	rs := []string{"${PROP('MetricName')}", api.Val(st.Metric.MetricName), "${PROP('Namespace')}", api.Val(st.Metric.Namespace), "${PROP('Stat')}", api.Val(st.Stat),
 		"${PROP('Period')}", fmt.Sprint(api.Val(st.Period))}
 	for k, v := range dims {
 		rs = append(rs, "${PROP('Dim."+k+"')}", v)
 	}
-	return strings.NewReplacer(rs...).Replace(text)
+	if left := strings.NewReplacer(blank(rs)...).Replace(text); strings.Contains(left, "${") {
+		return "", unserved("The dynamic label " + left[strings.Index(left, "${"):])
+	}
+	return strings.NewReplacer(rs...).Replace(text), nil
+}
+
+// blank replaces the new ones of pairs of old and new by nothing.
+func blank(pairs []string) []string {
+	out := slices.Clone(pairs)
+	for i := 1; i < len(out); i += 2 {
+		out[i] = ""
+	}
+	return out
 }
 
 // listPage is how many metrics a page of ListMetrics has.
