@@ -130,6 +130,8 @@ func (a Alarm) check() error {
 		return value("DatapointsToAlarm must be between 1 and EvaluationPeriods (%d).", a.EvaluationPeriods)
 	case a.TreatMissingData != "" && !slices.Contains([]string{Missing, Ignore, Breaching, NotBreaching}, a.TreatMissingData):
 		return value("Unsupported treatMissingData value: %s", a.TreatMissingData)
+	case !sane(a.Threshold):
+		return value("The value %v for parameter Threshold is invalid.", a.Threshold)
 	case a.Unit != "" && !Units[a.Unit]:
 		return value("1 validation error detected: Value '%s' at 'unit' failed to satisfy constraint: Member must satisfy enum value set", a.Unit)
 	case len(a.Dimensions) > MaxDimensions:
