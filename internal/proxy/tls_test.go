@@ -471,3 +471,26 @@ func TestStandalone(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDocumentedExample: the configuration in docs/format/proxy.md is one that loads.
+func TestDocumentedExample(t *testing.T) {
+	b, err := os.ReadFile("../../docs/format/proxy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "```json\n")
+	example, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("no example")
+	}
+	dir := t.TempDir()
+	c := certificate(t, "x", false, "company.test")
+	for name, s := range map[string]string{"company.test.pem": c.CertPEM, "company.test.key": c.KeyPEM, "config.json": example} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := LoadStandalone(filepath.Join(dir, "config.json")); err != nil {
+		t.Error(err)
+	}
+}
