@@ -24,7 +24,8 @@ type Constraint struct {
 	GoPattern string // the same in Go's syntax, matching the whole text
 }
 
-// OpInfo names an operation of the manifest, and those of its input's members that are stored and have no effect yet.
+// OpInfo names an operation of the manifest, and those of its input's members that have no effect yet, by their Go
+// names; a member of a member is written with a dot.
 type OpInfo struct {
 	Name  string
 	Inert []string

@@ -22,10 +22,10 @@ var Service = api.Service{
 		{Name: "DescribeCertificate"},
 		{Name: "GetCertificate"},
 		{Name: "ImportCertificate"},
-		{Name: "ListCertificates"},
+		{Name: "ListCertificates", Inert: []string{"Includes.ExportOption", "Includes.ManagedBy", "SortBy", "SortOrder"}},
 		{Name: "ListTagsForCertificate"},
 		{Name: "RemoveTagsFromCertificate"},
-		{Name: "UpdateCertificateOptions"},
+		{Name: "UpdateCertificateOptions", Inert: []string{"Options.Export"}},
 	},
 	Errors: []api.ErrorShape{
 		{Shape: "AccessDeniedException", Code: "AccessDeniedException", Status: 400},

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"skerry/api"
@@ -156,6 +157,11 @@ func (x *Exchange) logLine(status int, code string, err error, took time.Duratio
 	}
 	if x.Call != nil {
 		attrs = append(attrs, slog.String("principal", x.Call.Principal.ARN), slog.String("region", x.Call.Region))
+	}
+	if x.In != nil {
+		if inert := inertMembers(x); len(inert) > 0 {
+			attrs = append(attrs, slog.String("without_effect", strings.Join(inert, " ")))
+		}
 	}
 	level := slog.LevelInfo
 	if err != nil {

@@ -254,6 +254,9 @@ func handle(x *Exchange) (err error) {
 func encode(x *Exchange) error {
 	switch x.Protocol {
 	case wire.EC2:
+		if f := reflect.ValueOf(x.Out).Elem().FieldByName("Return"); f.IsValid() && f.Type() == reflect.TypeFor[*bool]() && f.IsNil() {
+			f.Set(reflect.ValueOf(api.Ptr(true))) // what succeeded returns true
+		}
 		x.Reply = wire.EncodeEC2(x.Service, x.Operation, x.RequestID, x.Out)
 	case wire.Query:
 		x.Reply = wire.EncodeQuery(x.Service, x.Operation, x.RequestID, x.Out)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"go/format"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -227,11 +228,12 @@ func (g *generator) operations() ([]byte, error) {
 		fmt.Fprintf(&b, "{Name: %q", op)
 		if in := g.svc.inert[op]; len(in) > 0 {
 			for _, m := range in {
-				if !g.hasMember(op, m) {
+				if first, _, _ := strings.Cut(m, "."); !g.hasMember(op, first) {
 					return nil, fmt.Errorf("%s has no member %s to be inert", op, m)
 				}
 			}
 			sort.Strings(in)
+			in = slices.Compact(in)
 			fmt.Fprintf(&b, ", Inert: %#v", in)
 		}
 		b.WriteString("},\n")
@@ -281,12 +283,18 @@ func (g *generator) operations() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// hasMember tells whether the operation's input has the member, by its Go name.
 func (g *generator) hasMember(op, member string) bool {
 	o := g.m.Operations[op]
 	if o == nil || o.Input == nil {
 		return false
 	}
-	return g.m.Shapes[o.Input.Shape].Members[member] != nil
+	for name := range g.m.Shapes[o.Input.Shape].Members {
+		if export(name) == member {
+			return true
+		}
+	}
+	return false
 }
 
 func export(name string) string { return strings.ToUpper(name[:1]) + name[1:] }

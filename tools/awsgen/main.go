@@ -22,6 +22,9 @@ func run(api, models string) error {
 	if err != nil {
 		return err
 	}
+	if err := m.readInert(filepath.Join(api, "inert.txt")); err != nil {
+		return err
+	}
 	for _, svc := range m.services {
 		trimmed := filepath.Join(api, "models", svc.name+".json")
 		if models != "" {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -52,4 +53,29 @@ func readManifest(path string) (*manifest, error) {
 		}
 	}
 	return m, nil
+}
+
+// readInert adds what tools/awsgen/inert found to the manifest. The file need not exist, and an operation that has left
+// the manifest does not matter.
+func (m *manifest) readInert(path string) error {
+	text, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, line := range strings.Split(string(text), "\n") {
+		line, _, _ = strings.Cut(line, "#")
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			continue
+		}
+		for _, svc := range m.services {
+			if svc.name == f[0] && slices.Contains(svc.ops, f[1]) {
+				svc.inert[f[1]] = append(svc.inert[f[1]], strings.Split(f[2], ",")...)
+			}
+		}
+	}
+	return nil
 }
