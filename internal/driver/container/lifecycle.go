@@ -129,6 +129,7 @@ func (d *Driver) Start(ctx context.Context, id string) error {
 		return err
 	}
 	if err := d.spawn(ctx, in); err != nil {
+		d.refresh(in)
 		return fmt.Errorf("starting instance %s: %w", id, err)
 	}
 	var st shim.State
@@ -163,7 +164,7 @@ func (d *Driver) spawn(ctx context.Context, in *instance) error {
 	if err != nil {
 		return err
 	}
-	go cmd.Wait() // reaps it if it ends before this process
+	go cmd.Wait() // reaps it; ends with the shim, or with this process
 	if err := d.joinShims(cmd.Process.Pid); err != nil && !errors.Is(err, syscall.ESRCH) {
 		cmd.Process.Kill()
 		return err
@@ -207,12 +208,30 @@ func (d *Driver) settle(ctx context.Context, in *instance) error {
 
 // Stop shuts the instance down; see driver.Driver.
 func (d *Driver) Stop(ctx context.Context, id string, force bool, timeout time.Duration) error {
+	if force {
+		d.preempt(ctx, id)
+	}
 	in, err := d.lock(id, false)
 	if err != nil {
 		return err
 	}
 	defer in.op.Unlock()
 	return d.stop(ctx, in, force, timeout)
+}
+
+// preempt kills an instance without waiting for its lock: a clean shutdown that is under way must not hold up a forced one.
+// It only speeds up what the caller does next.
+func (d *Driver) preempt(ctx context.Context, id string) {
+	d.mu.Lock()
+	in := d.insts[id]
+	running := in != nil && in.exists && in.status.State == driver.Running
+	d.mu.Unlock()
+	if !running {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
+	defer cancel()
+	shim.Do(ctx, in.dir, shim.Request{Op: "stop", Force: true})
 }
 
 func (d *Driver) stop(ctx context.Context, in *instance, force bool, timeout time.Duration) error {
@@ -275,6 +294,7 @@ func (d *Driver) Reboot(ctx context.Context, id string) error {
 
 // Destroy removes the instance with everything that Create and Start made; see driver.Driver.
 func (d *Driver) Destroy(ctx context.Context, id string) error {
+	d.preempt(ctx, id)
 	in, err := d.lock(id, true)
 	if err != nil {
 		return nil // a name that no instance can have, or destroyed by another call just now

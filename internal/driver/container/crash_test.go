@@ -1,0 +1,338 @@
+package container
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"skerry/internal/driver"
+	"skerry/internal/shim"
+)
+
+func (r *rig) status(t testing.TB, id string) (driver.Status, bool) {
+	t.Helper()
+	list, err := r.List(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range list {
+		if s.ID == id {
+			return s, true
+		}
+	}
+	return driver.Status{}, false
+}
+
+func (r *rig) reopen(t testing.TB) {
+	t.Helper()
+	r.Close()
+	d, err := New(r.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Driver = d
+}
+
+// shimPID finds the shim of an instance as ps shows it.
+func (r *rig) shimPID(t testing.TB, id string) int {
+	t.Helper()
+	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, p := range procs {
+		b, _ := os.ReadFile(p)
+		if args := strings.ReplaceAll(string(b), "\x00", " "); strings.Contains(args, "skerry-shim --data-dir "+r.o.DataDir+" --instance "+id) {
+			var pid int
+			for _, c := range filepath.Base(filepath.Dir(p)) {
+				pid = pid*10 + int(c-'0')
+			}
+			return pid
+		}
+	}
+	t.Fatalf("ps shows no shim of %s", id)
+	return 0
+}
+
+func TestShimKilled(t *testing.T) {
+	r := newRig(t)
+	id := r.boot(t, 1)
+	var st shim.State
+	if err := shim.ReadJSON(filepath.Join(shim.InstanceDir(r.o.DataDir, id), shim.StateFile), &st); err != nil {
+		t.Fatal(err)
+	}
+	syscall.Kill(r.shimPID(t, id), syscall.SIGKILL)
+	if s := r.awaitExit(t, id); s.ExitReason != "lost" || s.ExitCode != 137 {
+		t.Errorf("after the shim was killed: %+v, want lost", s)
+	}
+	for end := time.Now().Add(5 * time.Second); shim.PIDStart(st.PID) == st.PIDStart; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("what the killed shim ran goes on without it")
+		}
+	}
+	if err := r.Start(context.Background(), id); err != nil {
+		t.Fatal(err)
+	}
+	if s, _ := r.status(t, id); s.State != driver.Running {
+		t.Errorf("started again: %+v", s)
+	}
+}
+
+// The shim dies while no control plane runs.
+func TestShimKilledUnwatched(t *testing.T) {
+	r := newRig(t)
+	id := r.boot(t, 1)
+	pid := r.shimPID(t, id)
+	r.Close()
+	syscall.Kill(pid, syscall.SIGKILL)
+	for shim.Alive(shim.InstanceDir(r.o.DataDir, id)) {
+		time.Sleep(time.Millisecond)
+	}
+	r.reopen(t)
+	if s, _ := r.status(t, id); s.State != driver.Exited || s.ExitReason != "lost" {
+		t.Errorf("after adoption: %+v, want lost", s)
+	}
+}
+
+// The instance ends while no control plane runs.
+func TestEndsUnwatched(t *testing.T) {
+	r := newRig(t)
+	id := r.boot(t, 1)
+	r.Close()
+	if _, err := shim.Do(context.Background(), shim.InstanceDir(r.o.DataDir, id), shim.Request{Op: "stop", Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	r.reopen(t)
+	if s := r.awaitExit(t, id); s.ExitReason != "stopped" {
+		t.Errorf("after adoption: %+v", s)
+	}
+}
+
+// A reboot of the host takes mounts, namespaces and processes, and leaves the files.
+func TestHostReboot(t *testing.T) {
+	r := newRig(t)
+	s, _ := r.bootWith(t, 1, "#!/bin/sh\necho written >/srv/file\n", "")
+	r.awaitConsole(t, s.ID, "cloud-init: finished")
+	pid := r.shimPID(t, s.ID)
+	r.Close()
+	syscall.Kill(pid, syscall.SIGKILL)
+	for shim.Alive(shim.InstanceDir(r.o.DataDir, s.ID)) {
+		time.Sleep(time.Millisecond)
+	}
+	if err := r.cg.removeGroups(r.cgroupPath(s.ID)); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []string{"root", "net", "user"} {
+		if err := unmount(filepath.Join(r.o.RunDir, "instances", s.ID, m)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.RemoveAll(r.o.RunDir); err != nil {
+		t.Fatal(err)
+	}
+	r.reopen(t)
+	if st, _ := r.status(t, s.ID); st.State != driver.Exited {
+		t.Errorf("after the host's reboot: %+v", st)
+	}
+	if _, err := r.Create(context.Background(), s); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(context.Background(), s.ID); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(r.o.RunDir, "instances", s.ID, "root/srv/file")); err != nil || string(b) != "written\n" {
+		t.Errorf("what the instance wrote: %q %v", b, err)
+	}
+}
+
+// The control plane is killed in the middle of Create: the next one finds nothing, or an instance that can be started.
+func TestCreateCutOff(t *testing.T) {
+	r := newRig(t)
+	for n := 1; n <= 5; n++ {
+		s := r.spec(n)
+		in := &instance{id: s.ID, dir: shim.InstanceDir(r.o.DataDir, s.ID), run: filepath.Join(r.o.RunDir, "instances", s.ID)}
+		first := r.firstID(s.Index)
+		steps := []func() error{
+			func() error { return os.MkdirAll(in.dir, 0o700) },
+			func() error { return os.MkdirAll(in.run, 0o711) },
+			func() error { return ensureNamespaces(in.run, first) },
+			func() error { return seed(in, s, first) },
+			func() error { return ensureRoot(in, s, first) },
+		}
+		for _, f := range steps[:n] {
+			if err := f(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r.reopen(t)
+	if left := r.leftovers(); len(left) > 0 {
+		for _, l := range left {
+			if !strings.HasPrefix(l, "/run/") && !strings.HasPrefix(l, "/sys/") {
+				t.Errorf("the remains of a cut off Create: %s", l)
+			}
+		}
+	}
+	if list, _ := r.List(context.Background()); len(list) != 0 {
+		t.Errorf("listed: %v", list)
+	}
+	r.boot(t, 3)
+}
+
+// The control plane is killed in the middle of Destroy: the record is there until everything else is gone.
+func TestDestroyCutOff(t *testing.T) {
+	r := newRig(t)
+	id := r.boot(t, 1)
+	if err := r.Stop(context.Background(), id, true, 0); err != nil {
+		t.Fatal(err)
+	}
+	in := r.get(id)
+	if err := dropRoot(in); err != nil {
+		t.Fatal(err)
+	}
+	if err := dropNamespaces(in.run); err != nil {
+		t.Fatal(err)
+	}
+	os.RemoveAll(in.run)
+	os.Remove(filepath.Join(in.dir, shim.ConfigFile))
+	r.reopen(t)
+	if _, ok := r.status(t, id); !ok {
+		t.Fatal("a half destroyed instance is not found again")
+	}
+	if err := r.Destroy(context.Background(), id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(in.dir); !os.IsNotExist(err) {
+		t.Errorf("its directory is there: %v", err)
+	}
+}
+
+// A caller that gives up while the shim is on its way leaves an instance that the next call finds.
+func TestStartCutOff(t *testing.T) {
+	r := newRig(t)
+	s := r.spec(1)
+	if _, err := r.Create(context.Background(), s); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []time.Duration{time.Millisecond, 8 * time.Millisecond} {
+		ctx, cancel := context.WithTimeout(context.Background(), d)
+		r.Start(ctx, s.ID)
+		cancel()
+		if err := r.Start(context.Background(), s.ID); err != nil {
+			t.Fatal(err)
+		}
+		if st, _ := r.status(t, s.ID); st.State != driver.Running {
+			t.Fatalf("after a second Start: %+v", st)
+		}
+		if err := r.Stop(context.Background(), s.ID, true, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestTwoClouds(t *testing.T) {
+	a, b := newRig(t), newRig(t)
+	if a.boot(t, 1) != b.boot(t, 1) {
+		t.Fatal("the ids differ: this test wants the same ones")
+	}
+	id := a.spec(1).ID
+	a.awaitConsole(t, id, "sshd: listening")
+	b.awaitConsole(t, id, "sshd: listening")
+	if err := a.Teardown(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if s, _ := b.status(t, id); s.State != driver.Running {
+		t.Errorf("the other cloud's instance: %+v", s)
+	}
+	if _, err := b.Stats(context.Background(), id); err != nil {
+		t.Error(err)
+	}
+}
+
+// plain is an image with an init of its own that is deaf to requests to end, over two layers.
+func (r *rig) plain(t testing.TB) []string {
+	t.Helper()
+	top := filepath.Join(r.o.DataDir, "deaf")
+	if err := os.MkdirAll(filepath.Join(top, "sbin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(top, "sbin/init"), []byte("#!/bin/sh\ntrap '' TERM\necho deaf, $(ls /sbin)\nwhile :; do sleep 1; done\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mknod(filepath.Join(top, "sbin/skerry-guest"), unix.S_IFCHR, 0); err != nil { // takes the lower layer's away
+		t.Fatal(err)
+	}
+	return append([]string{top}, r.layers...)
+}
+
+func TestDeafInit(t *testing.T) {
+	r := newRig(t)
+	boot := func(n int) string {
+		s := r.spec(n)
+		s.Layers = []string{filepath.Join(r.o.DataDir, "deaf"), r.layers[0]}
+		if _, err := r.Create(context.Background(), s); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Start(context.Background(), s.ID); err != nil {
+			t.Fatal(err)
+		}
+		r.awaitConsole(t, s.ID, "deaf")
+		return s.ID
+	}
+	r.plain(t)
+	id := boot(1)
+	start := time.Now()
+	if err := r.Stop(context.Background(), id, false, 300*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(start); d < 300*time.Millisecond || d > 3*time.Second {
+		t.Errorf("a deaf init was stopped after %v, want the timeout", d)
+	}
+	// A forced end does not wait for a clean one that is under way.
+	id = boot(2)
+	stopped := make(chan error, 1)
+	go func() { stopped <- r.Stop(context.Background(), id, false, 20*time.Second) }()
+	time.Sleep(50 * time.Millisecond)
+	start = time.Now()
+	if err := r.Destroy(context.Background(), id); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(start); d > 3*time.Second {
+		t.Errorf("Destroy waited %v for a stop that was under way", d)
+	}
+	<-stopped
+}
+
+func TestRefusesBadSpecs(t *testing.T) {
+	r := newRig(t)
+	for name, s := range map[string]driver.Spec{
+		"no id":         {Layers: r.layers},
+		"a path as id":  {ID: "../../etc", Layers: r.layers},
+		"no layers":     {ID: "i-1"},
+		"absent layers": {ID: "i-2", Layers: []string{"/no/such/layer"}},
+	} {
+		if _, err := r.Create(context.Background(), s); err == nil {
+			t.Errorf("%s: Create succeeds", name)
+		}
+	}
+	if list, _ := r.List(context.Background()); len(list) != 0 {
+		t.Errorf("listed: %v", list)
+	}
+	if ents, _ := os.ReadDir(filepath.Join(r.o.RunDir, "instances")); len(ents) != 0 {
+		t.Errorf("left: %v", ents)
+	}
+	s := r.spec(1)
+	s.Layers = []string{t.TempDir()} // nothing to boot in it
+	if _, err := r.Create(context.Background(), s); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(context.Background(), s.ID); err == nil || !strings.Contains(err.Error(), "init") {
+		t.Errorf("Start of an empty image: %v", err)
+	}
+	if st := r.awaitExit(t, s.ID); !strings.HasPrefix(st.ExitReason, "failed: ") {
+		t.Errorf("after a failed start: %+v", st)
+	}
+}
