@@ -330,7 +330,7 @@ func (d *decider) judge(v View) string {
 	if !checks(g.HealthCheckType, "ELB") {
 		return ""
 	}
-	grace := v.InServiceAt.Add(d.s.scaled(g.GracePeriod))
+	grace := v.InServiceAt.Add((&Engine{TimeScale: d.s.TimeScale}).grace(g))
 	failed := false
 	for _, a := range g.Attachments {
 		if (a.AtCreation || a.State == "InService") && slices.Contains(v.Member.Targets, a.ARN) && v.Targets[a.ARN] == "unhealthy" {

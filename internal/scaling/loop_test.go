@@ -253,6 +253,17 @@ func TestELBHealthCountsAfterTheGracePeriod(t *testing.T) {
 	}
 }
 
+func TestGraceIsScaledNoFurtherThanABoot(t *testing.T) {
+	for _, c := range []struct {
+		scale, seconds int
+		want           time.Duration
+	}{{1, 60, time.Minute}, {20, 0, 0}, {20, 60, 30 * time.Second}, {20, 10, 10 * time.Second}, {20, 1200, time.Minute}} {
+		if got := (&Engine{TimeScale: c.scale}).grace(Group{GracePeriod: c.seconds}); got != c.want {
+			t.Errorf("%d s at scale %d: %v, wanted %v", c.seconds, c.scale, got, c.want)
+		}
+	}
+}
+
 func TestLifecycleHooks(t *testing.T) {
 	w := newWorld(t, 1)
 	w.create(settings(1, 2), 1, Hook{Name: "up", Transition: LaunchHook, Heartbeat: 60, DefaultResult: "ABANDON"},

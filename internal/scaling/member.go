@@ -93,7 +93,7 @@ func (e *Engine) SetHealth(w *store.WriteTx, s scope.Scope, id, health string, r
 	case Terminating, TerminatingWait, TerminatingProceed, Detaching:
 		return invalid("The health of the instance %s cannot be set while it is in the state %s.", id, m.State)
 	}
-	if health == Unhealthy && respectGrace && m.State == InService && w.Now().Before(m.InServiceAt.Add(e.scaled(g.GracePeriod))) {
+	if health == Unhealthy && respectGrace && m.State == InService && w.Now().Before(m.InServiceAt.Add(e.grace(g))) {
 		return nil
 	}
 	m.Health, m.Cause = health, "user"

@@ -124,3 +124,13 @@ func (e *Engine) scale(d time.Duration) time.Duration {
 	}
 	return d
 }
+
+// bootGrace is what a time scale leaves of a health check grace period: a machine boots as fast as it can, whatever the
+// scale, and must not be replaced for that.
+const bootGrace = 30 * time.Second
+
+// grace is a group's health check grace period as it is lived here.
+func (e *Engine) grace(g Group) time.Duration {
+	real := time.Duration(g.GracePeriod) * time.Second
+	return max(e.scale(real), min(real, bootGrace))
+}
