@@ -17,6 +17,10 @@ const (
 	rebalancePause = 60
 )
 
+// elbPeriod is how long a member must have failed its load balancer's checks: AWS asks ELB now and then, not always, so a
+// target that is back at once is not replaced. It is not scaled, as it is about real machines.
+const elbPeriod = 5 * time.Second
+
 // anyZone is the backoff of failures that have nothing to do with a zone.
 const anyZone = "*"
 
@@ -78,10 +82,12 @@ const (
 	Settle                 // desired and actual agree, nothing is under way: forget reasons, start a cooldown
 	Bury                   // the deleted group has no members left
 	Refreshed              // the refresh's progress changed
+	Suspect                // the member has begun to fail its load balancer's checks
+	Trust                  // it passes them again
 )
 
 var kindNames = [...]string{"Launch", "Mark", "Retire", "Hold", "Expire", "Admit", "Kill", "Remove", "Lose", "Release", "Park", "Register",
-	"Deregister", "Attach", "Settle", "Bury", "Refreshed"}
+	"Deregister", "Attach", "Settle", "Bury", "Refreshed", "Suspect", "Trust"}
 
 // String returns the kind's name.
 func (k Kind) String() string {
@@ -337,14 +343,24 @@ func (d *decider) judge(v View) string {
 			failed = true
 		}
 	}
-	if failed && d.s.Now.Before(grace) {
+	switch {
+	case !failed && !v.FailingSince.IsZero():
+		d.plan.do(Action{Kind: Trust, Member: v.ID})
+		return ""
+	case !failed:
+		return ""
+	case v.FailingSince.IsZero():
+		d.plan.do(Action{Kind: Suspect, Member: v.ID})
+		return ""
+	}
+	if sure := v.FailingSince.Add(elbPeriod); sure.After(grace) {
+		grace = sure
+	}
+	if d.s.Now.Before(grace) {
 		d.plan.at(grace)
 		return ""
 	}
-	if failed {
-		return "elb"
-	}
-	return ""
+	return "elb"
 }
 
 // replaceUnhealthy marks members that fail their checks and takes them out: those that do not run, and those that a user

@@ -152,6 +152,10 @@ func (x *executor) member(a Action, m Member) error {
 	switch a.Kind {
 	case Mark:
 		m.Health, m.Cause = Unhealthy, a.Cause
+	case Suspect:
+		m.FailingSince = x.now
+	case Trust:
+		m.FailingSince = time.Time{}
 	case Retire:
 		return x.retire(a, m)
 	case Hold:
@@ -361,7 +365,7 @@ func (x *executor) admit(m Member) error {
 			m.Targets = append(slices.Clone(m.Targets), a.ARN)
 		}
 	}
-	m.State, m.InServiceAt, m.Pauses, m.Rebalance, m.Adopted = InService, x.now, nil, false, false
+	m.State, m.InServiceAt, m.Pauses, m.Rebalance, m.Adopted, m.FailingSince = InService, x.now, nil, false, false, time.Time{}
 	x.g.end(x.w, m.ActivityID, StatusSuccessful, "")
 	m.ActivityID = ""
 	Members.Put(x.w, m)

@@ -253,6 +253,26 @@ func TestELBHealthCountsAfterTheGracePeriod(t *testing.T) {
 	}
 }
 
+func TestATargetThatRecoversIsNotReplaced(t *testing.T) {
+	w := newWorld(t, 1)
+	g := settings(1, 2)
+	g.Attachments, g.HealthCheckType = []Attachment{{ARN: tgA}}, "ELB"
+	w.create(g, 1)
+	w.run(2 * time.Second)
+	id := w.in(InService)[0].ID
+	for _, s := range []TargetState{"unhealthy", "healthy", "unhealthy"} {
+		w.setTarget(tgA, id, s)
+		w.run(3 * time.Second)
+	}
+	if m := w.in(InService); len(m) != 1 || m[0].ID != id {
+		t.Fatalf("members %+v", w.members())
+	}
+	w.run(3 * time.Second)
+	if len(w.in(InService)) != 0 && w.in(InService)[0].ID == id {
+		t.Fatal("it was not replaced when it went on failing")
+	}
+}
+
 func TestGraceIsScaledNoFurtherThanABoot(t *testing.T) {
 	for _, c := range []struct {
 		scale, seconds int

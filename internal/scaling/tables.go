@@ -179,6 +179,7 @@ type Member struct {
 	Protected           bool   `json:",omitempty"`
 	LaunchedAt          time.Time
 	InServiceAt         time.Time `json:",omitempty"`
+	FailingSince        time.Time `json:",omitempty"` // the load balancer's checks
 	ActivityID          string    `json:",omitempty"` // under way
 	Targets             []string  `json:",omitempty"` // target groups it is registered with
 	DrainUntil          time.Time `json:",omitempty"`
