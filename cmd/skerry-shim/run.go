@@ -35,6 +35,7 @@ const (
 	consoleColumns  = 120
 	consoleRows     = 40
 	requestDeadline = 5 * time.Second
+	lastWords       = time.Second // for answers at the end
 )
 
 // supervisor owns the container of one instance. mu guards the fields below it; the goroutine of run is the only one
@@ -44,6 +45,7 @@ type supervisor struct {
 	cfg     shim.Config
 	kind    initKind
 	console *shim.ConsoleLog
+	clients sync.WaitGroup
 
 	mu      sync.Mutex
 	c       *libcontainer.Container
@@ -238,6 +240,12 @@ func (s *supervisor) finish(ex shim.Exit) {
 	s.notify()
 	s.mu.Unlock()
 	os.Remove(filepath.Join(s.dir, shim.SocketFile))
+	answered := make(chan struct{})
+	go func() { s.clients.Wait(); close(answered) }()
+	select { // whoever asked for the end hears of it
+	case <-answered:
+	case <-time.After(lastWords):
+	}
 }
 
 // notify must be called with mu held.
@@ -254,7 +262,15 @@ func (s *supervisor) serve(l net.Listener) {
 			return
 		}
 		slots <- struct{}{}
-		go func() { defer func() { c.Close(); <-slots }(); s.answer(c) }()
+		s.mu.Lock()
+		if s.done {
+			s.mu.Unlock()
+			c.Close()
+			return
+		}
+		s.clients.Add(1)
+		s.mu.Unlock()
+		go func() { defer func() { c.Close(); <-slots; s.clients.Done() }(); s.answer(c) }()
 	}
 }
 

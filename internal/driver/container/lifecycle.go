@@ -40,9 +40,11 @@ func (d *Driver) Create(ctx context.Context, s driver.Spec) (string, error) {
 		if shim.Alive(in.dir) {
 			return net, nil
 		}
-		if err := shim.ReadJSON(filepath.Join(in.dir, specFile), &s); err != nil {
+		var stored driver.Spec // not into s, whose slices are the caller's
+		if err := shim.ReadJSON(filepath.Join(in.dir, specFile), &stored); err != nil {
 			return "", err
 		}
+		s = stored
 	}
 	if err := d.prepare(in, s); err != nil {
 		if !in.exists { // leave nothing of an instance that never was
@@ -129,6 +131,10 @@ func (d *Driver) Start(ctx context.Context, id string) error {
 		return err
 	}
 	if err := d.spawn(ctx, in); err != nil {
+		// A shim that an earlier control plane started may have been on its way, and has won.
+		if ctx.Err() == nil && shim.Alive(in.dir) && d.settle(ctx, in) == nil && d.state(in) == driver.Running {
+			return nil
+		}
 		d.refresh(in)
 		return fmt.Errorf("starting instance %s: %w", id, err)
 	}
@@ -164,9 +170,11 @@ func (d *Driver) spawn(ctx context.Context, in *instance) error {
 	if err != nil {
 		return err
 	}
-	go cmd.Wait() // reaps it; ends with the shim, or with this process
+	ended := make(chan struct{})
+	go func() { cmd.Wait(); close(ended) }() // ends with the shim, or with this process
+	abandon := func() { cmd.Process.Kill(); <-ended }
 	if err := d.joinShims(cmd.Process.Pid); err != nil && !errors.Is(err, syscall.ESRCH) {
-		cmd.Process.Kill()
+		abandon()
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -176,7 +184,8 @@ func (d *Driver) spawn(ctx context.Context, in *instance) error {
 	line, err := bufio.NewReaderSize(r, maxReadyText).ReadString('\n')
 	switch line = strings.TrimSpace(line); {
 	case ctx.Err() != nil:
-		return fmt.Errorf("the shim does not answer: %w", ctx.Err()) // the next Start finds it, wherever it got to
+		abandon() // else it might come up when nobody expects it any more
+		return fmt.Errorf("the shim does not answer: %w", ctx.Err())
 	case line == "ok":
 		return nil
 	case line != "":
@@ -240,14 +249,21 @@ func (d *Driver) stop(ctx context.Context, in *instance, force bool, timeout tim
 		return nil
 	}
 	sctx, cancel := context.WithTimeout(ctx, timeout+stopSlack)
-	_, err := shim.Do(sctx, in.dir, shim.Request{Op: "stop", Force: force, TimeoutMS: int(timeout.Milliseconds())})
-	cancel()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		d.o.Log.Warn("a shim does not answer; killing it", "instance", in.id, "err", err)
-		shim.Kill(in.dir)
+	defer cancel()
+	for shim.Alive(in.dir) { // a shim that boots does not listen yet, one that ends does not any more
+		_, err := shim.Do(sctx, in.dir, shim.Request{Op: "stop", Force: force, TimeoutMS: int(timeout.Milliseconds())})
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if sctx.Err() != nil {
+			d.o.Log.Warn("a shim does not answer; killing it", "instance", in.id, "err", err)
+			shim.Kill(in.dir)
+			break
+		}
+		time.Sleep(2 * time.Millisecond)
 	}
 	if err := d.gone(in); err != nil {
 		return err
