@@ -181,4 +181,3 @@ func (r *repeat) Read(b []byte) (int, error) {
 	r.at = (r.at + n) % len(benchHead)
 	return n, nil
 }
-

@@ -192,6 +192,7 @@ func (x *exchange) attempt(u *upstream, mayRetry bool) outcome {
 		// The target may have answered before it closed.
 	} else if !x.bodyEnd {
 		mayRetry = false
+		u.lift()
 		x.copying, x.done = true, make(chan struct{})
 		go x.copyBody(u)
 	}
@@ -466,6 +467,9 @@ func (x *exchange) fail(status int) {
 		x.linger = true
 	}
 	x.p.counters.elb(status)
+	if status >= 500 && x.choice.t != nil {
+		x.p.opt.Log.Debug("no answer from the target", "status", status, "target", x.choice.t.addr, "listener", x.lt.addr)
+	}
 	if err := x.c.own(errorAnswer(status), !x.keep); err != nil {
 		x.cut, x.keep = true, false
 	}
@@ -537,6 +541,7 @@ func (x *exchange) tunnel(u *upstream, first []byte) {
 		x.gone(u)
 		return
 	}
+	u.lift()
 	x.w.enter(tunnelling, x.lt.attrs.idle)
 	x.w.attach(u, false)
 	x.w.writing.Store(true)

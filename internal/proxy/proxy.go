@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -232,6 +233,11 @@ func (p *Proxy) serve(ln *listener, nc net.Conn) {
 	defer p.wg.Done()
 	defer p.active.Add(-1)
 	defer nc.Close()
+	defer func() {
+		if err := recover(); err != nil { // one request's trouble is not the others'
+			p.opt.Log.Error("panic", "listener", ln.addr, "err", err, "stack", string(debug.Stack()))
+		}
+	}()
 	peer := peerOf(nc)
 	raw := rawConn(nc)
 	client := nc

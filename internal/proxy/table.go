@@ -197,7 +197,11 @@ func compileGroup(key string, tg TargetGroup, old live, lv *live, now time.Time)
 		case Initial, Unhealthy:
 			registered++
 			others = append(others, x)
-			lv.adopt = append(lv.adopt, func() { tr.healthy.Store(false) })
+			lv.adopt = append(lv.adopt, func() {
+				if tr.healthy.Swap(false) {
+					tr.expire(now, -1) // its idle connections may lead nowhere
+				}
+			})
 		case Draining, Unused:
 		default:
 			return nil, fmt.Errorf("target group %s: state %q of target %s does not exist", name, x.State, x.ID)

@@ -16,6 +16,7 @@ const (
 	maxIdleTargets = 128                   // idle connections kept a target
 	peekAfter      = 20 * time.Millisecond // an idle connection is looked at before use when it rested longer
 	maxAttempts    = 3                     // targets tried when connecting fails
+	patience       = 5 * time.Second       // for the acknowledgement of a request
 )
 
 // target is the live state of a registered target; it outlasts tables. Safe for concurrent use.
@@ -38,6 +39,15 @@ type upstream struct {
 	raw  syscall.RawConn // of the TCP connection below, nil if there is none
 	t    *target
 	rest time.Time // when it became idle
+	calm bool      // patience is lifted: a long body may have to wait for the target to read
+}
+
+// lift takes the bound on unacknowledged bytes away; a target that reads slowly closes its window for as long as it likes.
+func (u *upstream) lift() {
+	if !u.calm {
+		u.calm = true
+		setPatience(u.raw, 0)
+	}
 }
 
 // take returns an idle connection that is still good, or nil.
@@ -63,6 +73,10 @@ func (t *target) take(now time.Time) *upstream {
 // give keeps a connection for the next request.
 func (t *target) give(u *upstream, now time.Time) {
 	u.rest = now
+	if u.calm {
+		u.calm = false
+		setPatience(u.raw, patience)
+	}
 	t.mu.Lock()
 	if len(t.idle) < maxIdleTargets && !t.removed.Load() {
 		t.idle = append(t.idle, u)
@@ -133,6 +147,7 @@ func (p *Proxy) dial(ctx context.Context, t *target) (*upstream, error) {
 		return nil, err
 	}
 	u := &upstream{Conn: c, raw: rawConn(c), t: t}
+	setPatience(u.raw, patience)
 	if t.tls {
 		tc := tls.Client(c, targetTLS)
 		if err := tc.HandshakeContext(ctx); err != nil {
