@@ -95,6 +95,13 @@ func (e *Evaluator) Step() {
 				break
 			}
 		}
+		for more = e.Store != nil; more; {
+			var err error
+			if more, err = e.Store.Sweep(); err != nil {
+				e.fail("old metrics could not be removed", "err", err)
+				break
+			}
+		}
 	}
 	for _, a := range due {
 		if err := e.evaluate(a, now); err != nil {

@@ -3,7 +3,6 @@ package metric
 import (
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -26,7 +25,7 @@ const FileName = "metrics.db"
 
 // Bounds of the store.
 const (
-	MaxSeries = 200_000             // a series more is refused: the index lives in memory
+	MaxSeries = 200_000             // the index lives in memory, so those that have been idle longest are forgotten for more
 	MaxPoints = 100_800             // points that one query may ask for
 	idleFor   = 14 * 24 * time.Hour // a metric without data for so long is not listed
 )
@@ -44,7 +43,8 @@ var (
 
 // Options are the injected sources of a Store.
 type Options struct {
-	Clock func() time.Time // nil: the real clock
+	Clock     func() time.Time // nil: the real clock
+	MaxSeries int              // 0: MaxSeries
 }
 
 // Series is one stored series: a metric in one unit.
@@ -60,6 +60,7 @@ type Series struct {
 // Store keeps metrics. Safe for concurrent use.
 type Store struct {
 	clock func() time.Time
+	most  int      // series
 	disk  *bolt.DB // nil: memory only
 
 	mu     sync.RWMutex
@@ -67,6 +68,8 @@ type Store struct {
 	metric map[string][]*Series // by metricKey: one entry a unit
 	mem    map[string][]byte    // blocks, when there is no disk
 	next   uint64
+
+	sweepAt []byte // where the next Sweep goes on
 }
 
 // Open opens or makes the store in dir; "" keeps it in memory.
@@ -74,7 +77,10 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	s := &Store{clock: o.Clock, series: map[string]*Series{}, metric: map[string][]*Series{}, mem: map[string][]byte{}, next: 1}
+	if o.MaxSeries == 0 {
+		o.MaxSeries = MaxSeries
+	}
+	s := &Store{clock: o.Clock, most: o.MaxSeries, series: map[string]*Series{}, metric: map[string][]*Series{}, mem: map[string][]byte{}, next: 1}
 	if dir == "" {
 		return s, nil
 	}
@@ -183,6 +189,8 @@ func (s *Store) Put(sc scope.Scope, data []Datum) error {
 	fresh := map[string]*Series{}
 	last := map[*Series]time.Time{}
 	blocks := map[string][]slot{}
+	var gone []*Series
+	leaves := map[*Series]bool{}
 	next := s.next
 	for i, d := range data {
 		if d.Unit == "" {
@@ -190,12 +198,20 @@ func (s *Store) Put(sc scope.Scope, data []Datum) error {
 		}
 		key := seriesKey(sc, d.Namespace, d.Name, d.Dimensions, d.Unit)
 		e := s.series[key]
-		if e == nil {
+		if e == nil || leaves[e] {
 			e = fresh[key]
 		}
 		if e == nil {
-			if len(s.series)+len(fresh) >= MaxSeries {
-				return fault.New(fault.Limit, "LimitExceeded", "The store holds %d metrics, the most that it can.", MaxSeries)
+			if len(s.series)+len(fresh)-len(gone) >= s.most {
+				if gone == nil {
+					gone = s.idlest(now, last)
+					for _, g := range gone {
+						leaves[g] = true
+					}
+				}
+				if len(s.series)+len(fresh)-len(gone) >= s.most {
+					return fault.New(fault.Limit, "LimitExceeded", "The store holds %d metrics, the most that it can, and all are in use.", s.most)
+				}
 			}
 			e = &Series{Scope: sc, Namespace: d.Namespace, Name: d.Name, Dimensions: maps.Clone(d.Dimensions), Unit: d.Unit, ID: next}
 			next++
@@ -224,9 +240,10 @@ func (s *Store) Put(sc scope.Scope, data []Datum) error {
 			last[e] = t
 		}
 	}
-	if err := s.commit(fresh, blocks); err != nil {
+	if err := s.commit(fresh, blocks, gone); err != nil {
 		return fault.New(fault.Unavailable, "ServiceUnavailable", "The metrics could not be written to disk. Free space in the data directory and try again.").Wrap(err)
 	}
+	s.unindex(gone)
 	for _, e := range fresh {
 		s.index(e)
 	}
@@ -255,8 +272,10 @@ func (s *Store) block(key []byte) ([]slot, error) {
 	return out, err
 }
 
-func (s *Store) commit(fresh map[string]*Series, blocks map[string][]slot) error {
+// commit writes new series and blocks, and removes series that are gone with all of their blocks.
+func (s *Store) commit(fresh map[string]*Series, blocks map[string][]slot, gone []*Series) error {
 	if s.disk == nil {
+		s.forgetInMemory(gone)
 		for k, b := range blocks {
 			if len(b) == 0 {
 				delete(s.mem, k)
@@ -266,7 +285,7 @@ func (s *Store) commit(fresh map[string]*Series, blocks map[string][]slot) error
 		}
 		return nil
 	}
-	if len(fresh)+len(blocks) == 0 {
+	if len(fresh)+len(blocks)+len(gone) == 0 {
 		return nil
 	}
 	keys := make([]string, 0, len(blocks))
@@ -275,6 +294,9 @@ func (s *Store) commit(fresh map[string]*Series, blocks map[string][]slot) error
 	}
 	sort.Strings(keys)
 	return s.disk.Update(func(tx *bolt.Tx) error {
+		if err := forgetOnDisk(tx, gone); err != nil {
+			return err
+		}
 		for _, e := range fresh {
 			v, err := json.Marshal(e)
 			if err != nil {
@@ -458,8 +480,11 @@ func (s *Store) List(sc scope.Scope, f Filter) []Series {
 	return out
 }
 
-// maxSweep is how many blocks one Sweep changes in one transaction, so that no writer waits long.
-const maxSweep = 1000
+// How many blocks one Sweep looks at and changes in one transaction, so that no writer waits long.
+const (
+	maxVisit = 20_000
+	maxSweep = 1000
+)
 
 // Sweep applies the retention to data that has grown old. Call it about once an hour; it tells whether more is left.
 func (s *Store) Sweep() (more bool, err error) {
@@ -498,19 +523,29 @@ func (s *Store) Sweep() (more bool, err error) {
 			}
 		}
 	} else {
-		stop := errors.New("enough")
 		err := s.disk.View(func(tx *bolt.Tx) error {
-			return tx.Bucket(bucketBlocks).ForEach(func(k, v []byte) error {
-				if len(changed) >= maxSweep {
-					return stop
+			c := tx.Bucket(bucketBlocks).Cursor()
+			k, v := c.Seek(s.sweepAt)
+			for n := 0; k != nil; k, v = c.Next() {
+				if n++; n > maxVisit || len(changed) >= maxSweep {
+					more = true
+					break
 				}
-				return visit(k, v)
-			})
+				if err := visit(k, v); err != nil {
+					return err
+				}
+			}
+			s.sweepAt = slices.Clone(k) // nil at the end: the next sweep begins anew
+			return nil
 		})
-		if err != nil && err != stop {
+		if err != nil {
 			return false, err
 		}
-		more = err == stop
 	}
-	return more, s.commit(nil, changed)
+	gone := s.emptied(changed)
+	if err := s.commit(nil, changed, gone); err != nil {
+		return false, err
+	}
+	s.unindex(gone)
+	return more, nil
 }
