@@ -20,6 +20,9 @@ import (
 // MaxLaunch is the most instances of one launch.
 const MaxLaunch = 1000
 
+// lastLaunchedGrain is how exact an image's LastLaunchedAt is: as EC2's, to the day, so that launches do not each write the image.
+const lastLaunchedGrain = 24 * time.Hour
+
 // tokenLife is how long a client token is remembered.
 const tokenLife = 24 * time.Hour
 
@@ -70,8 +73,10 @@ func Launch(w *store.WriteTx, p LaunchParams) (*Reservation, error) {
 		}
 		r.Instances = append(r.Instances, i)
 	}
-	l.image.LastLaunchedAt = w.Now()
-	Images.Put(w, l.image)
+	if w.Now().Sub(l.image.LastLaunchedAt) >= lastLaunchedGrain {
+		l.image.LastLaunchedAt = w.Now()
+		Images.Put(w, l.image)
+	}
 	if p.ClientToken != "" {
 		tokens.Put(w, token{Scope: p.Scope, Token: p.ClientToken, Hash: hash, Result: r.ID, At: w.Now()})
 	}

@@ -21,6 +21,11 @@ const (
 	maxVPCIndex          = 1 << 14
 )
 
+// reservedRanges are this-network, loopback, link-local, multicast and beyond, and what carries public addresses between
+// a VPC and the host.
+var reservedRanges = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("224.0.0.0/3"), netip.MustParsePrefix("100.64.0.0/10")}
+
 // GetVPC finds a VPC by its id.
 func GetVPC(tx store.Tx, s scope.Scope, id string) (VPC, error) {
 	if v, ok := VPCs.Get(tx, s.Key(id)); ok {
@@ -54,6 +59,11 @@ func CreateVPC(w *store.WriteTx, s scope.Scope, p VPCParams) (VPC, error) {
 	}
 	if prefix.Bits() < 16 || prefix.Bits() > 28 {
 		return VPC{}, fault.New(fault.Invalid, "InvalidVpc.Range", "The CIDR '%s' is invalid.", p.CIDR)
+	}
+	for _, r := range reservedRanges {
+		if r.Overlaps(prefix) {
+			return VPC{}, fault.New(fault.Invalid, "InvalidVpc.Range", "The CIDR '%s' is invalid: it overlaps with %s, which cannot be a VPC's.", p.CIDR, r)
+		}
 	}
 	switch p.Tenancy {
 	case "":
