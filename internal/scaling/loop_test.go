@@ -534,6 +534,47 @@ func TestRunSeesAChangeWithinATenthOfASecond(t *testing.T) {
 	}
 }
 
+// The control plane ends between any two steps of a group's life, and the next one goes on from the rows.
+func TestARestartAtAnyMomentLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	w := newWorldIn(t, 20, dir)
+	defer func() { w.db.Close() }()
+	g := settings(1, 6)
+	g.Attachments, g.HealthCheckType = []Attachment{{ARN: tgA}}, "ELB"
+	w.create(g, 3, Hook{Name: "up", Transition: LaunchHook, Heartbeat: 30, DefaultResult: "CONTINUE"}, Hook{Name: "down", Transition: TerminateHook, Heartbeat: 30})
+	restart := func() {
+		if err := w.db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		w.open(dir)
+	}
+	for i := range 60 {
+		w.now = w.now.Add(250 * time.Millisecond)
+		w.step()
+		restart()
+		if i == 20 {
+			w.setInstance(w.in(InService)[0].ID, "shutting-down")
+		}
+	}
+	if len(w.in(InService)) != 3 || len(w.members()) != 3 || w.group().Owed != 0 {
+		t.Fatalf("members %+v", w.members())
+	}
+	w.must(func(tx *store.WriteTx) error { return w.e.DeleteGroup(tx, here, "g", true) })
+	for range 20 {
+		w.now = w.now.Add(250 * time.Millisecond)
+		w.step()
+		restart()
+	}
+	if w.group().Name != "" {
+		t.Fatalf("group %+v, members %+v", w.group(), w.members())
+	}
+	for i := range fakeInstances.All(w.db.Read()) {
+		if i.State != "terminated" {
+			t.Errorf("%s is %s", i.ID, i.State)
+		}
+	}
+}
+
 func TestHistoryIsBounded(t *testing.T) {
 	w := newWorld(t, 1)
 	w.create(settings(0, 2), 0)

@@ -230,15 +230,12 @@ const (
 	tgB = "arn:aws:elasticloadbalancing:us-east-1:000000000000:targetgroup/b/2"
 )
 
-func newWorld(t fataler, scale int) *world {
+func newWorld(t fataler, scale int) *world { return newWorldIn(t, scale, "") }
+
+func newWorldIn(t fataler, scale int, dir string) *world {
 	w := &world{t: t, now: time.Date(2024, 3, 1, 12, 0, 0, 0, time.UTC), boot: time.Second, die: time.Second, refuse: map[string]string{}}
-	db, err := store.Open("", store.Options{Clock: func() time.Time { return w.now }, Rand: io.Reader(&counting{})})
-	if err != nil {
-		t.Fatalf("opening the store: %v", err)
-	}
-	w.db = db
 	w.e = &Engine{Compute: fakeCompute{w}, Balancer: fakeBalancer{}, Alarms: fakeCloudWatch{}, TimeScale: scale}
-	w.r = &Reconciler{DB: db, Engine: w.e, Clock: func() time.Time { return w.now }}
+	w.open(dir)
 	w.must(func(tx *store.WriteTx) error {
 		fakeTemplates.Put(tx, fakeTemplate{Scope: here, Template: Template{ID: "lt-1", Name: "web"}, Latest: 1, Default: 1})
 		fakeGroups.Put(tx, fakeGroup{Scope: here, ARN: tgA, Delay: 10 * time.Second})
@@ -246,6 +243,16 @@ func newWorld(t fataler, scale int) *world {
 		return nil
 	})
 	return w
+}
+
+// open opens the state as a control plane that starts does.
+func (w *world) open(dir string) {
+	db, err := store.Open(dir, store.Options{Clock: func() time.Time { return w.now }, Rand: io.Reader(&counting{n: uint64(w.now.UnixNano())})})
+	if err != nil {
+		w.t.Fatalf("opening the store: %v", err)
+	}
+	w.db = db
+	w.r = &Reconciler{DB: db, Engine: w.e, Clock: func() time.Time { return w.now }}
 }
 
 func (w *world) launchFault(zone, typ string) error {
