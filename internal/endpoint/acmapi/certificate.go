@@ -3,7 +3,6 @@ package acmapi
 import (
 	"encoding/base64"
 	"slices"
-	"strings"
 
 	"skerry/api"
 	"skerry/api/acm"
@@ -110,7 +109,8 @@ func (s *Server) listCertificates(c *api.Call, in *acm.ListCertificatesRequest) 
 			if !slices.Contains(keyTypes, x.KeyAlgorithm) || len(in.CertificateStatuses) > 0 && !slices.Contains(in.CertificateStatuses, st) {
 				continue
 			}
-			if f := in.Includes; f != nil && (!anyOf(f.KeyUsage, x.KeyUsages) || !anyOf(f.ExtendedKeyUsage, x.ExtendedKeyUsages)) {
+			if f := in.Includes; f != nil && (!anyOf(f.KeyUsage, x.KeyUsages) || !anyOf(f.ExtendedKeyUsage, x.ExtendedKeyUsages) ||
+				f.ManagedBy != nil || f.ExportOption != nil && *f.ExportOption != "DISABLED") { // nobody manages an imported one, and none can be exported
 				continue
 			}
 			all = append(all, acm.CertificateSummary{CertificateArn: &x.ARN, DomainName: &x.DomainName, SubjectAlternativeNameSummaries: x.Names, HasAdditionalSubjectAlternativeNames: api.Ptr(false),
@@ -119,14 +119,18 @@ func (s *Server) listCertificates(c *api.Call, in *acm.ListCertificatesRequest) 
 		}
 		return nil
 	})
+	if err := order(all, in); err != nil {
+		return nil, err
+	}
 	from := 0
 	if t := api.Val(in.NextToken); t != "" {
 		b, err := base64.RawURLEncoding.DecodeString(t)
 		if err != nil {
 			return nil, fault.New(fault.Invalid, "ValidationException", "The NextToken is not valid.")
 		}
-		arn := string(b)
-		from, _ = slices.BinarySearchFunc(all, arn, func(x acm.CertificateSummary, arn string) int { return strings.Compare(*x.CertificateArn, arn) })
+		if from = slices.IndexFunc(all, func(x acm.CertificateSummary) bool { return *x.CertificateArn == string(b) }); from < 0 {
+			return nil, fault.New(fault.Invalid, "ValidationException", "The NextToken is not valid any more.")
+		}
 	}
 	size := int(api.Val(in.MaxItems))
 	if size == 0 {
@@ -138,6 +142,22 @@ func (s *Server) listCertificates(c *api.Call, in *acm.ListCertificatesRequest) 
 		out.CertificateSummaryList = out.CertificateSummaryList[:size]
 	}
 	return out, nil
+}
+
+// order sorts certificates by when they came, if the client asks; else they stand in the order of their ARNs.
+func order(all []acm.CertificateSummary, in *acm.ListCertificatesRequest) error {
+	if (in.SortBy == nil) != (in.SortOrder == nil) {
+		return fault.New(fault.Invalid, "ValidationException", "SortBy and SortOrder must be specified together.")
+	}
+	if in.SortBy == nil {
+		return nil
+	}
+	sign := 1
+	if *in.SortOrder == "DESCENDING" {
+		sign = -1
+	}
+	slices.SortStableFunc(all, func(a, b acm.CertificateSummary) int { return sign * a.CreatedAt.Compare(*b.CreatedAt) })
+	return nil
 }
 
 // anyOf tells whether any of the wanted is there; none wanted is a match.
