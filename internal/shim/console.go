@@ -62,35 +62,37 @@ func (c *ConsoleLog) Write(p []byte) (int, error) {
 
 // ReadConsole returns the last ConsoleView bytes of the console in dir, cut at a line's start.
 func ReadConsole(dir string) ([]byte, error) {
-	cur, err := tail(filepath.Join(dir, ConsoleFile))
+	path := filepath.Join(dir, ConsoleFile)
+	b, cut, err := tail(path, ConsoleView)
 	if err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}
-	if len(cur) < ConsoleView {
-		old, err := tail(filepath.Join(dir, ConsoleFile+".1"))
-		if err == nil {
-			cur = append(old, cur...)
+	if len(b) < ConsoleView {
+		if old, oldCut, err := tail(path+".1", ConsoleView-len(b)); err == nil {
+			b, cut = append(old, b...), oldCut
 		}
 	}
-	if len(cur) > ConsoleView {
-		cur = cur[len(cur)-ConsoleView:]
-		if i := bytes.IndexByte(cur, '\n'); i >= 0 {
-			cur = cur[i+1:]
+	if cut {
+		if i := bytes.IndexByte(b, '\n'); i >= 0 {
+			b = b[i+1:]
 		}
 	}
-	return cur, nil
+	return b, nil
 }
 
-func tail(path string) ([]byte, error) {
+// tail reads the last n bytes of a file and says whether there are more before them.
+func tail(path string, n int) (b []byte, cut bool, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err == nil && st.Size() > ConsoleView {
-		if _, err := f.Seek(-ConsoleView, io.SeekEnd); err != nil {
-			return nil, err
+	if st, err := f.Stat(); err == nil && st.Size() > int64(n) {
+		if _, err := f.Seek(-int64(n), io.SeekEnd); err != nil {
+			return nil, false, err
 		}
+		cut = true
 	}
-	return io.ReadAll(io.LimitReader(f, ConsoleMax))
+	b, err = io.ReadAll(io.LimitReader(f, int64(n)))
+	return b, cut, err
 }

@@ -1,7 +1,6 @@
 package container
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,14 +22,18 @@ type cgroupFS struct {
 func (c cgroupFS) v2() bool { return len(c.v1) == 0 }
 
 func findCgroups() (cgroupFS, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return cgroupFS{}, err
 	}
-	defer f.Close()
+	return parseCgroups(string(b))
+}
+
+// parseCgroups reads the table of mounts in the form of /proc/self/mountinfo.
+func parseCgroups(mounts string) (cgroupFS, error) {
 	c := cgroupFS{v1: map[string]string{}}
-	for sc := bufio.NewScanner(f); sc.Scan(); {
-		left, right, ok := strings.Cut(sc.Text(), " - ")
+	for line := range strings.Lines(mounts) {
+		left, right, ok := strings.Cut(line, " - ")
 		lf, rf := strings.Fields(left), strings.Fields(right)
 		if !ok || len(lf) < 5 || len(rf) < 3 || !strings.HasPrefix(lf[4], "/sys/fs/cgroup") {
 			continue
