@@ -211,7 +211,7 @@ func isPolicy(arn string) bool {
 // isInstanceAction tells of the actions that EC2 does to the instance that a metric is of.
 func isInstanceAction(arn string) bool {
 	part := strings.SplitN(arn, ":", 6)
-	return len(part) == 6 && (part[2] == "automate" && strings.HasPrefix(part[5], "ec2:") || part[2] == "swf" && strings.Contains(part[5], "AWS_EC2.InstanceId."))
+	return len(part) == 6 && (part[2] == "automate" && part[4] == "ec2" || part[2] == "swf" && strings.Contains(part[5], "AWS_EC2.InstanceId."))
 }
 
 func hasPolicy(arns []string) bool {

@@ -98,10 +98,10 @@ type window struct {
 	period     time.Duration
 }
 
-// count is how many datapoints of one series the window may have. The times may be further apart than a Duration holds.
+// count is how many whole periods the window has. The times may be further apart than a Duration holds.
 func (w window) count() int64 {
 	p := int64(w.period / time.Second)
-	return (w.end.Unix() - w.start.Unix() + p - 1) / p
+	return (w.end.Unix() - w.start.Unix()) / p
 }
 
 // asked checks a query's times and period, and rounds the start down as CloudWatch does: the older, the coarser.
