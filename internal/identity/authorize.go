@@ -77,9 +77,34 @@ func denied(p Principal, q Query, d policy.Decision, by string) error {
 	return fault.New(fault.Denied, "AccessDenied", "%s", text)
 }
 
-// PoliciesOf finds the policies of a principal, for simulation. Root has none: it may do everything.
-func PoliciesOf(tx store.Tx, p Principal) (policy.Policies, map[string][]string, bool) {
-	return gather(tx, p)
+// PoliciesOf finds the policies of a user, group or role by its ARN, and what is known of it for conditions: for
+// simulation.
+func PoliciesOf(tx store.Tx, account, arn string) (policy.Policies, map[string][]string, error) {
+	kind, path, _ := strings.Cut(strings.TrimPrefix(arn, RootARN(account)[:len(RootARN(account))-len("root")]), "/")
+	name := path[strings.LastIndex(path, "/")+1:]
+	switch kind {
+	case "user":
+		u, err := GetUser(tx, account, name)
+		if err != nil || u.ARN() != arn {
+			return policy.Policies{}, nil, noEntity("The user with name %s cannot be found.", name)
+		}
+		ps, keys, _ := gather(tx, Principal{ARN: arn, UserID: u.ID, Account: account})
+		return ps, keys, nil
+	case "group":
+		g, err := GetGroup(tx, account, name)
+		if err != nil || g.ARN() != arn {
+			return policy.Policies{}, nil, noEntity("The group with name %s cannot be found.", name)
+		}
+		return policy.Policies{Identity: documents(tx, account, g.Grants)}, map[string][]string{}, nil
+	case "role":
+		r, err := GetRole(tx, account, name)
+		if err != nil || r.ARN() != arn {
+			return policy.Policies{}, nil, noEntity("The role with name %s cannot be found.", name)
+		}
+		ps, keys, _ := gather(tx, Principal{ARN: sessionARN(account, r.Name, "simulation"), UserID: r.ID + ":simulation", Account: account})
+		return ps, keys, nil
+	}
+	return policy.Policies{}, nil, fault.New(fault.Invalid, "InvalidInput", "Invalid Entity Arn: %s does not clearly define entity type and name.", arn)
 }
 
 // gather finds the policies that apply to the principal and what is known of it for conditions.

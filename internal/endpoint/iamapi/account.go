@@ -15,6 +15,8 @@ func (s *Server) registerAccount(m *api.Mux) {
 	api.Handle(m, iam.CreateAccountAlias, s.createAccountAlias)
 	api.Handle(m, iam.DeleteAccountAlias, s.deleteAccountAlias)
 	api.Handle(m, iam.ListAccountAliases, s.listAccountAliases)
+	api.Handle(m, iam.SimulateCustomPolicy, s.simulateCustomPolicy)
+	api.Handle(m, iam.SimulatePrincipalPolicy, s.simulatePrincipalPolicy)
 	// What this IAM never has: the lists are empty, and truly so.
 	api.Handle(m, iam.ListMFADevices, func(*api.Call, *iam.ListMFADevicesRequest) (*iam.ListMFADevicesResponse, error) {
 		return &iam.ListMFADevicesResponse{IsTruncated: api.Ptr(false), MFADevices: []iam.MFADevice{}}, nil

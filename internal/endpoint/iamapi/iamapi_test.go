@@ -333,3 +333,36 @@ func TestPolicies(t *testing.T) {
 		t.Fatalf("the details: %+v %v", all, err)
 	}
 }
+
+// TestSimulate asks what policies would decide.
+func TestSimulate(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t)
+	ctx, i := context.Background(), c.root()
+	p := aws.String
+	made, err := i.CreateRole(ctx, &iam.CreateRoleInput{RoleName: p("r"), Path: p("/x/"), AssumeRolePolicyDocument: p(trust)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := i.AttachRolePolicy(ctx, &iam.AttachRolePolicyInput{RoleName: p("r"), PolicyArn: p("arn:aws:iam::aws:policy/AmazonEC2ReadOnlyAccess")}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := i.SimulatePrincipalPolicy(ctx, &iam.SimulatePrincipalPolicyInput{PolicySourceArn: made.Role.Arn, ActionNames: []string{"ec2:DescribeInstances", "ec2:RunInstances"},
+		PolicyInputList: []string{`{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"ec2:DescribeInstances","Resource":"*","Condition":{"StringEquals":{"aws:RequestedRegion":"eu-west-1"}}}]}`},
+		ContextEntries:  []types.ContextEntry{{ContextKeyName: p("aws:RequestedRegion"), ContextKeyType: types.ContextKeyTypeEnumString, ContextKeyValues: []string{"eu-west-1"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := got.EvaluationResults; len(r) != 2 || r[0].EvalDecision != "explicitDeny" || r[1].EvalDecision != "implicitDeny" {
+		t.Errorf("decided %+v", r)
+	}
+	custom, err := i.SimulateCustomPolicy(ctx, &iam.SimulateCustomPolicyInput{ActionNames: []string{"s3:GetObject"}, ResourceArns: []string{"arn:aws:s3:::a/1", "arn:aws:s3:::b/1"},
+		PolicyInputList: []string{`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"arn:aws:s3:::a/*"}]}`}})
+	if err != nil || len(custom.EvaluationResults) != 2 || custom.EvaluationResults[0].EvalDecision != "allowed" || custom.EvaluationResults[1].EvalDecision != "implicitDeny" {
+		t.Errorf("decided %+v, %v", custom, err)
+	}
+	_, err = i.SimulateCustomPolicy(ctx, &iam.SimulateCustomPolicyInput{ActionNames: []string{"s3:GetObject"}, PolicyInputList: []string{"{"}})
+	refused(t, err, "InvalidInput", "Json")
+	_, err = i.SimulatePrincipalPolicy(ctx, &iam.SimulatePrincipalPolicyInput{PolicySourceArn: p("arn:aws:iam::000000000000:user/nobody"), ActionNames: []string{"s3:GetObject"}})
+	refused(t, err, "NoSuchEntity", "nobody")
+}
