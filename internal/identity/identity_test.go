@@ -462,3 +462,24 @@ func TestAWSPolicies(t *testing.T) {
 		t.Error("a power user may all but manage users")
 	}
 }
+
+func TestUsage(t *testing.T) {
+	w := newWorld(t)
+	_, k := w.user("ann")
+	var u Usage
+	at := w.now.Add(time.Minute)
+	u.Note(k.ID, "eu-west-1", "ec2", at.Add(-time.Second))
+	u.Note(k.ID, "eu-west-1", "sts", at)
+	u.Note("AKIAUNKNOWN", "eu-west-1", "sts", at)
+	if err := u.Flush(w.db); err != nil {
+		t.Fatal(err)
+	}
+	u.Note(k.ID, "us-east-1", "ec2", at.Add(-time.Hour)) // a late note does not go back
+	if err := u.Flush(w.db); err != nil {
+		t.Fatal(err)
+	}
+	got, err := GetAccessKey(w.db.Read(), acct, "ann", k.ID)
+	if err != nil || !got.UsedAt.Equal(at) || got.UsedService != "sts" || got.UsedRegion != "eu-west-1" {
+		t.Errorf("used %+v, %v", got, err)
+	}
+}
