@@ -46,6 +46,17 @@ func (g *guest) user(name string) (account, bool) {
 	return account{}, false
 }
 
+func (g *guest) userByID(uid int) account {
+	for _, f := range g.lines("/etc/passwd") {
+		if f[2] == strconv.Itoa(uid) {
+			if a, ok := g.user(f[0]); ok {
+				return a
+			}
+		}
+	}
+	return account{name: strconv.Itoa(uid), uid: uid}
+}
+
 func (g *guest) group(name string) (int, bool) {
 	for _, f := range g.lines("/etc/group") {
 		if f[0] == name {

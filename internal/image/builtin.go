@@ -27,6 +27,9 @@ var nanoFiles = map[string]string{
 	"etc/resolv.conf":   "",
 }
 
+// nanoVersion counts changes of what writeNano makes of its inputs.
+const nanoVersion = 2
+
 // EnsureBuiltin writes the built-in image when it is missing or this binary carries other programs than it was made of.
 // Instances of an older one keep their files: only the directory's name goes over to the new one.
 func (s *Store) EnsureBuiltin() error {
@@ -45,7 +48,7 @@ func (s *Store) EnsureBuiltin() error {
 	h := sha256.New()
 	h.Write(bb)
 	h.Write(guest)
-	fmt.Fprint(h, applets, guestNames, nanoFiles)
+	fmt.Fprint(h, nanoVersion, applets, guestNames, nanoFiles)
 	sum := hex.EncodeToString(h.Sum(nil))
 	old, err := s.read(Nano)
 	if err == nil && old.Sum == sum {
@@ -91,6 +94,13 @@ func writeNano(root string, bb, guest []byte, applets []string) error {
 		if err := os.WriteFile(filepath.Join(root, name), b, 0o755); err != nil {
 			return err
 		}
+	}
+	sudo := filepath.Join(root, "usr/bin/sudo")
+	if err := os.WriteFile(sudo, guest, 0o755); err != nil {
+		return err
+	}
+	if err := os.Chmod(sudo, 0o755|os.ModeSetuid); err != nil {
+		return err
 	}
 	if err := os.Symlink("../run", filepath.Join(root, "var/run")); err != nil {
 		return err

@@ -212,7 +212,10 @@ func TestSSH(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, ns := r.bootWith(t, 1, "", string(ssh.MarshalAuthorizedKey(sp)))
+	userData := `#cloud-config
+users: [default, {name: guest, ssh_authorized_keys: ["` + strings.TrimSpace(string(ssh.MarshalAuthorizedKey(sp))) + `"]}]
+`
+	s, ns := r.bootWith(t, 1, userData, string(ssh.MarshalAuthorizedKey(sp)))
 	r.awaitConsole(t, s.ID, "cloud-init: finished")
 	dial := func(user string, auth ssh.Signer) (*ssh.Client, error) {
 		var c net.Conn
@@ -242,6 +245,14 @@ func TestSSH(t *testing.T) {
 		if want := user + "\n" + home + "\nhttp://api.skerry.internal:4566\nfrom stdin"; string(out) != want {
 			t.Errorf("%s: got %q, want %q", user, out, want)
 		}
+		if sess, err = c.NewSession(); err != nil {
+			t.Fatal(err)
+		}
+		out, err = sess.CombinedOutput("exec 2>&1; sudo -n id -u; sudo X=1 sh -c 'echo $X $SUDO_USER'; sudo -u ec2-user -i id -un; sudo -Z; sudo nothing-there; id -u")
+		uid := map[string]string{"root": "0", "ec2-user": "1000"}[user]
+		if want := "0\n1 " + user + "\nec2-user\nsudo: option -Z is not supported here; use -u, -i, -s, -n, -E, -H\nsudo: nothing-there: command not found\n" + uid + "\n"; err != nil || string(out) != want {
+			t.Errorf("%s: sudo: %q %v, want %q", user, out, err, want)
+		}
 		sess, err = c.NewSession()
 		if err != nil {
 			t.Fatal(err)
@@ -264,6 +275,24 @@ func TestSSH(t *testing.T) {
 		}
 		if !strings.Contains(screen.String(), "33 99") || !strings.Contains(screen.String(), "/dev/pts/") {
 			t.Errorf("%s: the terminal shows %q", user, screen.String())
+		}
+	}
+	c, err := dial("guest", signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for cmd, want := range map[string]string{
+		"sudo id": "sudo: guest is not in the group wheel\n",
+		// The set-user-id program under another name has no rights of its own.
+		"ln -s /usr/bin/sudo /tmp/curl; echo new >/tmp/x; /tmp/curl -s -o /etc/evil http://169.254.169.254/latest/; ls /etc/evil": "ls: /etc/evil: No such file or directory\n",
+	} {
+		sess, err := c.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := sess.CombinedOutput(cmd); err == nil || string(out) != want {
+			t.Errorf("%s: %q %v, want %q", cmd, out, err, want)
 		}
 	}
 	_, other, _ := ed25519.GenerateKey(rand.Reader)
