@@ -59,7 +59,8 @@ func (c *conn) serve() {
 		if err != nil {
 			var se *statusError
 			if errors.As(err, &se) {
-				c.refuse(se, true)
+				c.req.noBodyRead = false // that was the request before
+				c.refuse(se)
 			}
 			return
 		}
@@ -68,7 +69,7 @@ func (c *conn) serve() {
 			if !errors.As(err, &se) {
 				se = errBadHeader
 			}
-			c.refuse(se, true)
+			c.refuse(se)
 			return
 		}
 		if !c.handle() {
@@ -167,9 +168,9 @@ func (c *conn) readHead() ([]byte, error) {
 }
 
 // refuse answers a request that can't be handled and ends the connection.
-func (c *conn) refuse(se *statusError, malformed bool) {
+func (c *conn) refuse(se *statusError) {
 	c.lt = c.ln.table.Load()
-	if malformed && se.status == 400 {
+	if se.status == 400 {
 		c.p.counters.inc(cDesync)
 	}
 	c.p.counters.elb(se.status)

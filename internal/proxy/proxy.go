@@ -272,8 +272,8 @@ func (p *Proxy) serve(ln *listener, nc net.Conn) {
 		if !c.x.cut {
 			tc.CloseWrite()
 		}
-	} else if c.x.cut {
-		reset(nc) // so that a body until close is not taken for complete
+	} else if c.x.cut && c.x.plan.framing == byClose {
+		reset(nc) // the client would take the part for the whole
 	}
 }
 
