@@ -19,8 +19,11 @@ import (
 	"skerry/internal/compute"
 	"skerry/internal/endpoint/acmapi"
 	"skerry/internal/endpoint/asgapi"
+	"skerry/internal/endpoint/cwapi"
 	"skerry/internal/endpoint/ec2api"
 	"skerry/internal/endpoint/elbapi"
+	"skerry/internal/endpoint/iamapi"
+	"skerry/internal/endpoint/stsapi"
 	"skerry/internal/fabric"
 	"skerry/internal/fault"
 	"skerry/internal/gateway"
@@ -45,6 +48,9 @@ func newMux(c *control) *api.Mux {
 	(&ec2api.Server{DB: c.db, Console: c.console, Log: c.log}).Register(m)
 	(&asgapi.Server{DB: c.db, Engine: engine}).Register(m)
 	(&elbapi.Server{DB: c.db}).Register(m)
+	(&cwapi.Server{DB: c.db, Metrics: c.metrics, Evaluator: c.alarms, TimeScale: c.o.TimeScale}).Register(m)
+	(&iamapi.Server{DB: c.db}).Register(m)
+	(&stsapi.Server{DB: c.db}).Register(m)
 	(&acmapi.Server{UsedBy: certificateUsers}).Register(m)
 	return m
 }

@@ -221,6 +221,26 @@ func (n *networks) run(ctx context.Context) {
 	}
 }
 
+// healEvery is how often the host's own rules are looked at: a firewall's reload may have flushed them.
+const healEvery = 10 * time.Second
+
+// heal puts the host's rules back when somebody has removed them, until ctx ends.
+func (n *networks) heal(ctx context.Context) {
+	for {
+		select {
+		case <-time.After(healEvery):
+		case <-ctx.Done():
+			return
+		}
+		switch healed, err := n.c.fabric.Heal(ctx); {
+		case err != nil && ctx.Err() == nil:
+			n.c.log.Error("the host's rules could not be put back", "err", err)
+		case healed:
+			n.c.log.Warn("the host's rules had been removed and were put back")
+		}
+	}
+}
+
 // retryPause is how long a loop waits after a failure; batchPause lets changes that come together be handled together.
 const (
 	retryPause = time.Second

@@ -275,6 +275,7 @@ func (c *control) serve(ctx context.Context, lis net.Listener) error {
 			return err
 		}
 		start(c.networks.run)
+		start(c.networks.heal)
 		start(c.runZones)
 		start(c.runNames)
 	}
