@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -110,10 +111,18 @@ func (n *names) answer(vpc string, q dns.Question, m *dns.Msg) bool {
 	return fill(m, q, addrs)
 }
 
+// turn makes each answer begin with another address than the one before, so that clients spread over a name's zones.
+var turn atomic.Uint32
+
 // fill adds the A records for a question; a question of another type has an empty answer.
 func fill(m *dns.Msg, q dns.Question, addrs []netip.Addr) bool {
 	if q.Qtype == dns.TypeA || q.Qtype == dns.TypeANY {
-		for _, a := range addrs {
+		first := 0
+		if len(addrs) > 1 {
+			first = int(turn.Add(1)) % len(addrs)
+		}
+		for i := range addrs {
+			a := addrs[(first+i)%len(addrs)]
 			if a.Is4() {
 				m.Answer = append(m.Answer, &dns.A{Hdr: header(q.Name, dns.TypeA), A: a.AsSlice()})
 			}

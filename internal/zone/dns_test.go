@@ -2,6 +2,7 @@ package zone
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -54,6 +55,7 @@ func TestNamesInsideAVPC(t *testing.T) {
 				got = append(got, v.Ptr)
 			}
 		}
+		slices.Sort(got) // answers take turns in their order
 		same := len(got) == len(c.want)
 		for i := range got {
 			same = same && got[i] == c.want[i]
@@ -92,5 +94,20 @@ func TestUnknownNamesGoToTheHostsResolverWithEgressOnly(t *testing.T) {
 	}
 	if m := ask(true, "other.example."); m.Rcode != dns.RcodeRefused {
 		t.Errorf("the upstream's refusal became %v", m)
+	}
+}
+
+func TestAnswersTakeTurns(t *testing.T) {
+	n := buildNames(Desired{Names: []Name{{Name: "lb.example", Addrs: addrs("10.0.0.7", "10.0.1.7")}}})
+	first := map[string]int{}
+	for range 10 {
+		m := resolve(n, "vpc-1", nil, new(dns.Msg).SetQuestion("lb.example.", dns.TypeA), false)
+		if len(m.Answer) != 2 {
+			t.Fatalf("answer: %v", m.Answer)
+		}
+		first[m.Answer[0].(*dns.A).A.String()]++
+	}
+	if first["10.0.0.7"] == 0 || first["10.0.1.7"] == 0 {
+		t.Errorf("all clients are led to one zone: %v", first)
 	}
 }
