@@ -24,11 +24,12 @@ type Constraint struct {
 	GoPattern string // the same in Go's syntax, matching the whole text
 }
 
-// OpInfo names an operation of the manifest, and those of its input's members that have no effect yet, by their Go
+// OpInfo names an operation of the manifest, what its handler does if it does nothing, and those of its input's members that have no effect yet, by their Go
 // names; a member of a member is written with a dot.
 type OpInfo struct {
 	Name  string
 	Inert []string
+	Note  string // "refused": the handler gives the reason; "empty": there are none of what it lists; else empty
 }
 
 // ErrorShape maps an error's shape (JSON and CBOR name it) to its code (query clients know it) and HTTP status.

@@ -11,29 +11,45 @@ import (
 // Coverage writes which operations a table serves, as the text of docs/coverage.md.
 func Coverage(m *api.Mux) []byte {
 	var b strings.Builder
-	b.WriteString("# Coverage\n\nGenerated from the table of handlers; do not edit. An operation that is not served is refused by name, and so is one\n" +
-		"that is not listed here. Every member of a served operation's input is honoured or refused, but for those named in the\nlast column: they are accepted and have no effect yet, and the log says so when one is sent.\n\n")
-	b.WriteString("| Service | API version | Protocols | Served | Listed |\n|---|---|---|---|---|\n")
+	b.WriteString(`# Coverage
+
+Generated from the handlers (docs/howto/add-an-operation.md says how); do not edit.
+
+- **yes**: served.
+- **empty**: served, and there are none of what it lists: no filter finds one, an id is not found.
+- **refused**: known, and refused with the reason why this cloud has no such thing.
+- **no**: refused by name, as is every operation that is not listed here.
+
+Every member of a served operation's input is honoured or refused, but for those in the last column: they are accepted
+and have no effect yet, and the log names them when one is sent.
+
+| Service | API version | Protocols | Yes | Empty | Refused | No |
+|---|---|---|---|---|---|---|
+`)
 	for _, s := range m.Services() {
-		served := 0
+		count := map[string]int{}
 		for _, op := range s.Operations {
-			if m.Lookup(s, op.Name) != nil {
-				served++
-			}
+			count[served(m, s, op)]++
 		}
-		fmt.Fprintf(&b, "| [%s](#%s) | %s | %s | %d | %d |\n", s.Name, s.Name, s.Version, strings.Join(s.Protocols, ", "), served, len(s.Operations))
+		fmt.Fprintf(&b, "| [%s](#%s) | %s | %s | %d | %d | %d | %d |\n", s.Name, s.Name, s.Version, strings.Join(s.Protocols, ", "), count["yes"], count["empty"], count["refused"], count["no"])
 	}
 	for _, s := range m.Services() {
 		fmt.Fprintf(&b, "\n## %s\n\n| Operation | Served | Without effect |\n|---|---|---|\n", s.Name)
 		for _, op := range s.Operations {
-			served := "no"
-			if m.Lookup(s, op.Name) != nil {
-				served = "yes"
-			}
-			fmt.Fprintf(&b, "| %s | %s | %s |\n", op.Name, served, strings.Join(op.Inert, ", "))
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", op.Name, served(m, s, op), strings.Join(op.Inert, ", "))
 		}
 	}
 	return []byte(b.String())
+}
+
+func served(m *api.Mux, s *api.Service, op api.OpInfo) string {
+	switch {
+	case m.Lookup(s, op.Name) == nil:
+		return "no"
+	case op.Note != "":
+		return op.Note
+	}
+	return "yes"
 }
 
 // inertMembers lists the members without effect that the request sets.

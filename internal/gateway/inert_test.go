@@ -30,7 +30,7 @@ func TestInertMembersAreLogged(t *testing.T) {
 	m := api.NewMux(svc)
 	api.Handle(m, api.Op[inertInput, inertOutput]{Service: svc, Name: "Op"}, func(*api.Call, *inertInput) (*inertOutput, error) { return nil, nil })
 	for body, want := range map[string]string{
-		"Action=Op&Deep.member.1.Read=a": "",
+		"Action=Op&Deep.member.1.Read=a":                              "",
 		"Action=Op&Deep.member.1.Read=a&Deep.member.2.Unread=1&Name=": `without_effect="Deep.Unread Name"`,
 		"Action=Op&Other.entry.1.key=a&Other.entry.1.value=b":         "without_effect=Other",
 	} {

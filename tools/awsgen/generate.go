@@ -236,6 +236,9 @@ func (g *generator) operations() ([]byte, error) {
 			in = slices.Compact(in)
 			fmt.Fprintf(&b, ", Inert: %#v", in)
 		}
+		if note := g.svc.notes[op]; note != "" {
+			fmt.Fprintf(&b, ", Note: %q", note)
+		}
 		b.WriteString("},\n")
 	}
 	b.WriteString("},\nErrors: []api.ErrorShape{\n")

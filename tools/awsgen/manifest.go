@@ -13,7 +13,8 @@ type manifest struct{ services []*service }
 type service struct {
 	name  string
 	ops   []string
-	inert map[string][]string // operation → members that are stored and have no effect
+	inert map[string][]string // operation → members that are accepted and have no effect
+	notes map[string]string   // operation → what its handler does, if it does nothing
 }
 
 func readManifest(path string) (*manifest, error) {
@@ -39,7 +40,7 @@ func readManifest(path string) (*manifest, error) {
 		seen[f[0]+" "+f[1]] = true
 		svc := byName[f[0]]
 		if svc == nil {
-			svc = &service{name: f[0], inert: map[string][]string{}}
+			svc = &service{name: f[0], inert: map[string][]string{}, notes: map[string]string{}}
 			byName[f[0]] = svc
 			m.services = append(m.services, svc)
 		}
@@ -72,7 +73,12 @@ func (m *manifest) readInert(path string) error {
 			continue
 		}
 		for _, svc := range m.services {
-			if svc.name == f[0] && slices.Contains(svc.ops, f[1]) {
+			if svc.name != f[0] || !slices.Contains(svc.ops, f[1]) {
+				continue
+			}
+			if note, ok := strings.CutPrefix(f[2], "!"); ok {
+				svc.notes[f[1]] = note
+			} else {
 				svc.inert[f[1]] = append(svc.inert[f[1]], strings.Split(f[2], ",")...)
 			}
 		}

@@ -1,5 +1,5 @@
 // Command inert writes api/inert.txt: for each operation that has a handler, the members of its input that no code
-// reads, and that so have no effect. It type-checks the packages that import the wire contract and looks at every
+// reads, and that so have no effect, and which operations are refused or always empty. It type-checks the packages that import the wire contract and looks at every
 // selection of a shape's field.
 //
 //	go run -C tools/awsgen ./inert -root ../..
@@ -52,7 +52,7 @@ func main() {
 }
 
 func run(root string) error {
-	s := &scan{fset: token.NewFileSet(), read: map[*types.Var]bool{}, whole: map[*types.Named]bool{}, served: map[string]*types.Named{}}
+	s := &scan{fset: token.NewFileSet(), read: map[*types.Var]bool{}, whole: map[*types.Named]bool{}, served: map[string]handler{}}
 	packages, err := list(root)
 	if err != nil {
 		return err
@@ -106,7 +106,13 @@ type scan struct {
 	imp    types.Importer
 	read   map[*types.Var]bool
 	whole  map[*types.Named]bool
-	served map[string]*types.Named // "service Operation" → its input
+	served map[string]handler // "service Operation" → how it is registered
+}
+
+// handler is a served operation: its input, and the function that registered it.
+type handler struct {
+	in *types.Named
+	by string
 }
 
 func (s *scan) check(p listed) error {
@@ -158,15 +164,18 @@ func (s *scan) call(c *ast.CallExpr, info *types.Info) {
 		fun = ix.X
 	}
 	sel, _ := fun.(*ast.SelectorExpr)
-	if sel != nil && sel.Sel.Name == "Handle" && len(c.Args) == 3 {
-		if op, ok := info.TypeOf(c.Args[1]).(*types.Named); ok && op.Obj().Name() == "Op" && op.TypeArgs().Len() == 2 {
-			if in, ok := op.TypeArgs().At(0).(*types.Named); ok {
-				name := types.ExprString(c.Args[1])
-				service := strings.TrimPrefix(in.Obj().Pkg().Path(), contract)
-				s.served[service+" "+name[strings.LastIndexByte(name, '.')+1:]] = in
-			}
-			return
+	for _, arg := range c.Args { // api.Handle(m, ec2.RunInstances, …), or a wrapper of it
+		op, ok := info.TypeOf(arg).(*types.Named)
+		if !ok || op.Obj().Name() != "Op" || op.TypeArgs().Len() != 2 {
+			continue
 		}
+		if in, ok := op.TypeArgs().At(0).(*types.Named); ok {
+			name := types.ExprString(arg)
+			service := strings.TrimPrefix(in.Obj().Pkg().Path(), contract)
+			by := types.ExprString(fun)
+			s.served[service+" "+name[strings.LastIndexByte(name, '.')+1:]] = handler{in, by[strings.LastIndexByte(by, '.')+1:]}
+		}
+		return
 	}
 	if sel != nil {
 		if fn, ok := info.Uses[sel.Sel].(*types.Func); ok && fn.Pkg() != nil && fn.Pkg().Path() == "fmt" {
@@ -227,20 +236,56 @@ func (s *scan) markWhole(t types.Type) {
 
 func (s *scan) report() []byte {
 	var b bytes.Buffer
-	b.WriteString("# Members of served operations' inputs that no code reads. Written by tools/awsgen/inert; do not edit.\n")
+	b.WriteString("# Members of served operations' inputs that no code reads, and operations that do nothing. Written by tools/awsgen/inert; do not edit.\n")
 	var ops []string
 	for op := range s.served {
 		ops = append(ops, op)
 	}
 	sort.Strings(ops)
 	for _, op := range ops {
+		h := s.served[op]
 		var members []string
-		s.unread(s.served[op], "", 0, map[*types.Named]bool{}, &members)
-		if len(members) > 0 {
+		s.unread(h.in, "", 0, map[*types.Named]bool{}, &members)
+		switch note := s.note(op, h); {
+		case note != "":
+			fmt.Fprintf(&b, "%s !%s\n", op, note)
+		case len(members) > 0:
 			fmt.Fprintf(&b, "%s %s\n", op, strings.Join(members, ","))
 		}
 	}
 	return b.Bytes()
+}
+
+// note says what an operation is that has a handler and does nothing: refused, with its reason, or the reading of a
+// kind of resource of which there are none. The handlers' packages register them by functions of these names.
+func (s *scan) note(op string, h handler) string {
+	switch h.by {
+	case "refuse":
+		return "refused"
+	case "nothing":
+		return "empty"
+	}
+	st, ok := h.in.Underlying().(*types.Struct)
+	if !ok {
+		return ""
+	}
+	members := 0
+	for i := range st.NumFields() {
+		if s.read[st.Field(i)] {
+			return ""
+		}
+		if !pipeline[st.Field(i).Name()] {
+			members++
+		}
+	}
+	_, name, _ := strings.Cut(op, " ")
+	switch {
+	case members == 0:
+		return ""
+	case strings.HasPrefix(name, "Describe"), strings.HasPrefix(name, "List"), strings.HasPrefix(name, "Get"):
+		return "empty"
+	}
+	return "refused"
 }
 
 func (s *scan) unread(n *types.Named, path string, depth int, inside map[*types.Named]bool, members *[]string) {
