@@ -75,8 +75,14 @@ func (p *publisher) step(ctx context.Context, end time.Time) {
 
 func (p *publisher) instanceData(ctx context.Context, end time.Time, batch map[scope.Scope][]metric.Datum) {
 	var running []compute.Instance
+	warming := map[string]bool{} // in a group, and not yet part of its aggregates
 	p.c.db.View(func(tx *store.ReadTx) error {
 		running = slices.Collect(compute.Instances.By(tx, "state", compute.Running))
+		for _, i := range running {
+			if i.ASGName != "" && !p.c.scaler.Engine.Warm(tx, i.Scope, i.ID) {
+				warming[i.Key(i.ID)] = true
+			}
+		}
 		return nil
 	})
 	seen := map[string]bool{}
@@ -102,6 +108,9 @@ func (p *publisher) instanceData(ctx context.Context, end time.Time, batch map[s
 			continue
 		}
 		t, _ := compute.TypeByName(i.InstanceType)
+		if warming[key] {
+			i.ASGName = ""
+		}
 		batch[i.Scope] = append(batch[i.Scope], instanceMetrics(i, float64(t.VCPU), last, cur)...)
 	}
 	for k := range p.instances {
@@ -231,28 +240,9 @@ func balancerMetrics(z string, last, cur zone.BalancerStats, at time.Time) []met
 func (p *publisher) groupData(end time.Time, batch map[scope.Scope][]metric.Datum) {
 	now := end.Add(-p.every())
 	p.c.db.View(func(tx *store.ReadTx) error {
-		for g := range scaling.Groups.All(tx) {
-			if len(g.Metrics) == 0 {
-				continue
-			}
-			n := map[string]float64{"GroupMinSize": float64(g.Min), "GroupMaxSize": float64(g.Max), "GroupDesiredCapacity": float64(g.Desired)}
-			for m := range scaling.Members.By(tx, "group", g.Key(g.Name)) {
-				n["GroupTotalInstances"]++
-				switch m.State {
-				case scaling.InService:
-					n["GroupInServiceInstances"]++
-				case scaling.Standby:
-					n["GroupStandbyInstances"]++
-				case scaling.Pending, scaling.PendingWait, scaling.PendingProceed:
-					n["GroupPendingInstances"]++
-				default:
-					n["GroupTerminatingInstances"]++
-				}
-			}
-			for _, name := range g.Metrics {
-				batch[g.Scope] = append(batch[g.Scope], metric.Datum{Namespace: "AWS/AutoScaling", Name: name, Unit: "None",
-					Dimensions: map[string]string{"AutoScalingGroupName": g.Name}, Timestamp: now, Value: n[name], HighResolution: true})
-			}
+		for _, m := range scaling.Measures(tx) {
+			batch[m.Scope] = append(batch[m.Scope], metric.Datum{Namespace: "AWS/AutoScaling", Name: m.Metric, Unit: "None",
+				Dimensions: map[string]string{"AutoScalingGroupName": m.Group}, Timestamp: now, Value: m.Value, HighResolution: true})
 		}
 		for g := range balance.TargetGroups.All(tx) {
 			health := balance.TargetHealth(tx, g.Scope, g.ARN)
