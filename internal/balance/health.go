@@ -3,6 +3,7 @@ package balance
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"skerry/internal/compute"
@@ -320,16 +321,33 @@ func healthyZones(tx store.Tx, lb LoadBalancer) map[string]bool {
 	return out
 }
 
+// groupHealthyFrom tells whether a zone has as many healthy targets as the group wants for the zone to stay in DNS.
 func groupHealthyFrom(tx store.Tx, g TargetGroup, zone string) bool {
 	if !g.Check.Enabled {
 		return true
 	}
+	healthy, all := 0, 0
 	for o := range Observations.Prefix(tx, g.Key(g.ARN)+" ") {
-		if o.Zone == zone && o.State == Healthy {
-			return true
+		if o.Zone == zone {
+			all++
+			if o.State == Healthy {
+				healthy++
+			}
 		}
 	}
-	return false
+	const key = "target_group_health.dns_failover.minimum_healthy_targets."
+	return healthy > 0 && enough(healthy, all, g.Attribute(key+"count"), g.Attribute(key+"percentage"))
+}
+
+// enough compares healthy targets with a least number and a least share; "off" is neither.
+func enough(healthy, all int, count, percentage string) bool {
+	if n, err := strconv.Atoi(count); err == nil && healthy < n {
+		return false
+	}
+	if n, err := strconv.Atoi(percentage); err == nil && healthy*100 < n*all {
+		return false
+	}
+	return true
 }
 
 // GroupsOf lists the target groups that a load balancer forwards to, in order.

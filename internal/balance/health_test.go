@@ -218,6 +218,11 @@ func TestNamesLeadToZonesThatAreWell(t *testing.T) {
 	expect("no healthy target anywhere", "a", "b")
 	x.report("us-east-1a", true, map[string]string{"10.0.0.50": Healthy})
 	expect("one zone has a healthy target", "a")
+	x.update(func(w *store.WriteTx) error {
+		_, err := ModifyTargetGroupAttributes(w, home, x.g.ARN, map[string]string{"target_group_health.dns_failover.minimum_healthy_targets.count": "2"})
+		return err
+	})
+	expect("one healthy target is not enough for the group", "a", "b")
 	x.update(func(w *store.WriteTx) error { ForgetZone(w, "us-east-1a"); return nil })
 	expect("that zone is lost", "b")
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"skerry/internal/fabric"
 )
@@ -127,7 +128,7 @@ func (n *nodes) services(balancers []Balancer) (out []fabric.NLBService, in, bad
 					unhealthy[at] = true
 				}
 			}
-			failOpen := len(healthy) == 0
+			failOpen := !g.enoughHealthy(len(healthy), len(all))
 			if failOpen {
 				healthy = all
 			}
@@ -156,6 +157,18 @@ func (n *nodes) services(balancers []Balancer) (out []fabric.NLBService, in, bad
 		}
 	}
 	return out, in, bad
+}
+
+// enoughHealthy tells whether the healthy targets take all flows; with too few of them all targets do.
+func (g TargetGroup) enoughHealthy(healthy, all int) bool {
+	const key = "target_group_health.unhealthy_state_routing.minimum_healthy_targets."
+	if n, err := strconv.Atoi(g.Attributes[key+"count"]); err == nil && healthy < n {
+		return false
+	}
+	if n, err := strconv.Atoi(g.Attributes[key+"percentage"]); err == nil && healthy*100 < n*all {
+		return false
+	}
+	return healthy > 0
 }
 
 // forwardsTo is the one group of a network load balancer's listener.
