@@ -33,7 +33,7 @@ datasource:
 network:
   config: disabled
 disable_root: false
-ssh_deletekeys: false
+ssh_deletekeys: true
 ssh_genkeytypes: [ed25519]
 ssh:
   emit_keys_to_console: false

@@ -3,7 +3,6 @@ package container
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +35,8 @@ func TestDebianBoots(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	metadata(t, ns, s.ID, "#!/bin/bash\necho \"user data ran in $AWS_DEFAULT_REGION against $AWS_ENDPOINT_URL, $(systemctl is-active ssh), $(hostname)\"\necho x >/root/ran\n", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPPjMC0Fp1NJWcbyMRfZ4zQ1p5JCNx7sO8g2zKxmTPzL key")
+	signer, line := keyPair(t)
+	metadata(t, ns, s.ID, "#!/bin/bash\necho \"user data ran in $AWS_DEFAULT_REGION against $AWS_ENDPOINT_URL, $(systemctl is-active ssh), $(hostname)\"\necho x >/root/ran\n", line)
 	start := time.Now()
 	if err := r.Start(context.Background(), s.ID); err != nil {
 		t.Fatal(err)
@@ -51,18 +51,53 @@ func TestDebianBoots(t *testing.T) {
 	if !strings.Contains(out, "user data ran in eu-west-1 against http://api.skerry.internal:4566, active, ip-10-0-0-1") {
 		t.Errorf("user data's output is not on the console:\n%s", out)
 	}
-	root := filepath.Join(r.o.RunDir, "instances", s.ID, "root")
-	for _, home := range []string{"root", "home/admin"} {
-		if b, err := os.ReadFile(filepath.Join(root, home, ".ssh/authorized_keys")); err != nil || !strings.Contains(string(b), "AAAAC3NzaC1lZDI1NTE5") {
-			t.Errorf("the key is not in %s: %q %v", home, b, err)
+	run := func(user, cmd string) string {
+		c, err := sshDial(t, ns, user, signer)
+		if err != nil {
+			t.Fatalf("%s: %v", user, err)
 		}
+		defer c.Close()
+		sess, err := c.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, _ := sess.CombinedOutput(cmd)
+		return strings.TrimSpace(string(out))
 	}
-	start = time.Now()
-	if err := r.Stop(context.Background(), s.ID, false, 30*time.Second); err != nil {
+	if got := run("root", "id -u; echo $AWS_DEFAULT_REGION"); got != "0\neu-west-1" {
+		t.Errorf("root: %q", got)
+	}
+	if got := run("admin", "sudo -n id -u; systemctl --failed --no-legend | wc -l"); got != "0\n0" {
+		t.Errorf("admin: %q; failed units: %s", got, run("root", "systemctl --failed --no-legend"))
+	}
+	// Once an instance, not once a boot.
+	if err := r.Reboot(context.Background(), s.ID); err != nil {
 		t.Fatal(err)
 	}
-	if t2 := time.Since(start); t2 > 20*time.Second {
-		t.Errorf("shutting down took %v", t2)
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		b, _ := r.Console(context.Background(), s.ID)
+		if out = string(b); strings.Count(out, "finished at") == 2 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the second boot doesn't get far:\n%s", out)
+		}
 	}
-	t.Logf("stopped in %v\n%s", time.Since(start), out)
+	if strings.Count(out, "user data ran in") != 1 {
+		t.Errorf("user data ran again after a reboot:\n%s", out)
+	}
+	run("admin", "sudo -n poweroff")
+	if st := r.awaitExit(t, s.ID); st.ExitReason != "poweroff" {
+		t.Errorf("after poweroff: %+v", st)
+	}
+	start = time.Now()
+	if err := r.Start(context.Background(), s.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Stop(context.Background(), s.ID, false, 30*time.Second); err != nil { // before init listens to anybody
+		t.Fatal(err)
+	}
+	if d := time.Since(start); d > 25*time.Second {
+		t.Errorf("starting and stopping took %v", d)
+	}
 }

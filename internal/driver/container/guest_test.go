@@ -198,9 +198,10 @@ func TestPowerOffInside(t *testing.T) {
 	}
 }
 
-func TestSSH(t *testing.T) {
-	r := newRig(t)
-	pub, key, err := ed25519.GenerateKey(rand.Reader)
+// keyPair makes a login key and its line in authorized_keys.
+func keyPair(t testing.TB) (ssh.Signer, string) {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,25 +209,31 @@ func TestSSH(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sp, err := ssh.NewPublicKey(pub)
+	return signer, string(ssh.MarshalAuthorizedKey(signer.PublicKey()))
+}
+
+// sshDial logs in to the SSH server inside of a network namespace.
+func sshDial(t testing.TB, ns, user string, auth ssh.Signer) (*ssh.Client, error) {
+	t.Helper()
+	var c net.Conn
+	inNetNS(t, ns, func() (err error) { c, err = net.Dial("tcp", "127.0.0.1:22"); return err })
+	cc, chans, reqs, err := ssh.NewClientConn(c, "instance", &ssh.ClientConfig{User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(auth)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: 5 * time.Second})
 	if err != nil {
-		t.Fatal(err)
+		c.Close()
+		return nil, err
 	}
+	return ssh.NewClient(cc, chans, reqs), nil
+}
+
+func TestSSH(t *testing.T) {
+	r := newRig(t)
+	signer, line := keyPair(t)
 	userData := `#cloud-config
-users: [default, {name: guest, ssh_authorized_keys: ["` + strings.TrimSpace(string(ssh.MarshalAuthorizedKey(sp))) + `"]}]
+users: [default, {name: guest, ssh_authorized_keys: ["` + strings.TrimSpace(line) + `"]}]
 `
-	s, ns := r.bootWith(t, 1, userData, string(ssh.MarshalAuthorizedKey(sp)))
+	s, ns := r.bootWith(t, 1, userData, line)
 	r.awaitConsole(t, s.ID, "cloud-init: finished")
-	dial := func(user string, auth ssh.Signer) (*ssh.Client, error) {
-		var c net.Conn
-		inNetNS(t, ns, func() (err error) { c, err = net.Dial("tcp", "127.0.0.1:22"); return err })
-		cc, chans, reqs, err := ssh.NewClientConn(c, "instance", &ssh.ClientConfig{User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(auth)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: 5 * time.Second})
-		if err != nil {
-			c.Close()
-			return nil, err
-		}
-		return ssh.NewClient(cc, chans, reqs), nil
-	}
+	dial := func(user string, auth ssh.Signer) (*ssh.Client, error) { return sshDial(t, ns, user, auth) }
 	for user, home := range map[string]string{"root": "/root", "ec2-user": "/home/ec2-user"} {
 		c, err := dial(user, signer)
 		if err != nil {
@@ -295,8 +302,7 @@ users: [default, {name: guest, ssh_authorized_keys: ["` + strings.TrimSpace(stri
 			t.Errorf("%s: %q %v, want %q", cmd, out, err, want)
 		}
 	}
-	_, other, _ := ed25519.GenerateKey(rand.Reader)
-	wrong, _ := ssh.NewSignerFromKey(other)
+	wrong, _ := keyPair(t)
 	if _, err := dial("root", wrong); err == nil {
 		t.Error("a foreign key logs in")
 	}
