@@ -15,8 +15,6 @@ import (
 // Query is a question about a principal.
 type Query struct {
 	Action, Resource string
-	// Any asks whether the action is allowed on some resource at all: for a first check before the resources are known.
-	Any bool
 	// Context are values of condition keys that the caller knows, as aws:SourceIp.
 	Context map[string][]string
 }
@@ -48,7 +46,7 @@ func AuthorizeQuery(tx store.Tx, p Principal, q Query) error {
 	for k, v := range q.Context {
 		keys[strings.ToLower(k)] = v
 	}
-	d, by := policy.Decide(ps, policy.Request{Action: q.Action, Resource: q.Resource, AnyResource: q.Any, Keys: keys})
+	d, by := policy.Decide(ps, policy.Request{Action: q.Action, Resource: q.Resource, Keys: keys})
 	if d == policy.Allowed {
 		return nil
 	}
@@ -64,9 +62,6 @@ func denied(p Principal, q Query, d policy.Decision, by string) error {
 		how = "with an explicit deny in " + by
 	}
 	text := "User: " + p.ARN + " is not authorized to perform: " + q.Action + " on resource: " + q.Resource + " " + how
-	if q.Resource == "*" && q.Any {
-		text = "User: " + p.ARN + " is not authorized to perform: " + q.Action + " " + how
-	}
 	service, _, _ := strings.Cut(q.Action, ":")
 	switch service {
 	case "ec2":

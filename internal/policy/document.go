@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 
@@ -116,7 +116,7 @@ func (p *principals) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	m := map[string]list{}
-	if err := json.Unmarshal(b, &m); err != nil || len(m) == 0 {
+	if err := strict(b, &m); err != nil || len(m) == 0 {
 		return errSyntax
 	}
 	*p = principals{}
@@ -138,7 +138,7 @@ type rawStatement struct {
 	NotResource  *list
 	Principal    *principals
 	NotPrincipal *principals
-	Condition    map[string]map[string]scalars
+	Condition    conditionBlock
 }
 
 type statements []rawStatement
@@ -147,7 +147,7 @@ func (l *statements) UnmarshalJSON(b []byte) error {
 	b = bytes.TrimSpace(b)
 	if len(b) > 0 && b[0] == '{' {
 		var one rawStatement
-		if err := strict(b, &one); err != nil {
+		if err := strict(b, &one, statementMembers...); err != nil {
 			return err
 		}
 		*l = statements{one}
@@ -159,7 +159,7 @@ func (l *statements) UnmarshalJSON(b []byte) error {
 	}
 	for _, m := range many {
 		var one rawStatement
-		if err := strict(m, &one); err != nil {
+		if err := strict(m, &one, statementMembers...); err != nil {
 			return err
 		}
 		*l = append(*l, one)
@@ -167,11 +167,51 @@ func (l *statements) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// strict refuses members that policies don't have.
-func strict(b []byte, v any) error {
+// strict refuses members that policies don't have. encoding/json would take effect for Effect, and the last of two of a
+// name: a policy that reads differently to its author and to us.
+func strict(b []byte, v any, members ...string) error {
 	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	return d.Decode(v)
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return errSyntax
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return err
+		}
+		k, ok := t.(string)
+		if !ok || seen[k] || (members != nil && !slices.Contains(members, k)) {
+			return errSyntax
+		}
+		seen[k] = true
+		var skip json.RawMessage
+		if err := d.Decode(&skip); err != nil {
+			return err
+		}
+	}
+	return json.Unmarshal(b, v)
+}
+
+var statementMembers = []string{"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Principal", "NotPrincipal", "Condition"}
+
+// conditionBlock is operator, key, values; no operator and no key of an operator stands twice.
+type conditionBlock map[string]map[string]scalars
+
+func (c *conditionBlock) UnmarshalJSON(b []byte) error {
+	var ops map[string]json.RawMessage
+	if err := strict(b, &ops); err != nil {
+		return err
+	}
+	*c = conditionBlock{}
+	for op, keys := range ops {
+		m := map[string]scalars{}
+		if err := strict(keys, &m); err != nil {
+			return err
+		}
+		(*c)[op] = m
+	}
+	return nil
 }
 
 // MaxDocument bounds the length of a document.
@@ -192,13 +232,8 @@ func Parse(text string, kind Kind) (*Document, error) {
 		ID        *string `json:"Id"`
 		Statement *statements
 	}
-	d := json.NewDecoder(strings.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&raw); err != nil {
+	if err := strict([]byte(text), &raw, "Version", "Id", "Statement"); err != nil {
 		return nil, malformed("Syntax errors in policy.")
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, malformed("This policy contains invalid Json")
 	}
 	doc := &Document{Version: "2008-10-17"}
 	if raw.Version != nil {

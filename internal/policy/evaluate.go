@@ -4,12 +4,9 @@ import "strings"
 
 // Request is a question to policies.
 type Request struct {
-	Action   string // service:Action
-	Resource string // an ARN, or "*" for an action that has no resource
-	// AnyResource asks whether the action may be done to some resource at all: statements that allow count whatever their
-	// resources are, statements that deny only if they deny all of them.
-	AnyResource bool
-	Principal   Principal
+	Action    string // service:Action
+	Resource  string // an ARN, or "*" for an action that has no resource
+	Principal Principal
 	// Keys are the values of condition keys, by the key in lower case.
 	Keys map[string][]string
 }
@@ -156,17 +153,6 @@ func (s *Statement) matchAction(action string) bool {
 func (s *Statement) matchResource(vars bool, r Request) bool {
 	if s.Resources == nil && s.NotResources == nil { // a trust policy: the role itself
 		return true
-	}
-	if r.AnyResource {
-		if s.Effect == Allow {
-			return true
-		}
-		for _, p := range s.Resources {
-			if p == "*" {
-				return true
-			}
-		}
-		return false
 	}
 	any := func(l []string) bool {
 		for _, a := range l {
