@@ -22,7 +22,7 @@ var Service = api.Service{
 		{Name: "DescribeCertificate"},
 		{Name: "GetCertificate"},
 		{Name: "ImportCertificate"},
-		{Name: "ListCertificates", Inert: []string{"Includes.ExportOption", "Includes.ManagedBy", "SortBy", "SortOrder"}},
+		{Name: "ListCertificates"},
 		{Name: "ListTagsForCertificate"},
 		{Name: "RemoveTagsFromCertificate"},
 		{Name: "UpdateCertificateOptions", Inert: []string{"Options.Export"}},
