@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	"skerry/api"
@@ -51,19 +50,8 @@ func newMux(c *control) *api.Mux {
 	(&cwapi.Server{DB: c.db, Metrics: c.metrics, Evaluator: c.alarms, TimeScale: c.o.TimeScale}).Register(m)
 	(&iamapi.Server{DB: c.db}).Register(m)
 	(&stsapi.Server{DB: c.db}).Register(m)
-	(&acmapi.Server{UsedBy: certificateUsers}).Register(m)
+	(&acmapi.Server{UsedBy: func(tx store.Tx, _ scope.Scope, arn string) []string { return balance.CertificateUsers(tx, arn) }}).Register(m)
 	return m
-}
-
-// certificateUsers lists the load balancers that have listeners with a certificate.
-func certificateUsers(tx store.Tx, _ scope.Scope, arn string) []string {
-	var out []string
-	for l := range balance.Listeners.By(tx, "certificate", arn) {
-		if !slices.Contains(out, l.LoadBalancerARN) {
-			out = append(out, l.LoadBalancerARN)
-		}
-	}
-	return out
 }
 
 // compose builds the API from the parts.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"skerry/internal/compute"
+	"skerry/internal/fabric"
 	"skerry/internal/network"
 	"skerry/internal/store"
 )
@@ -86,6 +87,7 @@ func (c *control) powerZone(ctx context.Context, zone string, on bool) error {
 	}
 	if c.zones != nil {
 		c.zones.kill(zone)
+		c.silence(ctx, region, zone)
 	}
 	for _, i := range victims {
 		if err := c.driver.Stop(ctx, i.ID, true, 0); err != nil {
@@ -93,6 +95,29 @@ func (c *control) powerZone(ctx context.Context, zone string, on bool) error {
 		}
 	}
 	return nil
+}
+
+// silence takes the zone's network load balancer nodes out of the kernel, where they outlive the data plane; it writes them
+// again when it is back.
+func (c *control) silence(ctx context.Context, region, zone string) {
+	var vpcs []string
+	c.db.View(func(tx *store.ReadTx) error {
+		for v := range network.VPCs.All(tx) {
+			if v.Region == region {
+				vpcs = append(vpcs, v.ID)
+			}
+		}
+		return nil
+	})
+	for _, id := range vpcs {
+		ns := c.fabric.VPCNamespace(id)
+		if !fileExists(ns) {
+			continue
+		}
+		if err := fabric.ApplyNLB(ctx, ns, zone, nil); err != nil {
+			c.log.Error("a zone's network load balancer nodes could not be silenced", "zone", zone, "vpc", id, "err", err)
+		}
+	}
 }
 
 // zoneOff tells whether the zone has no power.

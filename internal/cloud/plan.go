@@ -23,9 +23,8 @@ const (
 	renewEvery  = 5 * time.Minute
 )
 
-// zoneTables are those that zoneplan.Build reads.
-var zoneTables = append([]store.AnyTable{compute.Images, compute.KeyPairs, identity.Roles, identity.InstanceProfiles, scaling.Members,
-	balance.LoadBalancers, balance.Listeners, balance.Rules, balance.TargetGroups, balance.Registrations}, networkTables...)
+// zoneTables are those that a zone's plan is built from.
+var zoneTables = append([]store.AnyTable{identity.Roles, identity.InstanceProfiles, scaling.Members}, zoneplan.Tables...)
 
 // sessions keeps the credentials that instances get for their roles. The state has them too; this is the pointer to the
 // newest. Safe for concurrent use.
@@ -273,6 +272,26 @@ func (c *control) listen(ctx context.Context, z string) {
 func (c *control) report(z string, serving []string, obs []balance.Observation) {
 	if err := c.db.Update(func(w *store.WriteTx) error { balance.ApplyReport(w, z, serving, obs); return nil }); err != nil {
 		c.log.Error("a zone's report could not be recorded", "zone", z, "err", err)
+	}
+}
+
+// runTargets ends what is over at target groups, until ctx ends: draining targets, and those whose instance is gone.
+func (c *control) runTargets(ctx context.Context) {
+	for {
+		changed := c.db.Watch(balance.Registrations, compute.Instances)
+		var next time.Time
+		err := c.db.Update(func(w *store.WriteTx) error { next = balance.Sweep(w, c.o.TimeScale); return nil })
+		if err != nil && ctx.Err() == nil {
+			c.log.Error("target groups could not be swept; trying again", "err", err)
+			next = c.clock().Add(retryPause)
+		}
+		wait := time.Duration(0)
+		if !next.IsZero() {
+			wait = max(next.Sub(c.clock()), batchPause)
+		}
+		if !pause(ctx, changed, wait) {
+			return
+		}
 	}
 }
 

@@ -282,6 +282,7 @@ func (c *control) serve(ctx context.Context, lis net.Listener) error {
 	start(c.loop.run)
 	start(c.loop.events)
 	start(c.loop.sweep)
+	start(c.runTargets)
 	start(func(ctx context.Context) {
 		if err := c.scaler.Run(ctx); err != nil && ctx.Err() == nil {
 			c.log.Error("the Auto Scaling loop ended", "err", err)
