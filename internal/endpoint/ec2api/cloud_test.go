@@ -101,11 +101,12 @@ func fails[In, Out any](c *cloud, op api.Op[In, Out], in In, code string) *fault
 	return f
 }
 
-// client serves the API over HTTP and returns the SDK's client.
+// client serves the API over HTTP and returns the SDK's client. It may retry: on a busy machine the reply can arrive before
+// the SDK's transport has noticed that its request is written, and the SDK then drops the connection.
 func (c *cloud) client() *sdk.Client {
 	srv := httptest.NewServer(gateway.New(gateway.Options{Mux: c.mux, DB: c.db, Credentials: gateway.WellKnown}))
 	c.t.Cleanup(srv.Close)
-	return sdk.New(sdk.Options{Region: c.scope.Region, BaseEndpoint: aws.String(srv.URL), RetryMaxAttempts: 1, Credentials: credentials.NewStaticCredentialsProvider("skerry", "skerry", "")})
+	return sdk.New(sdk.Options{Region: c.scope.Region, BaseEndpoint: aws.String(srv.URL), RetryMaxAttempts: 3, Credentials: credentials.NewStaticCredentialsProvider("skerry", "skerry", "")})
 }
 
 func codeOf(err error) string {
