@@ -21,6 +21,7 @@ const (
 	MaxBody     = 6 << 20 // bytes, also of what a compressed body unpacks to
 	MaxURL      = 64 << 10
 	MaxInFlight = 512
+	BodyTimeout = 30 * time.Second // for a body to arrive
 )
 
 // Credential is an access key that exists, and who it belongs to.
@@ -46,8 +47,9 @@ type Options struct {
 
 // Gateway serves the operations of a Mux over HTTP. Safe for concurrent use.
 type Gateway struct {
-	opts     Options
-	inFlight chan struct{}
+	opts        Options
+	inFlight    chan struct{}
+	bodyTimeout time.Duration
 }
 
 // New returns the handler of the API's port.
@@ -61,7 +63,7 @@ func New(o Options) http.Handler {
 	if o.Authorize == nil {
 		o.Authorize = func(api.Principal, string, string) error { return nil }
 	}
-	return &Gateway{opts: o, inFlight: make(chan struct{}, MaxInFlight)}
+	return &Gateway{opts: o, inFlight: make(chan struct{}, MaxInFlight), bodyTimeout: BodyTimeout}
 }
 
 // Exchange is one request on its way. Owned by the request's goroutine; each stage fills in its part.
@@ -70,6 +72,7 @@ type Exchange struct {
 	Request   *http.Request
 	RequestID string
 	Start     time.Time
+	conn      *http.ResponseController
 
 	Raw       []byte // the body as it was signed
 	Body      []byte // the body, unpacked
@@ -111,7 +114,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte("{\"status\":\"ok\"}\n"))
 		return
 	}
-	x := &Exchange{Gateway: g, Request: r, RequestID: newRequestID(), Start: g.opts.Clock()}
+	x := &Exchange{Gateway: g, Request: r, RequestID: newRequestID(), Start: g.opts.Clock(), conn: http.NewResponseController(w)}
 	began := time.Now()
 	x.guess()
 	var err error

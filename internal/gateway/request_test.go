@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -390,6 +392,34 @@ func TestTooManyAtATime(t *testing.T) {
 	}
 	close(out)
 	wg.Wait()
+}
+
+// TestSlowBody opens a request whose body never comes: it must not hold its place for long.
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	h := serve(services(), nil)
+	h.(*Gateway).bodyTimeout = 50 * time.Millisecond
+	s := httptest.NewServer(h)
+	defer s.Close()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc"); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("%s", resp.Status)
+	}
 }
 
 func TestCoverage(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"time"
 
 	"skerry/api"
 	"skerry/internal/fault"
@@ -42,13 +43,17 @@ func bounds(x *Exchange) error {
 	if len(r.URL.RawQuery) > MaxURL {
 		return &refusal{status: http.StatusRequestURITooLong, code: "RequestURITooLong", msg: "The request's URL is too long."}
 	}
+	_ = x.conn.SetReadDeadline(time.Now().Add(x.Gateway.bodyTimeout)) // what cannot have one has no slow clients either
 	body, err := io.ReadAll(r.Body)
+	if err == nil { // else the deadline stays: the server would read on before it answers
+		_ = x.conn.SetReadDeadline(time.Time{})
+	}
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
 		return errTooLarge
 	case err != nil:
-		return &refusal{status: http.StatusBadRequest, code: "RequestTimeout", msg: "The request's body could not be read.", cause: err}
+		return &refusal{status: http.StatusBadRequest, code: "RequestTimeout", msg: "The request's body did not arrive.", cause: err}
 	}
 	x.Raw, x.Body = body, body
 	switch enc := r.Header.Get("Content-Encoding"); enc {
