@@ -31,7 +31,8 @@
 // gateway, to the host, and in by the gateway; so the other side sees a public source, as in AWS.
 //
 // On the host, a table of the cloud's own translates the pool to transit addresses for local clients, who appear in the
-// VPC as the pool's first transit address (a security group rule that covers 127.0.0.1 means them). Only single transit
+// VPC as the pool's first transit address (a security group rule that covers 127.0.0.1 means them). A front is a public
+// address that no interface has: the same table sends each new connection to one of the addresses behind it. Only single transit
 // addresses are routed there; what is not routed ends in an unreachable route, and what comes out of a gateway reaches
 // other gateways and, with egress, the world, but never a socket of the host.
 //

@@ -25,6 +25,7 @@ type hostState struct {
 	rules   *ruleset // nil = unknown
 	gates   map[string]bool
 	uplinks []string
+	fronts  map[netip.Addr][]netip.Addr // as SetFronts wants them
 }
 
 // gatewayName is the host's end of a VPC's internet gateway: "sk", the cloud's id, the VPC's index in base 36.
@@ -56,20 +57,8 @@ func hostGateways(h *netlink.Handle, cloudID string) (map[string]netlink.Link, e
 func (s *hostState) set(ctx context.Context, f *Fabric, name string, there bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.rules == nil {
-		links, err := hostGateways(s.h, f.o.CloudID)
-		if err != nil {
-			return err
-		}
-		s.gates = map[string]bool{}
-		for n := range links {
-			s.gates[n] = true
-		}
-		if f.o.Egress {
-			if s.uplinks, err = enableUplinks(s.h, f.o.CloudID); err != nil {
-				return err
-			}
-		}
+	if err := s.look(f); err != nil {
+		return err
 	}
 	had := s.gates[name]
 	if there {
@@ -80,7 +69,33 @@ func (s *hostState) set(ctx context.Context, f *Fabric, name string, there bool)
 	if s.rules != nil && had == there {
 		return nil
 	}
-	want := hostRules(f.o.CloudID, f.pool, f.o.Egress, slices.Sorted(maps.Keys(s.gates)), s.uplinks)
+	return s.write(ctx, f)
+}
+
+// look learns what the table must hold from the kernel, if this process does not know it.
+func (s *hostState) look(f *Fabric) error {
+	if s.rules != nil {
+		return nil
+	}
+	links, err := hostGateways(s.h, f.o.CloudID)
+	if err != nil {
+		return err
+	}
+	s.gates = map[string]bool{}
+	for n := range links {
+		s.gates[n] = true
+	}
+	if f.o.Egress {
+		if s.uplinks, err = enableUplinks(s.h, f.o.CloudID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write makes the table equal to what is known.
+func (s *hostState) write(ctx context.Context, f *Fabric) error {
+	want := hostRules(f.o.CloudID, f.pool, f.o.Egress, slices.Sorted(maps.Keys(s.gates)), s.uplinks, s.fronts)
 	script := ""
 	if s.rules == nil {
 		// A pool's address that no VPC has ends here, not at the default route.
@@ -330,7 +345,7 @@ func (f *Fabric) Teardown(ctx context.Context) error {
 	}
 	f.host.mu.Lock()
 	defer f.host.mu.Unlock()
-	f.host.rules = nil
+	f.host.rules, f.host.fronts = nil, nil
 	errs = append(errs, teardownHost(ctx, f.host.h, f.o.CloudID))
 	errs = append(errs, removeEmpty(f.o.RunDir+"/netns"), removeEmpty(f.o.RunDir))
 	return errors.Join(errs...)
@@ -348,6 +363,9 @@ func teardownHost(ctx context.Context, h *netlink.Handle, cloudID string) error 
 		errs = append(errs, err)
 	} else {
 		for _, p := range pools {
+			if !p.translated() {
+				errs = append(errs, routeFronts(h, p, nil))
+			}
 			r := &netlink.Route{Dst: ipNet(p.transit), Type: unix.RTN_UNREACHABLE, Protocol: routeProto, Priority: 1 << 20}
 			if err := h.RouteDel(r); err != nil && ignoreMissing(err) != nil {
 				errs = append(errs, fmt.Errorf("remove unreachable route of %v: %w", p.transit, err))

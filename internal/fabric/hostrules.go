@@ -3,14 +3,16 @@ package fabric
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // hostTable is the cloud's table in the host's own namespace.
 func hostTable(cloudID string) string { return "inet skerry-" + cloudID }
 
 // hostRules is the whole rule set of the host for one cloud. gateways are the host's ends of the internet gateways;
-// uplinks the devices that forward only because of this cloud, so that nothing else may be forwarded from them.
-func hostRules(cloudID string, p pool, egress bool, gateways, uplinks []string) *ruleset {
+// uplinks the devices that forward only because of this cloud, so that nothing else may be forwarded from them; fronts the
+// public addresses whose connections are spread over others.
+func hostRules(cloudID string, p pool, egress bool, gateways, uplinks []string, fronts map[netip.Addr][]netip.Addr) *ruleset {
 	r := newRuleset(hostTable(cloudID))
 	r.declare("set", "gateways", "ifname")
 	r.declare("set", "uplinks", "ifname")
@@ -46,7 +48,8 @@ func hostRules(cloudID string, p pool, egress bool, gateways, uplinks []string) 
 		"iifname @uplinks ct state established,related accept",
 		"iifname @uplinks drop")
 	r.chain("on_forward", "type filter hook forward priority 0;", forward...)
-	var out, post []string
+	frontRules(r, p, fronts)
+	out, post := []string{"ip daddr vmap @fronts"}, []string(nil)
 	if p.translated() {
 		out = append(out, fmt.Sprintf("ip daddr %s dnat ip prefix to ip daddr map { %s : %s }", hosts(p.public), p.public, p.transit))
 		post = append(post, fmt.Sprintf("oifname %s ip saddr %s snat ip to %s", gw, loopback, p.gateway))
@@ -54,9 +57,37 @@ func hostRules(cloudID string, p pool, egress bool, gateways, uplinks []string) 
 	if egress && (p.translated() || private(p.public)) {
 		post = append(post, "iifname "+gw+" oifname "+notGW+" masquerade")
 	}
+	if !p.translated() { // clients beyond the host, and instances, ask for such an address as well
+		r.chain("on_prerouting", "type nat hook prerouting priority -100;", "ip daddr vmap @fronts")
+	}
 	r.chain("on_output", "type nat hook output priority -100;", out...)
 	r.chain("on_postrouting", "type nat hook postrouting priority 100;", post...)
 	return r
+}
+
+// frontRules make a chain for each front: a new connection goes to one of the front's addresses at random, and stays
+// there because the kernel translates a connection's destination once. Without any it is refused.
+func frontRules(r *ruleset, p pool, fronts map[netip.Addr][]netip.Addr) {
+	r.declare("map", "fronts", "ipv4_addr : verdict")
+	for front, to := range fronts {
+		var rules, elems []string
+		for i, a := range to {
+			elems = append(elems, fmt.Sprintf("%d : %s", i, p.toTransit(a)))
+		}
+		switch {
+		case len(to) > 1:
+			rules = []string{fmt.Sprintf("dnat ip to numgen random mod %d map { %s }", len(to), strings.Join(elems, ", "))}
+		case len(to) == 1:
+			rules = []string{"dnat ip to " + p.toTransit(to[0]).String()}
+		case p.translated():
+			rules = []string{"meta l4proto tcp reject with tcp reset", "reject"}
+		default:
+			continue // the unreachable route of the pool refuses it
+		}
+		name := "front_" + strings.ReplaceAll(front.String(), ".", "_")
+		r.chain(name, "", rules...)
+		r.add("fronts", front.String(), "goto "+name)
+	}
 }
 
 // private tells whether nobody beyond this machine would know the way back to p.

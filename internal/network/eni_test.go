@@ -177,6 +177,39 @@ func TestPublicPool(t *testing.T) {
 	}
 }
 
+func TestFronts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "127.99.0.0/29") // five addresses
+	take := func(holder string) (ip string) {
+		t.Helper()
+		w.write(func(tx *store.WriteTx) (err error) { ip, err = TakeFront(tx, here, holder); return err })
+		return ip
+	}
+	a, b := take("arn:a"), take("arn:b")
+	if a == b || take("arn:a") != a {
+		t.Errorf("fronts %s and %s; and for the first again %s", a, b, take("arn:a"))
+	}
+	if f, ok := Front(w.db.Read(), "arn:b"); !ok || f.IP != b {
+		t.Errorf("front of b: %+v", f)
+	}
+	seen := map[string]bool{a: true, b: true}
+	for range 3 {
+		w.write(func(tx *store.WriteTx) error { x, err := AllocateAddress(tx, here); seen[x.PublicIP] = true; return err })
+	}
+	if len(seen) != 5 {
+		t.Errorf("addresses with two owners: %v", seen)
+	}
+	w.wants("one more", "InsufficientAddressCapacity", func(tx *store.WriteTx) error { _, err := TakeFront(tx, here, "arn:c"); return err })
+	w.wants("a pool beside it", "IncorrectState", func(tx *store.WriteTx) error { return SetPublicPool(tx, netip.MustParsePrefix("127.98.0.0/29")) })
+	w.write(func(tx *store.WriteTx) error { GiveFront(tx, "arn:a"); GiveFront(tx, "arn:z"); return nil })
+	if n := count(Fronts(w.db.Read())); n != 1 {
+		t.Errorf("%d fronts after one of two was given back", n)
+	}
+	if c := take("arn:c"); c != a {
+		t.Errorf("%s was given, only %s was free", c, a)
+	}
+}
+
 // TestAddressAccounting allocates, ties, unties and releases at random in small ranges, and after each step checks that
 // no address has two owners, that the counts are right, and that nothing is lost.
 func TestAddressAccounting(t *testing.T) {

@@ -191,11 +191,12 @@ type Pool struct {
 	Next   uint32 // offset where the search for a free address begins
 }
 
-// PublicAddress is a public address in use and who holds it: an interface or an allocation.
+// PublicAddress is a public address in use and who holds it: an interface, an allocation, or what it is a front of.
 type PublicAddress struct {
 	scope.Scope
 	IP       string
 	HolderID string
+	Front    bool
 }
 
 // The tables. Regional ones have the key account/region/id; index values are scope keys too, so two scopes never meet.
@@ -286,7 +287,13 @@ var (
 		store.Index[NetworkACL]{Name: "vpc", Keys: func(v NetworkACL) []string { return []string{v.Key(v.VpcID)} }})
 	DhcpOptionSets  = store.NewTable("dhcp-options", func(v DhcpOptions) string { return v.Key(v.ID) })
 	PublicPool      = store.NewTable("public-pool", func(Pool) string { return "pool" })
-	PublicAddresses = store.NewTable("public-address", func(v PublicAddress) string { return v.IP })
+	PublicAddresses = store.NewTable("public-address", func(v PublicAddress) string { return v.IP },
+		store.Index[PublicAddress]{Name: "use", Keys: func(v PublicAddress) []string {
+			if !v.Front {
+				return nil
+			}
+			return []string{useFront}
+		}})
 )
 
 // Tables lists the package's tables.
