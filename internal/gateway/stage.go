@@ -228,7 +228,7 @@ func decode(x *Exchange) error {
 	default:
 		skip := []string{"Action", "Version"}
 		if x.Signature.Presigned {
-			skip = append(skip, "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature", "X-Amz-Security-Token", "X-Amz-User-Agent")
+			skip = append(skip, "X-Amz-*")
 		}
 		unknown, err = x.Form.Decode(x.In, skip...)
 	}

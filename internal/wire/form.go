@@ -64,13 +64,16 @@ func (f *Form) Get(key string) string {
 	return f.pairs[i].value
 }
 
-// Decode fills the shape that in points to. It reports the parameters that the shape has no member for; those that
-// begin with a skipped name are the envelope's own.
+// Decode fills the shape that in points to. It reports the parameters that the shape has no member for. The
+// skipped names are the envelope's own; a * at the end of one stands for any rest.
 func (f *Form) Decode(in any, skip ...string) (unknown []string, err error) {
 	v := reflect.ValueOf(in).Elem()
 	d := &formDecoder{ec2: f.ec2}
 	pairs := slices.DeleteFunc(slices.Clone(f.pairs), func(p pair) bool {
-		return slices.Contains(skip, p.key)
+		return slices.ContainsFunc(skip, func(name string) bool {
+			prefix, any := strings.CutSuffix(name, "*")
+			return p.key == name || any && strings.HasPrefix(p.key, prefix)
+		})
 	})
 	err = d.structure(planOf(v.Type()), v, pairs, 0, 0)
 	return d.unknown, err
