@@ -1,6 +1,8 @@
 package ec2api
 
 import (
+	"slices"
+
 	"skerry/api"
 	"skerry/api/ec2"
 )
@@ -18,6 +20,9 @@ func nothing[In, Out any](m *api.Mux, op api.Op[In, Out], k idKind, ids func(*In
 		return new(Out), nil
 	})
 }
+
+// placement is the kind of placement groups, which go by name.
+var placement = idKind{notFound: "InvalidPlacementGroup.Unknown", text: "The Placement Group '%s' is unknown."}
 
 // unnamed is for operations that take no ids.
 func unnamed[In any](*In) []string { return nil }
@@ -38,7 +43,12 @@ func (s *Server) registerAbsent(m *api.Mux) {
 	nothing(m, ec2.DescribePrefixLists, pl, func(in *ec2.DescribePrefixListsRequest) []string { return in.PrefixListIds })
 	nothing(m, ec2.DescribeManagedPrefixLists, pl, func(in *ec2.DescribeManagedPrefixListsRequest) []string { return in.PrefixListIds })
 	nothing(m, ec2.GetManagedPrefixListEntries, pl, func(in *ec2.GetManagedPrefixListEntriesRequest) []string { return []string{api.Val(in.PrefixListId)} })
-	nothing(m, ec2.DescribePlacementGroups, idKind{"pg", "InvalidPlacementGroupId.Malformed", "InvalidPlacementGroup.Unknown", "The Placement Group '%s' is unknown."}, func(in *ec2.DescribePlacementGroupsRequest) []string { return in.GroupIds })
+	on(m, ec2.DescribePlacementGroups, func(_ *api.Call, in *ec2.DescribePlacementGroupsRequest) (*ec2.DescribePlacementGroupsResult, error) {
+		if named := append(slices.Clone(in.GroupNames), in.GroupIds...); len(named) > 0 {
+			return nil, placement.missing(named[:1])
+		}
+		return nil, nil
+	})
 	nothing(m, ec2.DescribeReservedInstances, idKind{}, unnamed[ec2.DescribeReservedInstancesRequest])
 	nothing(m, ec2.DescribeSpotPriceHistory, idKind{}, unnamed[ec2.DescribeSpotPriceHistoryRequest])
 	nothing(m, ec2.DescribeVolumesModifications, idKind{}, unnamed[ec2.DescribeVolumesModificationsRequest])
@@ -62,7 +72,7 @@ func (s *Server) registerAbsent(m *api.Mux) {
 	const groups = "there are no placement groups"
 	refuse(m, ec2.CreatePlacementGroup, "CreatePlacementGroup", groups)
 	on(m, ec2.DeletePlacementGroup, func(_ *api.Call, in *ec2.DeletePlacementGroupRequest) (*ec2.DeletePlacementGroupOutput, error) {
-		return nil, idKind{notFound: "InvalidPlacementGroup.Unknown", text: "The Placement Group '%s' is unknown."}.missing([]string{api.Val(in.GroupName)})
+		return nil, placement.missing([]string{api.Val(in.GroupName)})
 	})
 	const vgw = "there are no virtual private gateways"
 	refuse(m, ec2.EnableVgwRoutePropagation, "EnableVgwRoutePropagation", vgw)

@@ -28,19 +28,20 @@ import (
 )
 
 // cloud is EC2's API over a store in memory, in virtual time, without anything behind it.
-type cloud struct {
+type cloud struct { // copied to speak for another scope
+
 	t     *testing.T
 	db    *store.DB
 	s     *Server
 	mux   *api.Mux
 	scope scope.Scope
-	now   atomic.Int64 // seconds
+	now   *atomic.Int64 // seconds
 	ami   string
 }
 
 func newCloud(t *testing.T) *cloud {
 	t.Helper()
-	c := &cloud{t: t, scope: scope.Scope{Account: "000000000000", Region: "us-east-1"}}
+	c := &cloud{t: t, now: new(atomic.Int64), scope: scope.Scope{Account: "000000000000", Region: "us-east-1"}}
 	c.now.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).Unix())
 	db, err := store.Open("", store.Options{Clock: func() time.Time { return time.Unix(c.now.Load(), 0).UTC() }, Rand: rand.NewChaCha8([32]byte{7})})
 	if err != nil {

@@ -75,6 +75,11 @@ func (s *Server) runInstances(c *api.Call, in *ec2.RunInstancesRequest) (*ec2.Re
 			}
 			p.From = &v
 		}
+		if p := p.Spec.IamInstanceProfile; p != nil {
+			if err := passRole(c, w, p.Arn, p.Name); err != nil {
+				return err
+			}
+		}
 		r, err := compute.Launch(w, p)
 		if err != nil {
 			return err
@@ -133,7 +138,7 @@ func (s *Server) describeInstances(c *api.Call, in *ec2.DescribeInstancesRequest
 	return &ec2.DescribeInstancesResult{Reservations: group(list), NextToken: next}, nil
 }
 
-// instances checks a request's ids.
+// someInstances checks a request's ids.
 func someInstances(ids []string) error {
 	if len(ids) == 0 {
 		return fault.New(fault.Invalid, "MissingParameter", "The request must contain the parameter InstanceId")
@@ -144,25 +149,9 @@ func someInstances(ids []string) error {
 	return instanceIDs.check(ids...)
 }
 
-// mayInstances asks whether the principal may do the action to each of the instances.
-func mayInstances(c *api.Call, action string, ids []string) error {
-	if c.Authorize == nil {
-		return nil
-	}
-	for _, id := range ids {
-		if err := c.Authorize(action, c.Scope().ARN("ec2", "instance/"+id)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // change runs one of the state machine's functions on the ids. An error that comes with changes leaves those in force.
-func change(c *api.Call, action string, ids []string, fn func(*store.WriteTx) ([]compute.Change, error)) ([]ec2.InstanceStateChange, error) {
+func change(c *api.Call, ids []string, fn func(*store.WriteTx) ([]compute.Change, error)) ([]ec2.InstanceStateChange, error) {
 	if err := someInstances(ids); err != nil {
-		return nil, err
-	}
-	if err := mayInstances(c, action, ids); err != nil {
 		return nil, err
 	}
 	var changes []compute.Change
@@ -190,7 +179,7 @@ func stateOf(name string) *ec2.InstanceState {
 }
 
 func (s *Server) terminateInstances(c *api.Call, in *ec2.TerminateInstancesRequest) (*ec2.TerminateInstancesResult, error) {
-	out, err := change(c, "ec2:TerminateInstances", in.InstanceIds, func(w *store.WriteTx) ([]compute.Change, error) {
+	out, err := change(c, in.InstanceIds, func(w *store.WriteTx) ([]compute.Change, error) {
 		return compute.Terminate(w, c.Scope(), in.InstanceIds)
 	})
 	if err != nil {
@@ -203,7 +192,7 @@ func (s *Server) stopInstances(c *api.Call, in *ec2.StopInstancesRequest) (*ec2.
 	if api.Val(in.Hibernate) {
 		return nil, fault.New(fault.Unsupported, "UnsupportedHibernationConfiguration", "The instance is not configured for hibernation.")
 	}
-	out, err := change(c, "ec2:StopInstances", in.InstanceIds, func(w *store.WriteTx) ([]compute.Change, error) {
+	out, err := change(c, in.InstanceIds, func(w *store.WriteTx) ([]compute.Change, error) {
 		return compute.Stop(w, c.Scope(), in.InstanceIds, api.Val(in.Force) || api.Val(in.SkipOsShutdown))
 	})
 	if err != nil {
@@ -213,7 +202,7 @@ func (s *Server) stopInstances(c *api.Call, in *ec2.StopInstancesRequest) (*ec2.
 }
 
 func (s *Server) startInstances(c *api.Call, in *ec2.StartInstancesRequest) (*ec2.StartInstancesResult, error) {
-	out, err := change(c, "ec2:StartInstances", in.InstanceIds, func(w *store.WriteTx) ([]compute.Change, error) {
+	out, err := change(c, in.InstanceIds, func(w *store.WriteTx) ([]compute.Change, error) {
 		return compute.Start(w, c.Scope(), in.InstanceIds)
 	})
 	if err != nil {
@@ -223,7 +212,7 @@ func (s *Server) startInstances(c *api.Call, in *ec2.StartInstancesRequest) (*ec
 }
 
 func (s *Server) rebootInstances(c *api.Call, in *ec2.RebootInstancesRequest) (*ec2.RebootInstancesOutput, error) {
-	_, err := change(c, "ec2:RebootInstances", in.InstanceIds, func(w *store.WriteTx) ([]compute.Change, error) {
+	_, err := change(c, in.InstanceIds, func(w *store.WriteTx) ([]compute.Change, error) {
 		return nil, compute.Reboot(w, c.Scope(), in.InstanceIds)
 	})
 	return &ec2.RebootInstancesOutput{}, err
@@ -255,9 +244,9 @@ func (s *Server) getConsoleOutput(c *api.Call, in *ec2.GetConsoleOutputRequest) 
 	return out, nil
 }
 
-func (s *Server) monitor(c *api.Call, action string, ids []string, on bool) ([]ec2.InstanceMonitoring, error) {
+func (s *Server) monitor(c *api.Call, ids []string, on bool) ([]ec2.InstanceMonitoring, error) {
 	out := []ec2.InstanceMonitoring{}
-	_, err := change(c, action, ids, func(w *store.WriteTx) ([]compute.Change, error) {
+	_, err := change(c, ids, func(w *store.WriteTx) ([]compute.Change, error) {
 		list, err := compute.GetInstances(w, c.Scope(), ids)
 		if err != nil {
 			return nil, err
@@ -280,12 +269,12 @@ func monitoring(on bool) *ec2.Monitoring {
 }
 
 func (s *Server) monitorInstances(c *api.Call, in *ec2.MonitorInstancesRequest) (*ec2.MonitorInstancesResult, error) {
-	out, err := s.monitor(c, "ec2:MonitorInstances", in.InstanceIds, true)
+	out, err := s.monitor(c, in.InstanceIds, true)
 	return &ec2.MonitorInstancesResult{InstanceMonitorings: out}, err
 }
 
 func (s *Server) unmonitorInstances(c *api.Call, in *ec2.UnmonitorInstancesRequest) (*ec2.UnmonitorInstancesResult, error) {
-	out, err := s.monitor(c, "ec2:UnmonitorInstances", in.InstanceIds, false)
+	out, err := s.monitor(c, in.InstanceIds, false)
 	return &ec2.UnmonitorInstancesResult{InstanceMonitorings: out}, err
 }
 
