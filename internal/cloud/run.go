@@ -242,10 +242,8 @@ func (c *control) setHost() error {
 
 // publishImages makes an AMI of each image in the store.
 func (c *control) publishImages() error {
-	if c.fabric != nil {
-		if err := c.images.EnsureBuiltin(); err != nil {
-			return fmt.Errorf("the built-in image cannot be written: %w", err)
-		}
+	if err := c.images.EnsureBuiltin(); err != nil {
+		return fmt.Errorf("the built-in image cannot be written: %w", err)
 	}
 	list, err := c.images.List()
 	if err != nil {
@@ -274,10 +272,12 @@ func (c *control) serve(ctx context.Context, lis net.Listener) error {
 		if err := c.networks.adopt(ctx); err != nil {
 			return err
 		}
+		names := c.newNames()
+		names.step(ctx) // before the networks write the host's rules, so that no front is missing from them
 		start(c.networks.run)
 		start(c.networks.heal)
 		start(c.runZones)
-		start(c.runNames)
+		start(names.run)
 	}
 	start(c.loop.run)
 	start(c.loop.events)
