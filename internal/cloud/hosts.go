@@ -1,7 +1,9 @@
 package cloud
 
 import (
+	"bytes"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 	"syscall"
@@ -25,11 +27,35 @@ func hostsBlock(path, cloudID string, names map[string][]string) error {
 		return err
 	}
 	text := editHosts(string(old), cloudID, names)
-	if text == string(old) {
+	return overwrite(path, old, []byte(text))
+}
+
+// overwrite changes a file's content from old to text, in place: in containers /etc/hosts is often a bind mount, which
+// can't be replaced by rename. Somebody who reads meanwhile finds everything before the first change as it was, and after
+// it no half of a line: the file is never cut before the rest is in place, and what is to go is made blank first.
+func overwrite(path string, old, text []byte) error {
+	same := 0
+	for same < len(old) && same < len(text) && old[same] == text[same] {
+		same++
+	}
+	if same == len(old) && same == len(text) {
 		return nil
 	}
-	// Written in place: in containers /etc/hosts is often a bind mount, which can't be replaced by rename.
-	return os.WriteFile(path, []byte(text), 0o644)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	blank := bytes.Repeat([]byte("\n"), max(0, len(old)-len(text)))
+	if _, err := f.WriteAt(slices.Concat(text[same:], blank), int64(same)); err != nil {
+		return err
+	}
+	if len(blank) > 0 {
+		if err := f.Truncate(int64(len(text))); err != nil {
+			return err
+		}
+	}
+	return f.Close()
 }
 
 // editHosts is the pure part of hostsBlock.

@@ -3,7 +3,6 @@ package cloud
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -290,52 +289,6 @@ func (c *control) runTargets(ctx context.Context) {
 			wait = max(next.Sub(c.clock()), batchPause)
 		}
 		if !pause(ctx, changed, wait) {
-			return
-		}
-	}
-}
-
-// runNames keeps the host's names of load balancers and instances current: the hosts file's block and the DNS server.
-func (c *control) runNames(ctx context.Context) {
-	var mu sync.Mutex
-	names := map[string][]netip.Addr{}
-	var dnsAddr netip.Addr
-	c.db.View(func(tx *store.ReadTx) error { dnsAddr, _ = network.DNSAddress(tx); return nil })
-	stop, err := zone.ServeHostDNS(netip.AddrPortFrom(dnsAddr, 53).String(), zone.HostDNS{Lookup: func(name string) ([]netip.Addr, bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		a, ok := names[name]
-		return a, ok
-	}})
-	if err != nil {
-		c.log.Warn("the DNS server for this host can't be served; the hosts file still has the names", "err", err)
-	} else {
-		defer stop()
-	}
-	for {
-		changed := c.db.Watch(balance.LoadBalancers, balance.Observations, balance.Registrations, network.ENIs)
-		next := map[string][]netip.Addr{}
-		block := map[string][]string{}
-		c.db.View(func(tx *store.ReadTx) error {
-			for _, n := range balance.DNS(tx) {
-				next[n.Name] = n.Public
-				for _, a := range n.Public {
-					block[n.Name] = append(block[n.Name], a.String())
-				}
-			}
-			return nil
-		})
-		mu.Lock()
-		names = next
-		mu.Unlock()
-		retry := time.Duration(0)
-		if c.o.HostsFile {
-			if err := hostsBlock(hostsPath, c.id, block); err != nil {
-				c.log.Error("the hosts file could not be written; trying again", "err", err)
-				retry = retryPause
-			}
-		}
-		if !pause(ctx, changed, retry) {
 			return
 		}
 	}

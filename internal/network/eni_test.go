@@ -194,7 +194,11 @@ func TestFronts(t *testing.T) {
 	}
 	seen := map[string]bool{a: true, b: true}
 	for range 3 {
-		w.write(func(tx *store.WriteTx) error { x, err := AllocateAddress(tx, here); seen[x.PublicIP] = true; return err })
+		w.write(func(tx *store.WriteTx) error {
+			x, err := AllocateAddress(tx, here)
+			seen[x.PublicIP] = true
+			return err
+		})
 	}
 	if len(seen) != 5 {
 		t.Errorf("addresses with two owners: %v", seen)
