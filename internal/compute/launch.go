@@ -1,9 +1,6 @@
 package compute
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"slices"
 	"sort"
 	"strconv"
@@ -49,44 +46,31 @@ type LaunchParams struct {
 // Launch checks everything and writes pending instances with their interfaces, root volumes and tags: as many as fit up to
 // MaxCount, and none if fewer than MinCount would.
 func Launch(w *store.WriteTx, p LaunchParams) (*Reservation, error) {
-	hash := p.hash()
-	if p.ClientToken != "" {
-		if len(p.ClientToken) > 64 {
-			return nil, fault.New(fault.Invalid, "InvalidParameterValue", "Value (%s) for parameter clientToken is invalid. The length must be at most 64.", p.ClientToken)
-		}
-		if t, ok := tokens.Get(w, p.Key(p.ClientToken)); ok {
-			if t.Hash != hash {
-				return nil, fault.New(fault.Invalid, "IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).")
-			}
-			return reservation(w, p.Scope, t.Result), nil
-		}
-	}
-	l, err := prepare(w, p)
+	params := []any{p.Spec, p.MinCount, p.MaxCount, p.ASGName}
+	id, err := Once(w, p.Scope, "RunInstances", p.ClientToken, params, func() (string, error) { return create(w, p) })
 	if err != nil {
 		return nil, err
 	}
-	r := &Reservation{Scope: p.Scope, ID: w.NewID("r"), RequesterID: p.RequesterID}
+	return reservation(w, p.Scope, id), nil
+}
+
+// create launches, and returns the reservation's id.
+func create(w *store.WriteTx, p LaunchParams) (string, error) {
+	l, err := prepare(w, p)
+	if err != nil {
+		return "", err
+	}
+	id := w.NewID("r")
 	for n := 0; n < l.count; n++ {
-		i, err := l.one(w, r.ID, n)
-		if err != nil {
-			return nil, err
+		if err := l.one(w, id, n); err != nil {
+			return "", err
 		}
-		r.Instances = append(r.Instances, i)
 	}
 	if w.Now().Sub(l.image.LastLaunchedAt) >= lastLaunchedGrain {
 		l.image.LastLaunchedAt = w.Now()
 		Images.Put(w, l.image)
 	}
-	if p.ClientToken != "" {
-		tokens.Put(w, token{Scope: p.Scope, Token: p.ClientToken, Hash: hash, Result: r.ID, At: w.Now()})
-	}
-	return r, nil
-}
-
-func (p LaunchParams) hash() string {
-	b, _ := json.Marshal([]any{p.Spec, p.MinCount, p.MaxCount, p.ASGName}) // plain data always marshals
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
+	return id, nil
 }
 
 func reservation(tx store.Tx, s scope.Scope, id string) *Reservation {
@@ -546,11 +530,11 @@ func (l *launch) checkTags() error {
 }
 
 // one writes the n-th instance.
-func (l *launch) one(w *store.WriteTx, reservationID string, n int) (Instance, error) {
+func (l *launch) one(w *store.WriteTx, reservationID string, n int) error {
 	s, spec, now := l.p.Scope, l.p.Spec, w.Now()
 	index, err := takeIndex(w, l.unlimited)
 	if err != nil {
-		return Instance{}, err
+		return err
 	}
 	i := Instance{Scope: s, ID: w.NewID("i"), ReservationID: reservationID, ImageID: l.image.ID, InstanceType: l.typ.Name, Architecture: l.image.Architecture, KeyName: spec.KeyName,
 		SubnetID: l.subnet.ID, VpcID: l.subnet.VpcID, AvailabilityZone: l.subnet.AvailabilityZone, State: Pending, StateSince: now, LaunchTime: now, CreatedAt: now,
@@ -584,23 +568,23 @@ func (l *launch) one(w *store.WriteTx, reservationID string, n int) (Instance, e
 		i.IamInstanceProfileArn, i.IamInstanceProfileID, i.ProfileAssociationID, i.ProfileAssociatedAt = l.profile[0], l.profile[1], w.NewID("iip-assoc"), now
 	}
 	if err := l.attach(w, &i); err != nil {
-		return Instance{}, err
+		return err
 	}
 	v := l.volume(w, i)
 	i.BlockDevices = []BlockDevice{{DeviceName: v.Device, VolumeID: v.ID, AttachTime: now, DeleteOnTermination: v.DeleteOnTermination}}
 	Volumes.Put(w, v)
 	Instances.Put(w, i)
 	if err := tag.Set(w, s, i.ID, spec.tagsFor("instance")); err != nil {
-		return Instance{}, err
+		return err
 	}
 	tag.SetSystem(w, s, i.ID, l.p.SystemTags)
 	if f := l.p.From; f != nil {
 		tag.SetSystem(w, s, i.ID, map[string]string{"aws:ec2launchtemplate:id": f.TemplateID, "aws:ec2launchtemplate:version": strconv.FormatInt(f.Version, 10)})
 	}
 	if err := tag.Set(w, s, v.ID, spec.tagsFor("volume")); err != nil {
-		return Instance{}, err
+		return err
 	}
-	return i, tag.Set(w, s, i.ENIID, spec.tagsFor("network-interface"))
+	return tag.Set(w, s, i.ENIID, spec.tagsFor("network-interface"))
 }
 
 func (l *launch) attach(w *store.WriteTx, i *Instance) error {

@@ -266,6 +266,9 @@ func (s *Server) modifyInstanceMaintenanceOptions(c *api.Call, in *ec2.ModifyIns
 	if err != nil {
 		return nil, err
 	}
+	if err := unsupported("RebootMigration", in.RebootMigration != nil && *in.RebootMigration != "default"); err != nil {
+		return nil, err
+	}
 	a := api.Val(in.AutoRecovery)
 	if a != "default" && a != "disabled" {
 		return nil, fault.New(fault.Invalid, "InvalidParameterValue", "Value (%s) for parameter autoRecovery is invalid. Valid values are: default, disabled.", a)

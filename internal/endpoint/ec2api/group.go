@@ -316,6 +316,9 @@ func rulesOf(tx store.Tx, s scope.Scope, groupID string, egress bool, perms []ec
 			if u := api.Val(r.UserId); u != "" && u != s.Account {
 				return nil, fault.New(fault.Unsupported, "UnsupportedOperation", "Security groups of another account (%s) are not supported.", u)
 			}
+			if r.VpcPeeringConnectionId != nil {
+				return nil, fault.New(fault.NotFound, "InvalidVpcPeeringConnectionID.NotFound", "The vpcPeeringConnection ID '%s' does not exist", *r.VpcPeeringConnectionId)
+			}
 			if x.GroupID = api.Val(r.GroupId); x.GroupID == "" {
 				g, err := network.GetGroup(tx, s, groupID)
 				if err != nil {
@@ -339,13 +342,13 @@ func rulesOf(tx store.Tx, s scope.Scope, groupID string, egress bool, perms []ec
 }
 
 // flatPermission is the older form of one permission in a request's own parameters.
-func flatPermission(proto *string, from, to *int32, cidr, group *string) ec2.IpPermission {
+func flatPermission(proto *string, from, to *int32, cidr, group, owner *string) ec2.IpPermission {
 	p := ec2.IpPermission{IpProtocol: proto, FromPort: from, ToPort: to}
 	if cidr != nil {
 		p.IpRanges = []ec2.IpRange{{CidrIp: cidr}}
 	}
 	if group != nil {
-		p.UserIdGroupPairs = []ec2.UserIdGroupPair{{GroupName: group}}
+		p.UserIdGroupPairs = []ec2.UserIdGroupPair{{GroupName: group, UserId: owner}}
 		if proto == nil {
 			p.IpProtocol = ptr("-1")
 		}
@@ -384,12 +387,12 @@ func (s *Server) authorize(c *api.Call, gid, name *string, egress bool, perms []
 }
 
 func (s *Server) authorizeSecurityGroupIngress(c *api.Call, in *ec2.AuthorizeSecurityGroupIngressRequest) (*ec2.AuthorizeSecurityGroupIngressResult, error) {
-	out, err := s.authorize(c, in.GroupId, in.GroupName, false, in.IpPermissions, flatPermission(in.IpProtocol, in.FromPort, in.ToPort, in.CidrIp, in.SourceSecurityGroupName), in.TagSpecifications)
+	out, err := s.authorize(c, in.GroupId, in.GroupName, false, in.IpPermissions, flatPermission(in.IpProtocol, in.FromPort, in.ToPort, in.CidrIp, in.SourceSecurityGroupName, in.SourceSecurityGroupOwnerId), in.TagSpecifications)
 	return &ec2.AuthorizeSecurityGroupIngressResult{Return: ptr(true), SecurityGroupRules: out}, err
 }
 
 func (s *Server) authorizeSecurityGroupEgress(c *api.Call, in *ec2.AuthorizeSecurityGroupEgressRequest) (*ec2.AuthorizeSecurityGroupEgressResult, error) {
-	out, err := s.authorize(c, in.GroupId, nil, true, in.IpPermissions, flatPermission(in.IpProtocol, in.FromPort, in.ToPort, in.CidrIp, in.SourceSecurityGroupName), in.TagSpecifications)
+	out, err := s.authorize(c, in.GroupId, nil, true, in.IpPermissions, flatPermission(in.IpProtocol, in.FromPort, in.ToPort, in.CidrIp, in.SourceSecurityGroupName, in.SourceSecurityGroupOwnerId), in.TagSpecifications)
 	return &ec2.AuthorizeSecurityGroupEgressResult{Return: ptr(true), SecurityGroupRules: out}, err
 }
 
@@ -424,12 +427,12 @@ func (s *Server) revoke(c *api.Call, gid, name *string, egress bool, perms []ec2
 }
 
 func (s *Server) revokeSecurityGroupIngress(c *api.Call, in *ec2.RevokeSecurityGroupIngressRequest) (*ec2.RevokeSecurityGroupIngressResult, error) {
-	removed, unknown, err := s.revoke(c, in.GroupId, in.GroupName, false, in.IpPermissions, flatPermission(in.IpProtocol, in.FromPort, in.ToPort, in.CidrIp, in.SourceSecurityGroupName), in.SecurityGroupRuleIds)
+	removed, unknown, err := s.revoke(c, in.GroupId, in.GroupName, false, in.IpPermissions, flatPermission(in.IpProtocol, in.FromPort, in.ToPort, in.CidrIp, in.SourceSecurityGroupName, in.SourceSecurityGroupOwnerId), in.SecurityGroupRuleIds)
 	return &ec2.RevokeSecurityGroupIngressResult{Return: ptr(true), RevokedSecurityGroupRules: removed, UnknownIpPermissions: unknown}, err
 }
 
 func (s *Server) revokeSecurityGroupEgress(c *api.Call, in *ec2.RevokeSecurityGroupEgressRequest) (*ec2.RevokeSecurityGroupEgressResult, error) {
-	removed, unknown, err := s.revoke(c, in.GroupId, nil, true, in.IpPermissions, flatPermission(in.IpProtocol, in.FromPort, in.ToPort, in.CidrIp, in.SourceSecurityGroupName), in.SecurityGroupRuleIds)
+	removed, unknown, err := s.revoke(c, in.GroupId, nil, true, in.IpPermissions, flatPermission(in.IpProtocol, in.FromPort, in.ToPort, in.CidrIp, in.SourceSecurityGroupName, in.SourceSecurityGroupOwnerId), in.SecurityGroupRuleIds)
 	return &ec2.RevokeSecurityGroupEgressResult{Return: ptr(true), RevokedSecurityGroupRules: removed, UnknownIpPermissions: unknown}, err
 }
 

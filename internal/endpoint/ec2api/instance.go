@@ -35,11 +35,18 @@ func (s *Server) registerInstances(m *api.Mux) {
 	s.registerTypes(m)
 }
 
-// specOf reads a request whose JSON names are those of compute.LaunchSpec.
-func specOf(in any) (compute.LaunchSpec, error) {
+// notSpec are the members of a request that say something else than what to launch, and AdditionalInfo, which EC2 reserves.
+var notSpec = []string{"ClientToken", "DryRun", "MaxCount", "MinCount", "AdditionalInfo", "LaunchTemplate", "Operator"}
+
+// specOf reads a request, whose JSON names are those of compute.LaunchSpec. What it asks for and LaunchSpec does not know
+// is refused by name.
+func specOf(in *ec2.RunInstancesRequest) (compute.LaunchSpec, error) {
 	doc, err := json.Marshal(in)
 	if err != nil {
 		return compute.LaunchSpec{}, err
+	}
+	if no := compute.Unserved(doc, notSpec...); len(no) > 0 {
+		return compute.LaunchSpec{}, fault.New(fault.Unsupported, "UnsupportedOperation", "The parameter %s is not supported.", no[0])
 	}
 	return compute.ParseSpec(doc)
 }
@@ -50,10 +57,6 @@ func (s *Server) runInstances(c *api.Call, in *ec2.RunInstancesRequest) (*ec2.Re
 	}
 	if in.MaxCount == nil {
 		return nil, fault.New(fault.Invalid, "MissingParameter", "The request must contain the parameter MaxCount")
-	}
-	if err := unsupported("Ipv6AddressCount", api.Val(in.Ipv6AddressCount) > 0, "Ipv6Address", len(in.Ipv6Addresses) > 0, "ElasticGpuSpecification", len(in.ElasticGpuSpecification) > 0,
-		"EnablePrimaryIpv6", api.Val(in.EnablePrimaryIpv6)); err != nil {
-		return nil, err
 	}
 	spec, err := specOf(in)
 	if err != nil {

@@ -103,7 +103,8 @@ func (s *Server) createNetworkInterface(c *api.Call, in *ec2.CreateNetworkInterf
 		return nil, err
 	}
 	if err := unsupported("Ipv6AddressCount", api.Val(in.Ipv6AddressCount) > 0, "Ipv6Addresses", len(in.Ipv6Addresses) > 0, "Ipv4Prefix", len(in.Ipv4Prefixes) > 0 || api.Val(in.Ipv4PrefixCount) > 0, "Ipv6Prefix", len(in.Ipv6Prefixes) > 0 || api.Val(in.Ipv6PrefixCount) > 0,
-		"SecondaryPrivateIpAddressCount", api.Val(in.SecondaryPrivateIpAddressCount) > 0, "PrivateIpAddresses", len(in.PrivateIpAddresses) > 1, "InterfaceType", in.InterfaceType != nil && *in.InterfaceType != "interface"); err != nil {
+		"SecondaryPrivateIpAddressCount", api.Val(in.SecondaryPrivateIpAddressCount) > 0, "PrivateIpAddresses", len(in.PrivateIpAddresses) > 1, "InterfaceType", in.InterfaceType != nil && *in.InterfaceType != "interface",
+		"ConnectionTrackingSpecification", in.ConnectionTrackingSpecification != nil, "EnablePrimaryIpv6", api.Val(in.EnablePrimaryIpv6)); err != nil {
 		return nil, err
 	}
 	if err := groupIDs.check(in.Groups...); err != nil {
@@ -115,11 +116,18 @@ func (s *Server) createNetworkInterface(c *api.Call, in *ec2.CreateNetworkInterf
 	}
 	var out ec2.NetworkInterface
 	err = c.Update(func(w *store.WriteTx) error {
-		e, err := network.AllocateENI(w, c.Scope(), network.ENIParams{SubnetID: sn, PrivateIP: ip, GroupIDs: in.Groups, Description: api.Val(in.Description)})
+		id, err := compute.Once(w, c.Scope(), "CreateNetworkInterface", api.Val(in.ClientToken), in, func() (string, error) {
+			e, err := network.AllocateENI(w, c.Scope(), network.ENIParams{SubnetID: sn, PrivateIP: ip, GroupIDs: in.Groups, Description: api.Val(in.Description)})
+			if err != nil {
+				return "", err
+			}
+			return e.ID, tagged(w, c.Scope(), e.ID, "network-interface", in.TagSpecifications)
+		})
 		if err != nil {
 			return err
 		}
-		if err := tagged(w, c.Scope(), e.ID, "network-interface", in.TagSpecifications); err != nil {
+		e, err := network.GetENI(w, c.Scope(), id)
+		if err != nil {
 			return err
 		}
 		out = describeInterface(w, e)
@@ -176,7 +184,8 @@ func (s *Server) modifyNetworkInterfaceAttribute(c *api.Call, in *ec2.ModifyNetw
 	if err != nil {
 		return nil, err
 	}
-	if err := unsupported("EnaSrdSpecification", in.EnaSrdSpecification != nil, "EnablePrimaryIpv6", api.Val(in.EnablePrimaryIpv6), "AssociatedSubnetIds", len(in.AssociatedSubnetIds) > 0, "ConnectionTrackingSpecification", in.ConnectionTrackingSpecification != nil); err != nil {
+	if err := unsupported("EnaSrdSpecification", in.EnaSrdSpecification != nil, "EnablePrimaryIpv6", api.Val(in.EnablePrimaryIpv6), "AssociatedSubnetIds", len(in.AssociatedSubnetIds) > 0, "ConnectionTrackingSpecification", in.ConnectionTrackingSpecification != nil,
+		"Attachment.EnaQueueCount", in.Attachment != nil && (in.Attachment.EnaQueueCount != nil || api.Val(in.Attachment.DefaultEnaQueueCount))); err != nil {
 		return nil, err
 	}
 	if err := groupIDs.check(in.Groups...); err != nil {

@@ -3,6 +3,7 @@ package ec2api
 import (
 	"skerry/api"
 	"skerry/api/ec2"
+	"skerry/internal/compute"
 	"skerry/internal/describe"
 	"skerry/internal/network"
 	"skerry/internal/store"
@@ -84,11 +85,18 @@ func (s *Server) createRouteTable(c *api.Call, in *ec2.CreateRouteTableRequest) 
 	}
 	var out ec2.RouteTable
 	err = c.Update(func(w *store.WriteTx) error {
-		t, err := network.CreateRouteTable(w, c.Scope(), vpcID)
+		id, err := compute.Once(w, c.Scope(), "CreateRouteTable", api.Val(in.ClientToken), in, func() (string, error) {
+			t, err := network.CreateRouteTable(w, c.Scope(), vpcID)
+			if err != nil {
+				return "", err
+			}
+			return t.ID, tagged(w, c.Scope(), t.ID, "route-table", in.TagSpecifications)
+		})
 		if err != nil {
 			return err
 		}
-		if err := tagged(w, c.Scope(), t.ID, "route-table", in.TagSpecifications); err != nil {
+		t, err := network.GetRouteTable(w, c.Scope(), id)
+		if err != nil {
 			return err
 		}
 		out = describeRouteTable(w, t)

@@ -96,7 +96,14 @@ func (s *Server) createLaunchTemplateVersion(c *api.Call, in *ec2.CreateLaunchTe
 	}
 	var out ec2.LaunchTemplateVersion
 	err = c.Update(func(w *store.WriteTx) error {
-		v, err := compute.CreateLaunchTemplateVersion(w, c.Scope(), api.Val(in.LaunchTemplateId), api.Val(in.LaunchTemplateName), api.Val(in.SourceVersion), api.Val(in.VersionDescription), creator(c), doc)
+		n, err := compute.Once(w, c.Scope(), "CreateLaunchTemplateVersion", api.Val(in.ClientToken), in, func() (string, error) {
+			v, err := compute.CreateLaunchTemplateVersion(w, c.Scope(), api.Val(in.LaunchTemplateId), api.Val(in.LaunchTemplateName), api.Val(in.SourceVersion), api.Val(in.VersionDescription), creator(c), doc)
+			return strconv.FormatInt(v.Version, 10), err
+		})
+		if err != nil {
+			return err
+		}
+		v, err := compute.ResolveLaunchTemplate(w, c.Scope(), api.Val(in.LaunchTemplateId), api.Val(in.LaunchTemplateName), n)
 		if err != nil {
 			return err
 		}

@@ -55,7 +55,8 @@ func describeVpc(tx store.Tx, v network.VPC) ec2.Vpc {
 
 func (s *Server) createVpc(c *api.Call, in *ec2.CreateVpcRequest) (*ec2.CreateVpcResult, error) {
 	if err := unsupported("AmazonProvidedIpv6CidrBlock", api.Val(in.AmazonProvidedIpv6CidrBlock), "Ipv4IpamPoolId", in.Ipv4IpamPoolId != nil, "Ipv6CidrBlock", in.Ipv6CidrBlock != nil,
-		"Ipv6Pool", in.Ipv6Pool != nil, "Ipv6IpamPoolId", in.Ipv6IpamPoolId != nil, "VpcEncryptionControl", in.VpcEncryptionControl != nil); err != nil {
+		"Ipv6Pool", in.Ipv6Pool != nil, "Ipv6IpamPoolId", in.Ipv6IpamPoolId != nil, "VpcEncryptionControl", in.VpcEncryptionControl != nil,
+		"Ipv4NetmaskLength", in.Ipv4NetmaskLength != nil, "Ipv6NetmaskLength", in.Ipv6NetmaskLength != nil, "Ipv6CidrBlockNetworkBorderGroup", in.Ipv6CidrBlockNetworkBorderGroup != nil); err != nil {
 		return nil, err
 	}
 	cidr, err := need("cidrBlock", in.CidrBlock)
@@ -192,8 +193,22 @@ func describeSubnet(tx store.Tx, v network.Subnet) ec2.Subnet {
 		Tags:                          tagsOf(tx, v.Scope, v.ID)}
 }
 
+// zoneName is the name of the zone that a request names in one of two ways; an unknown id stays as it is.
+func zoneName(region string, name, id *string) string {
+	if api.Val(name) != "" || api.Val(id) == "" {
+		return api.Val(name)
+	}
+	for _, z := range network.Zones(region) {
+		if z.ID == *id {
+			return z.Name
+		}
+	}
+	return *id
+}
+
 func (s *Server) createSubnet(c *api.Call, in *ec2.CreateSubnetRequest) (*ec2.CreateSubnetResult, error) {
-	if err := unsupported("Ipv6CidrBlock", in.Ipv6CidrBlock != nil, "Ipv6Native", api.Val(in.Ipv6Native), "OutpostArn", in.OutpostArn != nil, "Ipv4IpamPoolId", in.Ipv4IpamPoolId != nil, "Ipv6IpamPoolId", in.Ipv6IpamPoolId != nil); err != nil {
+	if err := unsupported("Ipv6CidrBlock", in.Ipv6CidrBlock != nil, "Ipv6Native", api.Val(in.Ipv6Native), "OutpostArn", in.OutpostArn != nil, "Ipv4IpamPoolId", in.Ipv4IpamPoolId != nil, "Ipv6IpamPoolId", in.Ipv6IpamPoolId != nil,
+		"Ipv4NetmaskLength", in.Ipv4NetmaskLength != nil, "Ipv6NetmaskLength", in.Ipv6NetmaskLength != nil); err != nil {
 		return nil, err
 	}
 	vpcID, err := vpcIDs.need("vpcId", in.VpcId)
@@ -204,15 +219,7 @@ func (s *Server) createSubnet(c *api.Call, in *ec2.CreateSubnetRequest) (*ec2.Cr
 	if err != nil {
 		return nil, err
 	}
-	zone := api.Val(in.AvailabilityZone)
-	if id := api.Val(in.AvailabilityZoneId); id != "" && zone == "" {
-		zone = id
-		for _, z := range network.Zones(c.Region) {
-			if z.ID == id {
-				zone = z.Name
-			}
-		}
-	}
+	zone := zoneName(c.Region, in.AvailabilityZone, in.AvailabilityZoneId)
 	var out ec2.Subnet
 	err = c.Update(func(w *store.WriteTx) error {
 		v, err := network.CreateSubnet(w, c.Scope(), network.SubnetParams{VpcID: vpcID, CIDR: cidr, AvailabilityZone: zone})
@@ -229,15 +236,15 @@ func (s *Server) createSubnet(c *api.Call, in *ec2.CreateSubnetRequest) (*ec2.Cr
 }
 
 func (s *Server) createDefaultSubnet(c *api.Call, in *ec2.CreateDefaultSubnetRequest) (*ec2.CreateDefaultSubnetResult, error) {
-	zone, err := need("availabilityZone", in.AvailabilityZone)
-	if err != nil {
+	zone := zoneName(c.Region, in.AvailabilityZone, in.AvailabilityZoneId)
+	if _, err := need("availabilityZone", &zone); err != nil {
 		return nil, err
 	}
 	if err := unsupported("Ipv6Native", api.Val(in.Ipv6Native)); err != nil {
 		return nil, err
 	}
 	var out ec2.Subnet
-	err = c.Update(func(w *store.WriteTx) error {
+	err := c.Update(func(w *store.WriteTx) error {
 		v, err := network.CreateDefaultSubnet(w, c.Scope(), zone)
 		out = describeSubnet(w, v)
 		return err
@@ -265,7 +272,8 @@ func (s *Server) modifySubnetAttribute(c *api.Call, in *ec2.ModifySubnetAttribut
 	}
 	yes := func(a *ec2.AttributeBooleanValue) bool { return a != nil && api.Val(a.Value) }
 	if err := unsupported("AssignIpv6AddressOnCreation", yes(in.AssignIpv6AddressOnCreation), "EnableDns64", yes(in.EnableDns64), "CustomerOwnedIpv4Pool", in.CustomerOwnedIpv4Pool != nil,
-		"MapCustomerOwnedIpOnLaunch", yes(in.MapCustomerOwnedIpOnLaunch), "EnableLniAtDeviceIndex", in.EnableLniAtDeviceIndex != nil, "EnableResourceNameDnsAAAARecordOnLaunch", yes(in.EnableResourceNameDnsAAAARecordOnLaunch)); err != nil {
+		"MapCustomerOwnedIpOnLaunch", yes(in.MapCustomerOwnedIpOnLaunch), "EnableLniAtDeviceIndex", in.EnableLniAtDeviceIndex != nil, "EnableResourceNameDnsAAAARecordOnLaunch", yes(in.EnableResourceNameDnsAAAARecordOnLaunch),
+		"DisableLniAtDeviceIndex", yes(in.DisableLniAtDeviceIndex)); err != nil {
 		return nil, err
 	}
 	return nil, c.Update(func(w *store.WriteTx) error {
