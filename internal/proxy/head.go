@@ -616,8 +616,31 @@ type response struct {
 	date      bool
 }
 
-// parse reads a complete head of a response.
+// parse reads a complete head of a response. Targets may end lines with a bare LF (RFC 9112 section 2.2 lets a recipient
+// take it, and CGI programs write it): what passes on has CRLF. Requests may not, for two servers could disagree there.
 func (r *response) parse(head []byte) error {
+	err := r.parseStrict(head)
+	if err != nil {
+		if fixed := withCRLF(head); len(fixed) != len(head) {
+			return r.parseStrict(fixed)
+		}
+	}
+	return err
+}
+
+// withCRLF returns a copy of head with a CR before each LF that lacks it.
+func withCRLF(head []byte) []byte {
+	out := make([]byte, 0, len(head)+16)
+	for i, c := range head {
+		if c == '\n' && (i == 0 || head[i-1] != '\r') {
+			out = append(out, '\r')
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+func (r *response) parseStrict(head []byte) error {
 	fs := r.fields[:0]
 	*r = response{head: head, length: -1, fields: fs}
 	e := bytes.IndexByte(head, '\n')
