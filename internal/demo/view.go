@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
 )
@@ -15,6 +16,7 @@ const (
 	logLines      = 8
 	activityLines = 6
 	barWidth      = 30
+	plainEvery    = 5 * time.Second // between status lines when nothing but rates changes
 )
 
 // screen shows snapshots: one screen redrawn on a terminal, plain lines elsewhere.
@@ -35,9 +37,10 @@ func newScreen(w io.Writer, live bool, interrupt func()) screen {
 
 // plain writes what is new as lines: readable in a log.
 type plain struct {
-	w          io.Writer
-	lines      int
-	lastStatus string
+	w     io.Writer
+	lines int
+	shape string    // of the last status line
+	at    time.Time // when it was written
 }
 
 func (p *plain) show(s Snapshot) {
@@ -47,10 +50,12 @@ func (p *plain) show(s Snapshot) {
 	if len(s.Instances) == 0 {
 		return
 	}
-	if line := statusLine(s); line != p.lastStatus {
-		p.lastStatus = line
-		fmt.Fprintf(p.w, "%s   %s\n", s.At.Format("15:04:05"), line)
+	shape := fmt.Sprint(s.Desired, len(s.Instances), s.healthy(), s.Failed)
+	if shape == p.shape && s.At.Sub(p.at) < plainEvery || s.At.Equal(p.at) {
+		return
 	}
+	p.shape, p.at = shape, s.At
+	fmt.Fprintf(p.w, "%s   %s\n", s.At.Format("15:04:05"), statusLine(s))
 }
 
 func (p *plain) close(s Snapshot) { p.show(s) }
