@@ -161,7 +161,8 @@ func (t *Table[T]) in(db *DB) statedb.RWTable[T] {
 	return mem.(statedb.RWTable[T])
 }
 
-// Open opens or makes the state in dir ("" keeps it in memory only). Errors: ErrInUse, or an unreadable directory or file.
+// Open opens or makes the state in dir ("" keeps it in memory only). Errors: ErrInUse, ErrNewer, or an
+// unreadable directory or file; what a damaged file does is undefined, so Check it first.
 func Open(dir string, o Options) (*DB, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
@@ -192,6 +193,10 @@ func Open(dir string, o Options) (*DB, error) {
 		return nil, fmt.Errorf("opening %s: %w", filepath.Join(dir, FileName), err)
 	}
 	db.bolt = b
+	if err := stampFormat(b); err != nil {
+		b.Close()
+		return nil, err
+	}
 	if err := db.loadAll(tables); err != nil {
 		b.Close()
 		return nil, err
