@@ -43,7 +43,7 @@ mkdir -p /srv/www/api /srv/www/images /srv/www/admin /srv/www/cgi-bin
 for d in . api images admin; do echo "$d $id $az" >/srv/www/$d/index.html; done
 cat >/srv/www/cgi-bin/work <<'CGI'
 #!/bin/sh
-i=0; while [ $i -lt 4000 ]; do i=$((i+1)); done
+i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done
 echo "Content-Type: text/plain"; echo; cat /srv/www/index.html
 CGI
 chmod +x /srv/www/cgi-bin/work
