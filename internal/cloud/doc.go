@@ -9,6 +9,7 @@
 //	instances.go pending → running → terminated: driver, network, metadata, in that order
 //	networks.go  a VPC's desired network from the state
 //	zones.go     the zones' data planes: started, watched, told what to do, listened to
+//	names.go     load balancers' names on this host: fronts, the hosts file, DNS
 //	publish.go   measured CPU, memory, network and load-balancer counters into CloudWatch
 //	files.go hosts.go doctor.go   what `env`, `status`, `down` and `doctor` need
 package cloud
