@@ -14,6 +14,7 @@ type Principal struct {
 	UserID         string
 	Account        string
 	SourceInstance string // the instance whose role's credentials these are, else empty
+	AccessKeyID    string // the key that signed: it tells a session from others of its name
 }
 
 // Call is one authenticated request, as a handler sees it. Owned by the request's goroutine.
@@ -25,8 +26,11 @@ type Call struct {
 	Principal Principal
 	DB        *store.DB
 	Now       time.Time
+	// Keys are the values of policies' condition keys that the request itself gives, by the key in lower case, as
+	// aws:sourceip. Not to be changed.
+	Keys map[string][]string
 	// Authorize asks whether the principal may do the action ("ec2:RunInstances") to the resource ("*" or an ARN).
-	// The gateway has asked for the operation itself already, with "*"; handlers ask for the resources they find.
+	// The gateway has asked for what the request names already; handlers ask for what only they find.
 	Authorize func(action, resourceARN string) error
 }
 

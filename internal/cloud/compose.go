@@ -14,6 +14,7 @@ import (
 	"skerry/api/elbv2"
 	"skerry/api/iam"
 	"skerry/api/sts"
+	"skerry/internal/access"
 	"skerry/internal/balance"
 	"skerry/internal/compute"
 	"skerry/internal/endpoint/acmapi"
@@ -56,7 +57,8 @@ func newMux(c *control) *api.Mux {
 
 // compose builds the API from the parts.
 func (c *control) compose() {
-	o := gateway.Options{Mux: newMux(c), DB: c.db, Clock: c.clock, Log: c.log, Authorize: c.authorize}
+	permissions := &access.Checker{DB: c.db}
+	o := gateway.Options{Mux: newMux(c), DB: c.db, Clock: c.clock, Log: c.log, Permit: permissions.Permit, Authorize: permissions.Authorize}
 	o.Credentials = func(id string, r *http.Request) (gateway.Credential, error) { return c.credential(id, r, true) }
 	c.handler = gateway.New(o)
 	o.Credentials = func(id string, r *http.Request) (gateway.Credential, error) { return c.credential(id, r, false) }
@@ -86,11 +88,6 @@ func (c *control) credential(id string, r *http.Request, fromHost bool) (gateway
 		return gateway.WellKnown(id, r)
 	}
 	return gateway.Credential{}, &gateway.KeyError{}
-}
-
-// authorize asks the caller's policies.
-func (c *control) authorize(p api.Principal, action, resource string) error {
-	return identity.Authorize(c.db.Read(), identity.Principal(p), action, resource)
 }
 
 func (c *control) console(ctx context.Context, id string) ([]byte, error) {

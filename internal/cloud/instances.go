@@ -10,6 +10,7 @@ import (
 
 	"skerry/internal/compute"
 	"skerry/internal/driver"
+	"skerry/internal/identity"
 	"skerry/internal/network"
 	"skerry/internal/reconcile"
 	"skerry/internal/scope"
@@ -262,6 +263,7 @@ func (l *instances) destroy(ctx context.Context, i compute.Instance) error {
 	l.c.networks.setNetNS(i.ID, "")
 	return l.c.db.Update(func(w *store.WriteTx) error {
 		machines.Delete(w, i.Key(i.ID))
+		identity.EndInstance(w, i.Scope, i.ID)
 		compute.MarkTerminated(w, i.Scope, i.ID)
 		return nil
 	})

@@ -41,8 +41,10 @@ type Options struct {
 	// Credentials finds an access key. For one that does not count it returns a *KeyError, or a fault Denied with the
 	// code InvalidClientTokenId or ExpiredToken; both are sent in the client's dialect.
 	Credentials func(accessKeyID string, r *http.Request) (Credential, error)
-	// Authorize tells whether a principal may do an action to a resource; nil allows everything.
-	Authorize func(p api.Principal, action, resource string) error
+	// Permit tells whether the caller may do the operation with the input: to all that the input names. nil permits all.
+	Permit func(c *api.Call, h *api.Handler, in any) error
+	// Authorize tells whether the caller may do an action to a resource, for handlers that find more; nil allows all.
+	Authorize func(c *api.Call, action, resource string) error
 }
 
 // Gateway serves the operations of a Mux over HTTP. Safe for concurrent use.
@@ -61,7 +63,10 @@ func New(o Options) http.Handler {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Authorize == nil {
-		o.Authorize = func(api.Principal, string, string) error { return nil }
+		o.Authorize = func(*api.Call, string, string) error { return nil }
+	}
+	if o.Permit == nil {
+		o.Permit = func(*api.Call, *api.Handler, any) error { return nil }
 	}
 	return &Gateway{opts: o, inFlight: make(chan struct{}, MaxInFlight), bodyTimeout: BodyTimeout}
 }

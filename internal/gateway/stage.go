@@ -7,8 +7,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -202,11 +204,33 @@ func authenticate(x *Exchange) error {
 	}
 	x.Call = &api.Call{
 		Ctx: x.Request.Context(), Account: cred.Principal.Account, Region: region, RequestID: x.RequestID,
-		Principal: cred.Principal, DB: o.DB, Now: x.Start.UTC(),
-		Authorize: func(action, resource string) error { return o.Authorize(cred.Principal, action, resource) },
+		Principal: cred.Principal, DB: o.DB, Now: x.Start.UTC(), Keys: conditionKeys(x),
 	}
+	x.Call.Principal.AccessKeyID = s.AccessKeyID
+	x.Call.Authorize = func(action, resource string) error { return o.Authorize(x.Call, action, resource) }
 	return nil
 }
+
+// conditionKeys are what policies may ask about the request as such.
+func conditionKeys(x *Exchange) map[string][]string {
+	r := x.Request
+	keys := map[string][]string{
+		"aws:requestedregion": {x.Signature.Region},
+		"aws:securetransport": {strconv.FormatBool(r.TLS != nil)},
+	}
+	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		keys["aws:sourceip"] = []string{peer.Addr().Unmap().String()}
+	}
+	for key, header := range map[string]string{"aws:useragent": "User-Agent", "aws:referer": "Referer"} {
+		if v := r.Header.Get(header); v != "" {
+			keys[key] = []string{v}
+		}
+	}
+	return keys
+}
+
+// authorize asks whether the caller may do the operation to what the request names.
+func authorize(x *Exchange) error { return x.Gateway.opts.Permit(x.Call, x.Handler, x.In) }
 
 func findHandler(x *Exchange) error {
 	if x.Handler = x.Gateway.opts.Mux.Lookup(x.Service, x.Operation); x.Handler != nil {

@@ -36,6 +36,7 @@ type Assume struct {
 	PolicyARNs       []string
 	Tags             map[string]string
 	SourceIdentity   string
+	Keys             map[string][]string // condition keys of the request, in lower case
 }
 
 var sessionForm = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
@@ -80,7 +81,7 @@ func AssumeRole(w *store.WriteTx, p Principal, a Assume) (Credentials, error) {
 		return Credentials{}, refused
 	}
 	if err := mayAssume(w, p, r, a); err != nil {
-		return Credentials{}, refused
+		return Credentials{}, err
 	}
 	if a.Duration > r.MaxSession {
 		return Credentials{}, invalid("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
@@ -135,7 +136,10 @@ func mayAssume(tx store.Tx, p Principal, r Role, a Assume) error {
 	}
 	ps, keys, ok := gather(tx, p)
 	if !ok {
-		return errUnknownKey
+		return fault.New(fault.Denied, "AccessDenied", "User: %s is not authorized to perform: sts:AssumeRole on resource: %s", p.ARN, r.ARN())
+	}
+	for k, v := range a.Keys {
+		keys[k] = v
 	}
 	if a.ExternalID != "" {
 		keys["sts:externalid"] = []string{a.ExternalID}
@@ -152,14 +156,17 @@ func mayAssume(tx store.Tx, p Principal, r Role, a Assume) error {
 	if err != nil {
 		return err
 	}
-	how := policy.Evaluate([]*policy.Document{trust}, policy.Request{Action: "sts:AssumeRole", Principal: who, Keys: keys})
-	if how != policy.Allowed && how != policy.Delegated {
-		return errUnknownKey
+	actions := []string{"sts:AssumeRole"}
+	if len(a.Tags) > 0 {
+		actions = append(actions, "sts:TagSession")
 	}
-	own, by := policy.Decide(ps, policy.Request{Action: "sts:AssumeRole", Resource: r.ARN(), Keys: keys})
-	direct := how == policy.Allowed && p.Account == r.Account && own == policy.Implicit && by == policy.ByIdentity
-	if own != policy.Allowed && !direct {
-		return errUnknownKey
+	for _, action := range actions {
+		how := policy.Evaluate([]*policy.Document{trust}, policy.Request{Action: action, Principal: who, Keys: keys})
+		own, by := policy.Decide(ps, policy.Request{Action: action, Resource: r.ARN(), Keys: keys})
+		direct := how == policy.Allowed && p.Account == r.Account && own == policy.Implicit && by == policy.ByIdentity
+		if how != policy.Allowed && how != policy.Delegated || own != policy.Allowed && !direct {
+			return fault.New(fault.Denied, "AccessDenied", "User: %s is not authorized to perform: %s on resource: %s", p.ARN, action, r.ARN())
+		}
 	}
 	return nil
 }

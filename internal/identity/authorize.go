@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -26,34 +27,55 @@ func Authorize(tx store.Tx, p Principal, action, resource string) error {
 }
 
 // free are actions that need no permission.
-var free = map[string]bool{"sts:getcalleridentity": true, "sts:getsessiontoken": true, "sts:getaccesskeyinfo": true}
+var free = map[string]bool{"sts:getcalleridentity": true, "sts:getsessiontoken": true}
 
 // AuthorizeQuery is Authorize with more to ask.
-func AuthorizeQuery(tx store.Tx, p Principal, q Query) error {
-	if p.IsRoot() || free[strings.ToLower(q.Action)] {
+func AuthorizeQuery(tx store.Tx, p Principal, q Query) error { return NewJudge(tx, p).Ask(q) }
+
+// Judge answers many questions about one principal in one transaction. Owned by its caller.
+type Judge struct {
+	tx       store.Tx
+	p        Principal
+	policies policy.Policies
+	keys     map[string][]string
+	known    bool
+}
+
+// NewJudge reads the principal's policies.
+func NewJudge(tx store.Tx, p Principal) *Judge {
+	j := &Judge{tx: tx, p: p}
+	if !p.IsRoot() {
+		j.policies, j.keys, j.known = gather(tx, p)
+	}
+	return j
+}
+
+// Ask is AuthorizeQuery.
+func (j *Judge) Ask(q Query) error {
+	if j.p.IsRoot() || free[strings.ToLower(q.Action)] {
 		return nil
 	}
 	if q.Resource == "" {
 		q.Resource = "*"
 	}
-	ps, keys, ok := gather(tx, p)
-	if !ok {
-		return denied(p, q, policy.Implicit, policy.ByIdentity)
+	if !j.known {
+		return denied(j.p, q, policy.Implicit, policy.ByIdentity)
 	}
-	for k, v := range resourceKeys(tx, q.Resource) {
+	keys := maps.Clone(j.keys)
+	for k, v := range resourceKeys(j.tx, q.Resource) {
 		keys[k] = v
 	}
 	for k, v := range q.Context {
 		keys[strings.ToLower(k)] = v
 	}
-	d, by := policy.Decide(ps, policy.Request{Action: q.Action, Resource: q.Resource, Keys: keys})
+	d, by := policy.Decide(j.policies, policy.Request{Action: q.Action, Resource: q.Resource, Keys: keys})
 	if d == policy.Allowed {
 		return nil
 	}
 	if d == policy.Implicit && strings.EqualFold(q.Action, "sts:AssumeRole") {
 		return nil // the role's trust policy may suffice: AssumeRole asks both
 	}
-	return denied(p, q, d, by)
+	return denied(j.p, q, d, by)
 }
 
 func denied(p Principal, q Query, d policy.Decision, by string) error {
@@ -127,6 +149,9 @@ func gather(tx store.Tx, p Principal) (policy.Policies, map[string][]string, boo
 		principalTags(keys, u.Tags)
 		boundary = u.Boundary
 		ps.Identity = documents(tx, p.Account, u.Grants)
+		if s, ok := Sessions.Get(tx, p.AccessKeyID); ok {
+			sessionKeys(keys, s)
+		}
 		for _, g := range u.Groups {
 			if g, ok := Groups.Get(tx, key(p.Account, g)); ok {
 				ps.Identity = append(ps.Identity, documents(tx, p.Account, g.Grants)...)
@@ -142,12 +167,15 @@ func gather(tx store.Tx, p Principal) (policy.Policies, map[string][]string, boo
 		principalTags(keys, r.Tags)
 		boundary = r.Boundary
 		ps.Identity = documents(tx, p.Account, r.Grants)
-		// The principal does not say which of its live sessions of the same name it is: the limits of all hold.
+		// Without a key the principal does not say which of its live sessions of the same name it is: the limits of all hold.
+		found := p.AccessKeyID == ""
 		for s := range Sessions.By(tx, "arn", p.ARN) {
-			if !tx.Now().Before(s.ExpiresAt) {
+			if !tx.Now().Before(s.ExpiresAt) || p.AccessKeyID != "" && s.ID != p.AccessKeyID {
 				continue
 			}
+			found = true
 			principalTags(keys, s.Tags)
+			sessionKeys(keys, s)
 			if len(s.Policies)+len(s.PolicyARNs) == 0 {
 				continue
 			}
@@ -160,6 +188,9 @@ func gather(tx store.Tx, p Principal) (policy.Policies, map[string][]string, boo
 			}
 			ps.Sessioned, ps.Session = true, docs
 		}
+		if !found {
+			return ps, nil, false
+		}
 	default:
 		return ps, nil, false
 	}
@@ -170,6 +201,16 @@ func gather(tx store.Tx, p Principal) (policy.Policies, map[string][]string, boo
 		}
 	}
 	return ps, keys, true
+}
+
+// sessionKeys are what conditions may ask about temporary credentials.
+func sessionKeys(keys map[string][]string, s Session) {
+	keys["aws:tokenissuetime"] = []string{s.CreatedAt.UTC().Format(time.RFC3339)}
+	keys["aws:multifactorauthpresent"] = []string{"false"}
+	if f := strings.Split(s.Instance, "/"); len(f) == 3 {
+		keys["ec2:sourceinstancearn"] = []string{scope.Scope{Account: f[0], Region: f[1]}.ARN("ec2", "instance/"+f[2])}
+		keys["ec2:roledelivery"] = []string{"2.0"}
+	}
 }
 
 func principalTags(keys map[string][]string, tags map[string]string) {
@@ -207,7 +248,10 @@ func resourceKeys(tx store.Tx, arn string) map[string][]string {
 	if len(f) != 6 || f[0] != "arn" {
 		return nil
 	}
-	keys := map[string][]string{"aws:resourceaccount": {f[4]}}
+	keys := map[string][]string{}
+	if f[4] != "" {
+		keys["aws:resourceaccount"] = []string{f[4]}
+	}
 	if f[3] != "" {
 		keys["aws:requestedregion"] = []string{f[3]}
 	}

@@ -20,6 +20,7 @@ type Principal struct {
 	UserID         string
 	Account        string
 	SourceInstance string // the instance whose role's credentials these are, else empty
+	AccessKeyID    string // the key that signed; empty: any of the principal's
 }
 
 // Root is the principal of an account's owner.
@@ -50,7 +51,7 @@ func Lookup(tx store.Tx, accessKeyID string) (Key, error) {
 		if !tx.Now().Before(s.ExpiresAt) {
 			return Key{}, errExpired
 		}
-		p := Principal{ARN: s.ARN, UserID: s.UserID, Account: s.Account}
+		p := Principal{ARN: s.ARN, UserID: s.UserID, Account: s.Account, AccessKeyID: s.ID}
 		if s.Instance != "" {
 			p.SourceInstance = s.Instance[strings.LastIndex(s.Instance, "/")+1:]
 		}

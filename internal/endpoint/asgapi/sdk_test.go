@@ -22,8 +22,7 @@ import (
 func (c *cloud) client() *sdk.Client {
 	m := api.NewMux(&as.Service)
 	c.Register(m)
-	srv := httptest.NewServer(gateway.New(gateway.Options{Mux: m, DB: c.DB, Credentials: gateway.WellKnown,
-		Authorize: func(api.Principal, string, string) error { return nil }}))
+	srv := httptest.NewServer(gateway.New(gateway.Options{Mux: m, DB: c.DB, Credentials: gateway.WellKnown}))
 	c.t.Cleanup(srv.Close)
 	return sdk.NewFromConfig(aws.Config{Region: here.Region, BaseEndpoint: aws.String(srv.URL), RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider("skerry", "skerry", "")})

@@ -20,6 +20,7 @@ import (
 	"skerry/api"
 	apiiam "skerry/api/iam"
 	apists "skerry/api/sts"
+	"skerry/internal/access"
 	"skerry/internal/endpoint/iamapi"
 	"skerry/internal/endpoint/stsapi"
 	"skerry/internal/gateway"
@@ -50,9 +51,7 @@ func newCloud(t *testing.T) *cloud {
 			}
 			return gateway.WellKnown(id, r)
 		},
-		Authorize: func(p api.Principal, action, resource string) error {
-			return identity.Authorize(db.Read(), identity.Principal(p), action, resource)
-		}}))
+		Permit: (&access.Checker{DB: db}).Permit, Authorize: (&access.Checker{DB: db}).Authorize}))
 	t.Cleanup(func() { srv.Close(); db.Close() })
 	return &cloud{t, db, srv.URL}
 }
@@ -173,7 +172,9 @@ func TestUserIsLimited(t *testing.T) {
 	_, err = ann.ListUsers(ctx, nil)
 	refused(t, err, "AccessDenied", "with an explicit deny in an identity-based policy")
 
-	info, err := annSTS.GetAccessKeyInfo(ctx, &sts.GetAccessKeyInfoInput{AccessKeyId: key.AccessKey.AccessKeyId})
+	_, err = annSTS.GetAccessKeyInfo(ctx, &sts.GetAccessKeyInfoInput{AccessKeyId: key.AccessKey.AccessKeyId})
+	refused(t, err, "AccessDenied", "sts:GetAccessKeyInfo")
+	info, err := sts.NewFromConfig(c.config("skerry", "skerry", "")).GetAccessKeyInfo(ctx, &sts.GetAccessKeyInfoInput{AccessKeyId: key.AccessKey.AccessKeyId})
 	if err != nil || *info.Account != "000000000000" {
 		t.Errorf("the key's account: %+v %v", info, err)
 	}
@@ -208,7 +209,7 @@ func TestAssumeRole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	annTrust := strings.Replace(trust, `"Service":"ec2.amazonaws.com"`, `"AWS":"arn:aws:iam::000000000000:user/ann"`, 1)
+	annTrust := strings.NewReplacer(`"Service":"ec2.amazonaws.com"`, `"AWS":"arn:aws:iam::000000000000:user/ann"`, `"sts:AssumeRole"`, `["sts:AssumeRole","sts:TagSession"]`).Replace(trust)
 	if _, err := i.CreateRole(ctx, &iam.CreateRoleInput{RoleName: p("ops"), AssumeRolePolicyDocument: &annTrust}); err != nil {
 		t.Fatal(err)
 	}

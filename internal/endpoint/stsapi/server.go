@@ -47,7 +47,7 @@ func (s *Server) assumeRole(c *api.Call, in *sts.AssumeRoleRequest) (*sts.Assume
 		return nil, fault.New(fault.Unsupported, "ValidationError", "The parameter ProvidedContexts is not supported.")
 	}
 	a := identity.Assume{RoleARN: api.Val(in.RoleArn), Session: api.Val(in.RoleSessionName), Duration: int(api.Val(in.DurationSeconds)), ExternalID: api.Val(in.ExternalId),
-		SourceIdentity: api.Val(in.SourceIdentity), Tags: map[string]string{}}
+		SourceIdentity: api.Val(in.SourceIdentity), Tags: map[string]string{}, Keys: c.Keys}
 	if in.Policy != nil {
 		a.Policies = []string{*in.Policy}
 	}

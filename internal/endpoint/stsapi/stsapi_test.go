@@ -16,6 +16,7 @@ import (
 
 	"skerry/api"
 	apists "skerry/api/sts"
+	"skerry/internal/access"
 	"skerry/internal/endpoint/stsapi"
 	"skerry/internal/gateway"
 	"skerry/internal/identity"
@@ -43,9 +44,7 @@ func newCloud(t *testing.T) (*store.DB, func(id, secret, token string) *sts.Clie
 			}
 			return gateway.Credential{}, err
 		},
-		Authorize: func(p api.Principal, action, resource string) error {
-			return identity.Authorize(db.Read(), identity.Principal(p), action, resource)
-		}}))
+		Permit: (&access.Checker{DB: db}).Permit, Authorize: (&access.Checker{DB: db}).Authorize}))
 	t.Cleanup(func() { srv.Close(); db.Close() })
 	return db, func(id, secret, token string) *sts.Client {
 		return sts.NewFromConfig(aws.Config{Region: "eu-west-1", BaseEndpoint: &srv.URL, RetryMaxAttempts: 1, Credentials: credentials.NewStaticCredentialsProvider(id, secret, token)})
