@@ -126,7 +126,9 @@ func (s *supervisor) boot() (*libcontainer.Process, *console, error) {
 	con := &console{peer: make(chan *os.File, 1), copied: make(chan struct{})}
 	go con.copy(ours, s.console)
 	p := &libcontainer.Process{Args: s.kind.argv, Env: environ(s.cfg, s.kind), Init: true, Cwd: "/", ConsoleSocket: theirs, ConsoleWidth: consoleColumns, ConsoleHeight: consoleRows}
+	s.joinUnified(filepath.Base(s.cfg.CgroupPath))
 	err = c.Start(p)
+	s.joinUnified("shims")
 	theirs.Close()
 	if err == nil {
 		if s.kind.name == "systemd" {
@@ -153,6 +155,25 @@ func (s *supervisor) boot() (*libcontainer.Process, *console, error) {
 	}
 	s.notify()
 	return p, con, nil
+}
+
+// joinUnified moves this process, and with it whatever it starts from then on, between the cloud's groups in a unified
+// hierarchy beside v1. Only measuring depends on it, so an instance boots without.
+func (s *supervisor) joinUnified(name string) {
+	if s.cfg.Unified == "" {
+		return
+	}
+	dir := filepath.Join(s.cfg.Unified, filepath.Dir(s.cfg.CgroupPath), name)
+	if name != "shims" {
+		os.Remove(dir) // of the boot before, so that counters begin anew
+	}
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0o644)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "skerry-shim: unified control group:", err)
+	}
 }
 
 // console is the master side of one boot's terminal, being copied to the log.

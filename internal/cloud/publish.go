@@ -137,14 +137,16 @@ func instanceMetrics(i compute.Instance, vcpu float64, last, cur sample) []metri
 			out = append(out, metric.Datum{Namespace: ns, Name: name, Dimensions: d, Unit: unit, Timestamp: last.due, Value: v, HighResolution: true})
 		}
 	}
-	if dt := cur.at.Sub(last.at); dt > 0 && vcpu > 0 {
-		add("AWS/EC2", "CPUUtilization", "Percent", min(100, 100*float64(cur.stats.CPUNanos-last.stats.CPUNanos)/float64(dt.Nanoseconds())/vcpu), dims...)
-	}
 	diff := func(a, b uint64) float64 {
 		if b < a {
 			return 0
 		}
 		return float64(b - a)
+	}
+	if dt := cur.at.Sub(last.at); dt > 0 && vcpu > 0 {
+		// An instance that waits for the host's processors is as busy as one that has them: it has no idle time.
+		busy := diff(last.stats.CPUNanos, cur.stats.CPUNanos) + diff(last.stats.CPUWaitNanos, cur.stats.CPUWaitNanos)
+		add("AWS/EC2", "CPUUtilization", "Percent", min(100, 100*busy/float64(dt.Nanoseconds())/vcpu), dims...)
 	}
 	add("AWS/EC2", "NetworkIn", "Bytes", diff(last.stats.NetRxBytes, cur.stats.NetRxBytes), dims...)
 	add("AWS/EC2", "NetworkOut", "Bytes", diff(last.stats.NetTxBytes, cur.stats.NetTxBytes), dims...)

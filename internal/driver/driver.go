@@ -50,13 +50,17 @@ type Status struct {
 
 // Stats are counters since the start of the current run.
 type Stats struct {
-	CPUNanos    uint64
-	MemoryBytes uint64 // without page cache that can be dropped at once
-	MemoryLimit uint64 // 0 = none
-	NetRxBytes  uint64 // as the instance counts: received by it
-	NetTxBytes  uint64
-	NetRxPkts   uint64
-	NetTxPkts   uint64
+	CPUNanos uint64
+	// CPUWaitNanos is the time for which the instance wanted a processor that the host gave to others, as far as it was
+	// measured: a counter that begins with the first call. Its own limit's throttling isn't in it. 0 when the kernel
+	// doesn't say.
+	CPUWaitNanos uint64
+	MemoryBytes  uint64 // without page cache that can be dropped at once
+	MemoryLimit  uint64 // 0 = none
+	NetRxBytes   uint64 // as the instance counts: received by it
+	NetTxBytes   uint64
+	NetRxPkts    uint64
+	NetTxPkts    uint64
 }
 
 // Event says that an instance's state changed.

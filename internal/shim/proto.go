@@ -39,6 +39,7 @@ type Config struct {
 	NetNS      string
 	UIDBase    int
 	CgroupPath string // absolute inside every hierarchy
+	Unified    string // where cgroup v2 is mounted when the controllers are v1: init is born in CgroupPath there, too
 	VCPU       float64
 	MemoryMiB  int
 	Env        map[string]string

@@ -79,6 +79,7 @@ func (c cgroupFS) mounts() []string {
 func (d *Driver) cgroupPath(id string) string { return "/skerry-" + d.o.CloudID + "/" + id }
 
 // joinShims moves a process out of the group of whoever started it, in the hierarchies by which service managers kill.
+// In a unified hierarchy beside v1 the shim moves itself: into its instance's group while init is born, then here.
 func (d *Driver) joinShims(pid int) error {
 	for _, m := range []string{d.cg.v1["name=systemd"], d.cg.unified} {
 		if m == "" {
@@ -87,6 +88,9 @@ func (d *Driver) joinShims(pid int) error {
 		dir := filepath.Join(m, d.cgroupPath("shims"))
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
+		}
+		if m == d.cg.unified && !d.cg.v2() {
+			continue
 		}
 		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644); err != nil {
 			return fmt.Errorf("moving the shim to a group of its own: %w", err)

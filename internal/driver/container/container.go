@@ -70,6 +70,7 @@ type instance struct {
 	pid    int
 	boots  int
 	watch  bool // a watcher runs
+	wait   waitMeter
 }
 
 var _ driver.Driver = (*Driver)(nil)

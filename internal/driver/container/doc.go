@@ -7,7 +7,8 @@
 //	DATA/instances/ID/fs/{upper,work}   what the instance wrote
 //	DATA/instances/ID/…                 the shim's files, see package shim
 //	/run/skerry-CLOUD/instances/ID/     mount points: root, user, net, lower-N; gone after a reboot of the host
-//	CGROUP/skerry-CLOUD/ID              in every hierarchy; CGROUP/skerry-CLOUD/shims holds the shims
+//	CGROUP/skerry-CLOUD/ID              in every hierarchy; CGROUP/skerry-CLOUD/shims holds the shims. Where the controllers
+//	                                    are v1, the group in cgroup2 is there for its cpu.pressure alone (see waitMeter)
 //
 // Invariants: every step looks at what is there and does what is missing, so each call can be repeated after a crash at
 // any point; Destroy removes spec.json last, so that what is half removed is found again. Mount points are under /run,

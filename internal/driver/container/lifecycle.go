@@ -65,6 +65,9 @@ func (d *Driver) prepare(in *instance, s driver.Spec) error {
 	}
 	c := shim.Config{ID: s.ID, Hostname: s.Hostname, Rootfs: filepath.Join(in.run, "root"), UserNS: filepath.Join(in.run, "user"), NetNS: filepath.Join(in.run, "net"),
 		UIDBase: d.firstID(s.Index), CgroupPath: d.cgroupPath(s.ID), VCPU: s.VCPU, MemoryMiB: s.MemoryMiB, Env: s.Env}
+	if !d.cg.v2() {
+		c.Unified = d.cg.unified
+	}
 	if err := shim.WriteJSON(filepath.Join(in.dir, shim.ConfigFile), c); err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ func (d *Driver) Stats(_ context.Context, id string) (driver.Stats, error) {
 	if err != nil {
 		return s, fmt.Errorf("instance %s: %w", id, err)
 	}
+	s.CPUWaitNanos = in.wait.read(d.cg, d.cgroupPath(id))
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/net/dev")
 	if err != nil {
 		return s, fmt.Errorf("instance %s: %w", id, err)
