@@ -85,11 +85,14 @@ func EncodeError(p Protocol, svc *api.Service, f *Failure) []byte {
 		if f.Namespace != "" {
 			name = f.Namespace + "#" + name
 		}
-		b = appendCBORHead(b, 5, 2)
+		b = appendCBORHead(b, 5, 3)
 		b = appendCBORText(b, "__type")
 		b = appendCBORText(b, name)
-		b = appendCBORText(b, "message")
-		return appendCBORText(b, f.Message)
+		for _, member := range []string{"message", "Message"} { // some shapes have the one, some the other, and clients know their shape's only
+			b = appendCBORText(b, member)
+			b = appendCBORText(b, f.Message)
+		}
+		return b
 	}
 	b = append(b, `{"__type":`...)
 	b = appendJSONString(b, f.Type())

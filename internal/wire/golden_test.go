@@ -78,7 +78,7 @@ func TestEncode(t *testing.T) {
 		{"query: our error, of no service", string(EncodeError(Query, nil, &Failure{Code: "C", Message: "m", Status: 500, RequestID: "rid"})),
 			`<ErrorResponse><Error><Type>Receiver</Type><Code>C</Code><Message>m</Message></Error><RequestId>rid</RequestId></ErrorResponse>`},
 		{"json: an error", string(EncodeError(JSON, &acm.Service, &Failure{Code: "C", Shape: "S", Message: "m", Status: 400})), `{"__type":"S","message":"m"}`},
-		{"cbor: an error", string(EncodeError(CBOR, &cloudwatch.Service, &Failure{Code: "C", Namespace: "n", Message: "m", Status: 400})), "\xa2\x66__type\x63n#C\x67message\x61m"},
+		{"cbor: an error", string(EncodeError(CBOR, &cloudwatch.Service, &Failure{Code: "C", Namespace: "n", Message: "m", Status: 400})), "\xa3\x66__type\x63n#C\x67message\x61m\x67Message\x61m"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, want := tt.got, tt.want

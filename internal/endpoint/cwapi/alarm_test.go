@@ -310,7 +310,7 @@ func TestAlarmTags(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := c.ListTagsForResource(c.ctx, &sdk.ListTagsForResourceInput{ResourceARN: arn})
-	refused(t, err, "ResourceNotFoundException", 404, "")
+	refused(t, err, "ResourceNotFoundException", 404, "does not exist")
 }
 
 // TestNameWithBlank: the history of an alarm isn't that of another one whose name begins the same way.
