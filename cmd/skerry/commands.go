@@ -154,4 +154,3 @@ func proxyCommand() *cobra.Command {
 	}
 	return c
 }
-

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -18,14 +19,11 @@ import (
 	"skerry/internal/cloud"
 )
 
-// defaultDataDir is where a cloud keeps everything unless told otherwise.
-const defaultDataDir = "/var/lib/skerry"
-
 // detachTimeout bounds how long up --detach waits for the cloud to be ready.
 const detachTimeout = 60 * time.Second
 
 func dataDirFlag(c *cobra.Command) *string {
-	return c.Flags().String("data-dir", defaultDataDir, "directory of this cloud's state; a different directory is a separate cloud")
+	return c.Flags().String("data-dir", cloud.DefaultDataDir, "directory of this cloud's state; a different directory is a separate cloud")
 }
 
 func upCommand() *cobra.Command {
@@ -41,6 +39,8 @@ func upCommand() *cobra.Command {
 	noHosts := f.Bool("no-hosts-file", false, "leave /etc/hosts alone")
 	detach := f.Bool("detach", false, "return when ready; the log goes to DATA-DIR/skerry.log")
 	ephemeral := f.Bool("ephemeral", false, "take everything down and remove it on exit")
+	logFile := f.String("log-file", "", "file that takes the log once the cloud starts (--detach sets it)")
+	f.MarkHidden("log-file")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		prefix, err := netip.ParsePrefix(*pool)
 		if err != nil {
@@ -56,19 +56,26 @@ func upCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		key := *rootKey
+		if key != "" {
+			if key, err = filepath.Abs(key); err != nil {
+				return err
+			}
+		}
 		if *detach {
 			return upDetached(cmd.Context(), abs, os.Args[1:], cmd.OutOrStdout())
 		}
 		return cloud.Run(cmd.Context(), cloud.Options{
 			DataDir: abs, Listen: *listen, PublicPool: prefix, Driver: *driver, Egress: *egress == "host", TimeScale: *scale,
-			RootKeyFile: *rootKey, HostsFile: !*noHosts, Ephemeral: *ephemeral,
+			RootKeyFile: key, HostsFile: !*noHosts, Ephemeral: *ephemeral, LogFile: *logFile,
 			Ready: func(url string) { fmt.Fprintln(cmd.OutOrStdout(), "ready "+url) },
 		})
 	}
 	return c
 }
 
-// upDetached starts the same command without --detach in its own session and waits for its ready line.
+// upDetached starts the same command without --detach in its own session and waits for its ready line. The directory and
+// the log in it are made by the child, once it has found nothing to refuse.
 func upDetached(ctx context.Context, dir string, args []string, out io.Writer) error {
 	exe, err := os.Executable()
 	if err != nil {
@@ -85,31 +92,39 @@ func upDetached(ctx context.Context, dir string, args []string, out io.Writer) e
 			kept = append(kept, a)
 		}
 	}
-	kept = append(kept, "--data-dir", dir)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("the data directory cannot be made: %w; choose another with --data-dir or run as root", err)
+	logPath := filepath.Join(dir, cloud.LogFile)
+	kept = append(kept, "--data-dir", dir, "--log-file", logPath)
+	var start int64
+	if st, err := os.Stat(logPath); err == nil {
+		start = st.Size()
 	}
-	logPath := filepath.Join(dir, "skerry.log")
-	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	ready, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	defer log.Close()
-	r, w, err := os.Pipe()
+	defer ready.Close()
+	said, e, err := os.Pipe()
 	if err != nil {
 		return err
 	}
+	defer said.Close()
 	c := exec.Command(exe, kept...)
-	c.Stdout, c.Stderr = w, log
+	c.Stdout, c.Stderr = w, e
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	start, _ := log.Seek(0, io.SeekEnd)
-	if err := c.Start(); err != nil {
+	err = c.Start()
+	w.Close()
+	e.Close()
+	if err != nil {
 		return err
 	}
-	w.Close()
+	early := make(chan string, 1)
+	go func() { // ends when the child turns to its log, or with it
+		b, _ := io.ReadAll(io.LimitReader(said, 1<<20))
+		early <- string(b)
+	}()
 	lines := make(chan string, 1)
 	go func() { // ends with the pipe, when the child has printed its line or died
-		s := bufio.NewScanner(r)
+		s := bufio.NewScanner(ready)
 		if s.Scan() {
 			lines <- s.Text()
 		}
@@ -117,10 +132,16 @@ func upDetached(ctx context.Context, dir string, args []string, out io.Writer) e
 	}()
 	select {
 	case line, ok := <-lines:
+		text := <-early
 		if !ok {
 			c.Wait()
-			return fmt.Errorf("%s", lastError(logPath, start))
+			b, _ := os.ReadFile(logPath)
+			if int64(len(b)) > start {
+				text = string(b[start:])
+			}
+			return errors.New(lastError(text))
 		}
+		fmt.Fprint(os.Stderr, text) // warnings
 		fmt.Fprintln(out, line)
 		return c.Process.Release()
 	case <-ctx.Done():
@@ -132,14 +153,15 @@ func upDetached(ctx context.Context, dir string, args []string, out io.Writer) e
 	}
 }
 
-// lastError is the last line that the child wrote to its log, without its own prefix.
-func lastError(path string, from int64) string {
-	b, _ := os.ReadFile(path)
-	if int64(len(b)) > from {
-		b = b[from:]
+// lastError is the error that a child ended with, without its own prefix, out of all that it said.
+func lastError(text string) string {
+	if i := strings.LastIndex("\n"+text, "\nskerry: "); i >= 0 {
+		return strings.TrimSpace(text[i+len("skerry: "):])
 	}
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	return strings.TrimPrefix(lines[len(lines)-1], "skerry: ")
+	if text = strings.TrimSpace(text); text == "" {
+		return "the control plane ended at once and said nothing"
+	}
+	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
 func downCommand() *cobra.Command {
@@ -151,7 +173,7 @@ func downCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return cloud.Down(cmd.Context(), abs, *purge)
+		return cloud.Down(cmd.Context(), abs, *purge, cmd.ErrOrStderr())
 	}
 	return c
 }

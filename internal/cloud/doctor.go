@@ -27,7 +27,17 @@ func filesystem(name string) bool {
 			return true
 		}
 	}
-	return false
+	return module(name)
+}
+
+// module tells whether the kernel can load the module by itself, as it does for the first mount of a file system.
+func module(name string) bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	b, err := os.ReadFile("/lib/modules/" + unix.ByteSliceToString(u.Release[:]) + "/modules.dep")
+	return err == nil && strings.Contains(string(b), "/"+name+".ko")
 }
 
 func kernelAtLeast(major, minor int) bool {

@@ -127,37 +127,6 @@ func (c *control) zoneOff(zone string) bool {
 	return off
 }
 
-// Overview is what `skerry status` shows of a running cloud.
-type Overview struct {
-	Instances map[string]int // by state
-	Zones     map[string]string
-	VPCs      int
-}
-
-func (c *control) overview() Overview {
-	o := Overview{Instances: map[string]int{}, Zones: map[string]string{}}
-	c.db.View(func(tx *store.ReadTx) error {
-		for i := range compute.Instances.All(tx) {
-			o.Instances[i.State]++
-		}
-		for range network.VPCs.All(tx) {
-			o.VPCs++
-		}
-		for _, z := range compute.GetHost(tx).ZonesDown {
-			o.Zones[z] = "power off"
-		}
-		return nil
-	})
-	if c.zones != nil {
-		for _, z := range c.zones.known() {
-			if o.Zones[z] == "" {
-				o.Zones[z] = "up"
-			}
-		}
-	}
-	return o
-}
-
 // ask sends an order to the control plane of the cloud in dir.
 func ask(ctx context.Context, dir, method, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)

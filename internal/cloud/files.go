@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -28,23 +29,43 @@ const settingsFile = "settings.json"
 
 // cloudID derives the eight hex digits that every name of a cloud on this machine carries from its data directory.
 func cloudID(dataDir string) string {
-	if p, err := filepath.EvalSymlinks(dataDir); err == nil {
-		dataDir = p
-	}
-	sum := sha256.Sum256([]byte(filepath.Clean(dataDir)))
+	sum := sha256.Sum256([]byte(resolve(dataDir)))
 	return hex.EncodeToString(sum[:4])
 }
 
+// resolve is the path without symbolic links, whether or not its last parts exist.
+func resolve(path string) string {
+	path = filepath.Clean(path)
+	if p, err := filepath.EvalSymlinks(path); err == nil {
+		return p
+	}
+	dir := filepath.Dir(path)
+	if dir == path {
+		return path
+	}
+	return filepath.Join(resolve(dir), filepath.Base(path))
+}
+
+// errNoCloud says that a directory holds no cloud.
+var errNoCloud = errors.New("there is no cloud")
+
 func readSettings(dir string) (settings, error) {
 	var s settings
-	b, err := os.ReadFile(filepath.Join(dir, settingsFile))
-	if os.IsNotExist(err) {
-		return s, fmt.Errorf("there is no cloud in %s; start one with 'skerry up --data-dir %s'", dir, dir)
+	path := filepath.Join(dir, settingsFile)
+	b, err := os.ReadFile(path)
+	switch {
+	case os.IsNotExist(err) || errors.Is(err, syscall.ENOTDIR):
+		return s, fmt.Errorf("%w in %s; start one with 'skerry up --data-dir %s'", errNoCloud, dir, dir)
+	case err != nil:
+		return s, fmt.Errorf("the cloud's settings can't be read: %w; run as the one who started it", err)
 	}
-	if err != nil {
-		return s, err
+	if err := json.Unmarshal(b, &s); err != nil {
+		return s, fmt.Errorf("%s is damaged (%w); 'skerry up' writes it anew once it is removed", path, err)
 	}
-	return s, json.Unmarshal(b, &s)
+	if s.Driver == "auto" { // of a time when it was written as given
+		s.Driver = "container"
+	}
+	return s, nil
 }
 
 // writeDurable replaces a file so that a crash leaves the old or the new content, never a part.
@@ -107,7 +128,7 @@ func Env(dir string) (string, error) {
 func readRootKey(path string) (id, secret string, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return "", "", fmt.Errorf("the root key file can't be read: %w", err)
+		return "", "", fmt.Errorf("the root key file can't be read: %w; name another with --root-key", err)
 	}
 	f := strings.Fields(string(b))
 	if len(f) != 2 {

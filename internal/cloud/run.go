@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -12,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +39,7 @@ type Options struct {
 	RootKeyFile string
 	HostsFile   bool
 	Ephemeral   bool
+	LogFile     string           // takes standard error once nothing can be refused any more; "" leaves it
 	Ready       func(url string) // called once, when the API answers
 	Log         *slog.Logger     // nil: text on standard error
 
@@ -90,20 +89,25 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := c.check(); err != nil {
 		return err
 	}
+	o = c.o // check has chosen the driver
 	lis, err := listen(o.Listen)
 	if err != nil {
 		return err
 	}
 	defer lis.Close()
+	if err := c.claim(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(o.DataDir, 0o755); err != nil {
 		return fmt.Errorf("the data directory cannot be made: %w; choose another with --data-dir or run as root", err)
 	}
-	c.id = cloudID(o.DataDir)
-	if c.db, err = store.Open(o.DataDir, store.Options{}); err != nil {
-		if errors.Is(err, store.ErrInUse) {
-			return fmt.Errorf("another control plane runs on %s; stop it first, or choose another --data-dir", o.DataDir)
+	if o.LogFile != "" {
+		if err := logTo(o.LogFile); err != nil {
+			return err
 		}
-		return fmt.Errorf("the state in %s cannot be opened: %w", o.DataDir, err)
+	}
+	if c.db, err = store.Open(o.DataDir, store.Options{}); err != nil {
+		return c.unusable(err)
 	}
 	defer c.db.Close()
 	if err := c.open(ctx); err != nil {
@@ -126,58 +130,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		if err := tearDown(context.WithoutCancel(ctx), o.DataDir, s, c.log); err != nil {
 			return err
 		}
-		return os.RemoveAll(o.DataDir)
+		return removeDir(o.DataDir, os.Stderr)
 	}
 	return nil
-}
-
-// check refuses what cannot work. It changes nothing.
-func (c *control) check() error {
-	o := &c.o
-	if o.RootKeyFile != "" {
-		if _, _, err := readRootKey(o.RootKeyFile); err != nil {
-			return err
-		}
-	} else if !loopback(o.Listen) {
-		return fmt.Errorf("%s can be reached from outside of this host, where the well-known keys must not work; give keys of your own with --root-key FILE", o.Listen)
-	}
-	switch o.Driver {
-	case "auto":
-		if err := missing(); err != nil {
-			return err
-		}
-		o.Driver = "container"
-	case "container":
-		if err := missing(); err != nil {
-			return err
-		}
-	case "sim":
-		c.log.Warn("THE SIM DRIVER IS ON: instances are records only; nothing boots, no packet flows")
-	default:
-		return fmt.Errorf("--driver takes auto, container or sim, not %q", o.Driver)
-	}
-	if st, err := os.Stat(o.DataDir); err == nil {
-		if !st.IsDir() {
-			return fmt.Errorf("%s is not a directory; choose another with --data-dir", o.DataDir)
-		}
-		if err := unix.Access(o.DataDir, unix.R_OK|unix.W_OK|unix.X_OK); err != nil {
-			return fmt.Errorf("the data directory %s cannot be read and written: %w; run as its owner, or choose another with --data-dir", o.DataDir, err)
-		}
-	} else if !os.IsNotExist(err) {
-		return fmt.Errorf("the data directory cannot be used: %w; choose another with --data-dir", err)
-	}
-	return nil
-}
-
-func listen(address string) (net.Listener, error) {
-	lis, err := net.Listen("tcp", address)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s is in use by another program; stop it, or choose another address with --listen", address)
-	case err != nil:
-		return nil, fmt.Errorf("the API cannot listen on %s: %w; choose another address with --listen", address, err)
-	}
-	return lis, nil
 }
 
 // open makes everything that the loops and services stand on.
@@ -198,9 +153,6 @@ func (c *control) open(ctx context.Context) (err error) {
 	if o.Driver == "sim" {
 		c.driver = sim.New(sim.Options{})
 	} else {
-		if c.fabric, err = fabric.New(fabric.Options{CloudID: c.id, RunDir: runDir(c.id), PublicPool: o.PublicPool, Egress: o.Egress, Log: c.log}); err != nil {
-			return err
-		}
 		if c.driver, err = container.New(container.Options{DataDir: o.DataDir, CloudID: c.id, Log: c.log}); err != nil {
 			return err
 		}
@@ -291,6 +243,7 @@ func (c *control) serve(ctx context.Context, lis net.Listener) error {
 	start(c.runAlarms)
 	start(c.publish)
 	start(c.runControl)
+	start(c.boundLogs)
 
 	srv := newServer(c.handler)
 	failed := make(chan error, 1)

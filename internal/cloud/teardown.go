@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/netip"
 	"os"
 
 	"skerry/internal/driver/container"
@@ -23,9 +22,7 @@ func tearDown(ctx context.Context, dir string, s settings, log *slog.Logger) err
 			d.Close()
 		}
 		errs = append(errs, err)
-		pool, err := netip.ParsePrefix(s.PublicPool)
-		errs = append(errs, err)
-		f, err := fabric.New(fabric.Options{CloudID: id, RunDir: runDir(id), PublicPool: pool, Egress: s.Egress, Log: log})
+		f, err := fabric.Remains(fabric.Options{CloudID: id, RunDir: runDir(id), Log: log})
 		if err == nil {
 			err = f.Teardown(ctx)
 		}

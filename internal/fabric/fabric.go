@@ -80,6 +80,22 @@ func New(o Options) (*Fabric, error) {
 	return f, err
 }
 
+// Remains is for Teardown alone: it claims no pool and asks nothing of the kernel, so that what an earlier process left can
+// be removed whatever has happened to the machine since.
+func Remains(o Options) (*Fabric, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := checkCloudID(o.CloudID); err != nil {
+		return nil, err
+	}
+	o.RunDir = cmp.Or(o.RunDir, "/run/skerry-"+o.CloudID)
+	f := &Fabric{o: o, log: o.Log, vpcs: map[string]*vpcState{}}
+	var err error
+	f.host.h, err = handle()
+	return f, err
+}
+
 func checkCloudID(id string) error {
 	if len(id) == 0 || len(id) > 8 {
 		return fmt.Errorf("cloud id %q: 1 to 8 letters and digits", id)
