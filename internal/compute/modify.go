@@ -45,7 +45,12 @@ func (i *Instance) SetType(name string) error {
 	if !slices.Contains(t.Architectures, i.Architecture) {
 		return fault.New(fault.Invalid, "InvalidParameterValue", "The architecture '%s' of the specified instance type does not match the architecture '%s' of the instance.", t.Architectures[0], i.Architecture)
 	}
-	i.InstanceType, i.CoreCount, i.ThreadsPerCore, i.CPUCredits = t.Name, t.Cores, t.ThreadsPerCore(), t.DefaultCredit
+	i.InstanceType, i.CoreCount, i.ThreadsPerCore = t.Name, t.Cores, t.ThreadsPerCore()
+	if !t.Burstable {
+		i.CPUCredits = ""
+	} else if i.CPUCredits == "" {
+		i.CPUCredits = t.DefaultCredit
+	}
 	return nil
 }
 

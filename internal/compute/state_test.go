@@ -12,6 +12,16 @@ import (
 	"skerry/internal/store"
 )
 
+func TestANewTypeKeepsTheCreditMode(t *testing.T) {
+	t.Parallel()
+	i := Instance{State: Stopped, Architecture: "x86_64", InstanceType: "t3.nano", CPUCredits: "standard"}
+	for _, c := range []struct{ to, want string }{{"t3.micro", "standard"}, {"m5.large", ""}, {"t3.micro", "unlimited"}} {
+		if err := i.SetType(c.to); err != nil || i.CPUCredits != c.want {
+			t.Errorf("%s: credits %q, wanted %q (%v)", c.to, i.CPUCredits, c.want, err)
+		}
+	}
+}
+
 func TestLifeOfAnInstance(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -280,6 +280,9 @@ func (e *Engine) PutPolicy(w *store.WriteTx, p Policy) (Policy, error) {
 	if p.Name == "" || len(p.Name) > 255 || strings.Contains(p.Name, ":") {
 		return p, invalid("Policy name must be between 1 and 255 characters long and hold no colon.")
 	}
+	if p.Type != SimpleScaling && p.Cooldown != nil && *p.Cooldown == 0 {
+		p.Cooldown = nil // clients send 0 for "none"; Terraform does with every change
+	}
 	if err := p.check(g); err != nil {
 		return p, err
 	}

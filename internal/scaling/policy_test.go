@@ -233,6 +233,23 @@ func TestPoliciesThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestACooldownOfZeroIsNone(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(settings(1, 10), 1)
+	for _, p := range []Policy{
+		{Type: StepScaling, AdjustmentType: ChangeInCapacity, Steps: []Step{{Lower: ptr(0.0), Adjustment: 2}}},
+		{Type: TargetTracking, Tracking: &Tracking{Predefined: "ASGAverageCPUUtilization", Target: 50}},
+	} {
+		p.Scope, p.Group, p.Name, p.Cooldown = here, "g", p.Type, ptr(0)
+		if got := w.put(p); got.Cooldown != nil {
+			t.Errorf("%s keeps a cooldown of %d", p.Type, *got.Cooldown)
+		}
+		p.Cooldown = ptr(60)
+		err := w.db.Update(func(tx *store.WriteTx) error { _, err := w.e.PutPolicy(tx, p); return err })
+		wantError(t, err, "ValidationError", "Cooldown")
+	}
+}
+
 func TestExecutePolicy(t *testing.T) {
 	w := newWorld(t, 1)
 	w.create(settings(1, 10), 1)

@@ -1,0 +1,10 @@
+output "url" { value = "https://${aws_lb.web.dns_name}/" }
+output "tcp" { value = "http://${aws_lb.tcp.dns_name}:8080/" }
+output "bastion_ip" { value = aws_eip.bastion.public_ip }
+output "bastion_id" { value = aws_instance.bastion.id }
+output "vpc_id" { value = aws_vpc.main.id }
+output "lb_arn" { value = aws_lb.web.arn }
+output "target_group_arn" { value = aws_lb_target_group.web.arn }
+output "group" { value = aws_autoscaling_group.web.name }
+output "subnet_ids" { value = aws_subnet.public[*].id }
+output "template_id" { value = aws_launch_template.web.id }
