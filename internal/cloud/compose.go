@@ -57,8 +57,8 @@ func newMux(c *control) *api.Mux {
 
 // compose builds the API from the parts.
 func (c *control) compose() {
-	permissions := &access.Checker{DB: c.db}
-	o := gateway.Options{Mux: newMux(c), DB: c.db, Clock: c.clock, Log: c.log, Permit: permissions.Permit, Authorize: permissions.Authorize}
+	c.permissions = &access.Checker{DB: c.db}
+	o := gateway.Options{Mux: newMux(c), DB: c.db, Clock: c.clock, Log: c.log, Permit: c.permit, Authorize: c.permissions.Authorize}
 	o.Credentials = func(id string, r *http.Request) (gateway.Credential, error) { return c.credential(id, r, true) }
 	c.handler = gateway.New(o)
 	o.Credentials = func(id string, r *http.Request) (gateway.Credential, error) { return c.credential(id, r, false) }

@@ -15,11 +15,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"skerry/internal/access"
 	"skerry/internal/compute"
 	"skerry/internal/driver"
 	"skerry/internal/driver/container"
 	"skerry/internal/driver/sim"
 	"skerry/internal/fabric"
+	"skerry/internal/identity"
 	"skerry/internal/image"
 	"skerry/internal/metric"
 	"skerry/internal/network"
@@ -73,6 +75,9 @@ type control struct {
 	inside   http.Handler // of requests from instances
 	networks *networks
 	loop     *instances
+
+	permissions *access.Checker
+	usage       identity.Usage
 
 	nets     *reconcile.Coalescer // by VPC key
 	plans    *reconcile.Coalescer // by zone
@@ -244,6 +249,7 @@ func (c *control) serve(ctx context.Context, lis net.Listener) error {
 	start(c.publish)
 	start(c.runControl)
 	start(c.boundLogs)
+	start(c.keepUsage)
 
 	srv := newServer(c.handler)
 	failed := make(chan error, 1)
