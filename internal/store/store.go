@@ -14,6 +14,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/statedb"
@@ -47,7 +48,8 @@ type DB struct {
 	tables map[AnyTable]any // *Table[T] -> statedb.RWTable[T]
 	metas  []statedb.TableMeta
 
-	writer sync.Mutex // the one writer
+	writer  sync.Mutex // the one writer
+	commits atomic.Uint64
 
 	mu      sync.Mutex // guards waiters
 	waiters map[string]*waiter
@@ -303,9 +305,13 @@ func (db *DB) Update(fn func(w *WriteTx) error) error {
 		return fault.New(fault.Unavailable, "Unavailable", "The state could not be written to disk, so nothing was changed. Free space in the data directory and try again.").Wrap(err)
 	}
 	txn.Commit()
+	db.commits.Add(1)
 	db.notify(w.changes)
 	return nil
 }
+
+// Commits counts the transactions that have changed something since Open.
+func (db *DB) Commits() uint64 { return db.commits.Load() }
 
 func (db *DB) log(w *WriteTx) error {
 	if db.bolt == nil {
