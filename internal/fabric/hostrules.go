@@ -32,6 +32,8 @@ func hostRules(cloudID string, p pool, egress bool, gateways, uplinks []string, 
 		"iifname "+gw+" ct state established,related accept",
 		"iifname "+gw+" drop")
 	forward := []string{
+		"iifname " + gw + " tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu",
+		"oifname " + gw + " tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu",
 		"iifname " + gw + " oifname " + gw + " accept",
 	}
 	if egress {

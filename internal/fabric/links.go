@@ -16,7 +16,9 @@ import (
 
 const (
 	instanceMTU = 9001 // as in a VPC
-	gatewayMTU  = 1500 // as beyond one
+	// gatewayMTU is as large: a client on the host believes that the way to 127/8 takes anything, and hears of nothing
+	// smaller on it. For the way out of the host, segments are held to what it takes.
+	gatewayMTU = instanceMTU
 )
 
 // routeProto marks routes on the host as this package's.

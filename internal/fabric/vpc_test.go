@@ -2,6 +2,7 @@ package fabric
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -234,6 +235,43 @@ func TestPublicAddressFromTheHost(t *testing.T) {
 	v.HasIGW = true
 	w.apply(v)
 	reaches(t, "", w.public(6).String()+":80", "a")
+}
+
+// A segment may be as long as both ends believe: the host's end believes in the loopback's size.
+func TestLongSegmentsFromTheHost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	v := twoZones("vpc-1", 1)
+	a := instance(t, "a", "10.0.0.10", "a", "sg-web")
+	a.PublicIP = w.public(5)
+	v.Interfaces = []Interface{a}
+	w.apply(v)
+	lis, err := ListenIn(a.NetNS, "tcp4", "10.0.0.10:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	const size = 8000
+	go func() {
+		c, err := lis.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		n, err := io.ReadFull(c, make([]byte, size))
+		fmt.Fprintln(c, n, err)
+	}()
+	c, err := DialIn(t.Context(), "", "tcp4", a.PublicIP.String()+":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write(make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readLine(c, 3*time.Second); err != nil || strings.TrimSpace(got) != "8000 <nil>" {
+		t.Errorf("the instance received %q, %v", got, err)
+	}
 }
 
 // A range that the operator owns is used as it is, without translation on the host.
