@@ -246,8 +246,11 @@ func (s *Server) createDefaultSubnet(c *api.Call, in *ec2.CreateDefaultSubnetReq
 	var out ec2.Subnet
 	err := c.Update(func(w *store.WriteTx) error {
 		v, err := network.CreateDefaultSubnet(w, c.Scope(), zone)
+		if err != nil {
+			return err
+		}
 		out = describeSubnet(w, v)
-		return err
+		return nil
 	})
 	return &ec2.CreateDefaultSubnetResult{Subnet: &out}, err
 }
