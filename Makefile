@@ -17,8 +17,9 @@ embedded: deps
 deps:
 	tools/install-deps.sh
 
-test: deps lint
+test: build lint
 	SKERRY_REQUIRED=1 $(GO) test -p 2 -timeout 600s ./...
+	test/accept/run.sh
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
