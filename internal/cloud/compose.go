@@ -45,7 +45,7 @@ func newMux(c *control) *api.Mux {
 	engine := &scaling.Engine{Compute: live.Compute{}, Balancer: live.Balancer{}, Alarms: live.Alarms{}, TimeScale: c.o.TimeScale}
 	c.scaler = &scaling.Reconciler{DB: c.db, Engine: engine, Log: c.log, Clock: c.clock}
 	c.alarms = &metric.Evaluator{DB: c.db, Store: c.metrics, Clock: c.clock, Log: c.log, TimeScale: c.o.TimeScale, OnAction: c.act}
-	(&ec2api.Server{DB: c.db, Console: c.console, Log: c.log}).Register(m)
+	(&ec2api.Server{DB: c.db, Console: c.console, Images: newImaging(c), Log: c.log}).Register(m)
 	(&asgapi.Server{DB: c.db, Engine: engine}).Register(m)
 	(&elbapi.Server{DB: c.db}).Register(m)
 	(&cwapi.Server{DB: c.db, Metrics: c.metrics, Evaluator: c.alarms, TimeScale: c.o.TimeScale}).Register(m)

@@ -25,13 +25,13 @@ type Changes struct {
 	Layers  []string // below it, topmost first; they must be of this store
 }
 
-// Commit makes an image of an instance's changes. What tells one machine from another is left out. The instance may be
+// Commit makes a private image of an instance's changes. What tells one machine from another is left out. The instance may be
 // running: then the image is as a disk would be after a power cut.
 func (s *Store) Commit(ctx context.Context, c Changes, name, description string) (Image, error) {
 	if !validName.MatchString(name) {
 		return Image{}, fmt.Errorf("image name %q: letters, digits, dots, dashes and underscores, 3 to 128 of them", name)
 	}
-	r := record{Name: name, Description: description, Created: time.Now().UTC().Truncate(time.Second)}
+	r := record{Name: name, Description: description, Private: true, Created: time.Now().UTC().Truncate(time.Second)}
 	for i, l := range c.Layers {
 		rel, err := filepath.Rel(s.Dir, l)
 		base := filepath.Dir(rel)
@@ -93,7 +93,7 @@ func personal(rel string) bool {
 
 // Remove deletes an image. Images that are based on it, and instances that have its layer mounted (inUse), keep it.
 func (s *Store) Remove(name string, inUse []string) error {
-	list, err := s.List()
+	list, err := s.All()
 	if err != nil {
 		return err
 	}

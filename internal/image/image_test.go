@@ -357,6 +357,12 @@ func TestCommitAndRemove(t *testing.T) {
 	if _, err := s.Commit(context.Background(), Changes{Upper: up, Layers: []string{"/etc"}}, "foreign", ""); err == nil {
 		t.Error("a layer of elsewhere is taken")
 	}
+	if list, _ := s.List(); len(list) != 1 || list[0].Name != "base" {
+		t.Errorf("an image of an instance is for everyone: %v", list)
+	}
+	if all, _ := s.All(); len(all) != 2 || !all[1].Private {
+		t.Errorf("all images: %v", all)
+	}
 	if err := s.Remove("base", nil); err == nil {
 		t.Error("an image that another is based on is removed")
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -34,6 +35,7 @@ type Image struct {
 	Created      time.Time
 	Layers       []string // absolute paths, topmost first
 	RootSizeGiB  int
+	Private      bool // made of an instance; whoever made it keeps account of it
 }
 
 // Store is a directory of images. Safe for concurrent use, also by several processes.
@@ -49,6 +51,7 @@ type record struct {
 	Created      time.Time
 	RootSizeGiB  int
 	Below        []string `json:",omitempty"` // topmost first
+	Private      bool     `json:",omitempty"`
 	Sum          string   `json:",omitempty"` // of what the built-in image is made from
 }
 
@@ -68,8 +71,14 @@ func Architecture() string {
 	}
 }
 
-// List returns the images, ordered by name.
+// List returns the images that are for everyone, ordered by name.
 func (s *Store) List() ([]Image, error) {
+	all, err := s.All()
+	return slices.DeleteFunc(all, func(i Image) bool { return i.Private }), err
+}
+
+// All returns the images, also those of instances, ordered by name.
+func (s *Store) All() ([]Image, error) {
 	ents, err := os.ReadDir(s.Dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -104,7 +113,7 @@ func (s *Store) Get(name string) (Image, error) {
 	if err != nil {
 		return Image{}, fmt.Errorf("image %s: %w", name, err)
 	}
-	img := Image{ID: ID(name), Name: name, Description: r.Description, Architecture: r.Architecture, Created: r.Created, RootSizeGiB: r.RootSizeGiB,
+	img := Image{ID: ID(name), Name: name, Description: r.Description, Architecture: r.Architecture, Created: r.Created, RootSizeGiB: r.RootSizeGiB, Private: r.Private,
 		Layers: []string{filepath.Join(s.Dir, name, rootDir)}}
 	for _, b := range r.Below {
 		img.Layers = append(img.Layers, filepath.Join(s.Dir, b, rootDir))
