@@ -11,5 +11,7 @@
 //	zones.go     the zones' data planes: started, watched, told what to do, listened to
 //	names.go     load balancers' names on this host: fronts, the hosts file, DNS
 //	publish.go   measured CPU, memory, network and load-balancer counters into CloudWatch
-//	files.go hosts.go doctor.go   what `env`, `status`, `down` and `doctor` need
+//	check.go     what is refused before anything changes
+//	logs.go      the bounds of the logs
+//	status.go down.go teardown.go files.go hosts.go doctor.go   what `env`, `status`, `down` and `doctor` need
 package cloud

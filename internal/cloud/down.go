@@ -121,7 +121,7 @@ func Down(ctx context.Context, dir string, purge bool, w io.Writer) error {
 	if err := tearDown(ctx, dir, s, slog.New(slog.DiscardHandler)); err != nil {
 		return fmt.Errorf("not everything could be removed; run 'skerry down' again: %w", err)
 	}
-	if purge {
+	if purge || !fileExists(filepath.Join(dir, store.FileName)) { // without state there is nothing to come back to
 		return removeDir(dir, w)
 	}
 	return nil
@@ -150,7 +150,7 @@ func removeDir(dir string, w io.Writer) error {
 	}
 	if len(foreign) > 0 {
 		fmt.Fprintf(w, "%s stays, for it holds what is not the cloud's: %s\n", dir, strings.Join(foreign[:min(len(foreign), 5)], ", "))
-	} else if err := os.Remove(dir); err != nil && !errors.Is(err, syscall.EBUSY) { // a mount point stays, empty
+	} else if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.EBUSY) { // a mount point stays, empty
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

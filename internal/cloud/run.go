@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -100,6 +102,11 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer lis.Close()
+	defer func() {
+		if errors.Is(err, syscall.ENOSPC) {
+			err = fmt.Errorf("the disk of %s is full (%w); free some space and run 'skerry up' again, what runs goes on meanwhile", o.DataDir, err)
+		}
+	}()
 	if err := c.claim(); err != nil {
 		return err
 	}
