@@ -32,7 +32,7 @@ type Alarm struct {
 	Comparison                                     string
 	TreatMissingData                               string          // missing when empty
 	LowSampleCount                                 string          // EvaluateLowSampleCountPercentile, as given
-	Queries                                        json.RawMessage `json:",omitempty"` // Metrics as given: one metric without expressions
+	Queries                                        json.RawMessage `json:",omitempty"` // Metrics as given: one metric, or metrics and expressions
 	ActionsEnabled                                 bool
 	OKActions, AlarmActions, InsufficientActions   []string
 	State, StateReason, StateReasonData            string
@@ -110,6 +110,12 @@ func (a Alarm) check() error {
 		return fault.New(fault.Invalid, "MissingParameter", "The parameter EvaluationPeriods is required.")
 	case relation[a.Comparison] == "":
 		return fault.New(fault.Unsupported, "InvalidParameterValue", "The comparison operator %s is not served: anomaly detection bands are not there.", a.Comparison)
+	case a.IsMath() && (a.MetricName != "" || a.Statistic != "" || a.ExtendedStatistic != ""):
+		return combination("Metrics with an expression may not be given with MetricName or Statistic.")
+	case a.IsMath():
+		if _, err := a.formula(); err != nil {
+			return err
+		}
 	case a.MetricName == "" || a.Namespace == "":
 		return fault.New(fault.Invalid, "MissingParameter", "The parameters MetricName and Namespace are required, or Metrics with one metric.")
 	case a.Statistic == "" && a.ExtendedStatistic == "":
@@ -120,6 +126,8 @@ func (a Alarm) check() error {
 		return fault.New(fault.Unsupported, "InvalidParameterValue", "The extended statistic %s is not served: percentiles are not kept.", a.ExtendedStatistic)
 	case !slices.Contains(Statistics, a.Statistic):
 		return value("1 validation error detected: Value '%s' at 'statistic' failed to satisfy constraint: Member must satisfy enum value set: [SampleCount, Average, Sum, Minimum, Maximum]", a.Statistic)
+	}
+	switch {
 	case a.Period != 10 && a.Period != 20 && a.Period != 30 && (a.Period < 60 || a.Period%60 != 0):
 		return value("Invalid Period: %d. It must be 10, 20, 30 or a multiple of 60.", a.Period)
 	case a.Period < 3600 && a.Period*a.EvaluationPeriods > 86400:

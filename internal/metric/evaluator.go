@@ -131,7 +131,30 @@ func (e *Evaluator) points(a Alarm, now time.Time) ([]Datapoint, error) {
 	n := rangeOf(a.EvaluationPeriods)
 	end := Floor(now.Add(-e.settle(period)), period)
 	start := end.Add(-time.Duration(n) * period)
-	found, err := e.Store.Query(a.Scope, a.Namespace, a.MetricName, a.Dimensions, start, end, period, a.Unit)
+	if !a.IsMath() {
+		return e.series(a.Scope, stat{a.Namespace, a.MetricName, a.Statistic, a.Unit, a.Dimensions}, start, period, n)
+	}
+	m, err := a.formula()
+	if err != nil {
+		return nil, err
+	}
+	known := map[string][]Datapoint{}
+	for id, s := range m.stats {
+		if known[id], err = e.series(a.Scope, s, start, period, n); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]Datapoint, n)
+	for i := range out {
+		v, ok := m.value(func(id string) (float64, bool) { return known[id][i].Value, !known[id][i].Missing })
+		out[i] = Datapoint{Time: start.Add(time.Duration(i) * period), Value: v, Missing: !ok}
+	}
+	return out, nil
+}
+
+// series are n periods of a statistic from start.
+func (e *Evaluator) series(s scope.Scope, of stat, start time.Time, period time.Duration, n int) ([]Datapoint, error) {
+	found, err := e.Store.Query(s, of.namespace, of.metric, of.dimensions, start, start.Add(time.Duration(n)*period), period, of.unit)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +164,7 @@ func (e *Evaluator) points(a Alarm, now time.Time) ([]Datapoint, error) {
 	}
 	for _, p := range found {
 		if i := int(p.Time.Sub(start) / period); i >= 0 && i < n {
-			v, ok := p.Stat(a.Statistic)
+			v, ok := p.Stat(of.statistic)
 			out[i].Value, out[i].Missing = v, !ok
 		}
 	}

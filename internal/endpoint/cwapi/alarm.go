@@ -62,12 +62,34 @@ func alarmOf(in *cloudwatch.PutMetricAlarmInput) (metric.Alarm, error) {
 	if in.MetricName != nil || in.Namespace != nil || in.Statistic != nil || in.ExtendedStatistic != nil || in.Period != nil || in.Unit != nil || len(in.Dimensions) > 0 {
 		return a, combination("The parameter Metrics may not be given with MetricName, Namespace, Dimensions, Period, Unit, Statistic or ExtendedStatistic.")
 	}
+	if slices.ContainsFunc(in.Metrics, func(q cloudwatch.MetricDataQuery) bool { return q.Expression != nil }) {
+		return a, formula(&a, in.Metrics)
+	}
 	return a, oneMetric(&a, in.Metrics)
+}
+
+// formula reads an alarm over an expression. Its metrics share one period.
+func formula(a *metric.Alarm, qs []cloudwatch.MetricDataQuery) error {
+	if err := checkQueries(qs, true); err != nil {
+		return err
+	}
+	for _, q := range qs {
+		if q.MetricStat == nil {
+			continue
+		}
+		a.Period = max(a.Period, int(api.Val(q.MetricStat.Period)))
+		if _, err := dimensions(q.MetricStat.Metric.Dimensions); err != nil {
+			return err
+		}
+	}
+	var err error
+	a.Queries, err = json.Marshal(qs)
+	return err
 }
 
 // oneMetric reads an alarm that is given as a list of queries. One without expressions is the same as a plain alarm.
 func oneMetric(a *metric.Alarm, qs []cloudwatch.MetricDataQuery) error {
-	if err := checkQueries(qs); err != nil {
+	if err := checkQueries(qs, false); err != nil {
 		return err
 	}
 	if len(qs) != 1 {

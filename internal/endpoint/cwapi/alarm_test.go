@@ -230,12 +230,46 @@ func TestAlarmOfOneQuery(t *testing.T) {
 	if len(a.Metrics) != 1 || *a.Metrics[0].Id != "m1" || *a.Metrics[0].MetricStat.Metric.Dimensions[0].Value != "a" || a.MetricName != nil || a.Period != nil {
 		t.Errorf("%+v", a)
 	}
-	in.Metrics = append(in.Metrics, types.MetricDataQuery{Id: aws.String("e1"), Expression: aws.String("m1*2")})
+	in.Metrics = append(in.Metrics, query("m2", "Sum", 60))
 	_, err := c.PutMetricAlarm(c.ctx, in)
-	refused(t, err, "ValidationError", 400, "expression 'e1'")
+	refused(t, err, "InvalidParameterCombination", 400, "Exactly one")
 	in.Metrics, in.MetricName = in.Metrics[:1], aws.String("CPUUtilization")
 	_, err = c.PutMetricAlarm(c.ctx, in)
 	refused(t, err, "InvalidParameterCombination", 400, "Metrics")
+}
+
+// TestAlarmOfAnExpression: metric math is read, kept as it was given, and checked.
+func TestAlarmOfAnExpression(t *testing.T) {
+	c := newCloud(t)
+	in := alarmNamed("rate")
+	in.Namespace, in.MetricName, in.Dimensions, in.Statistic, in.Unit, in.Period = nil, nil, nil, "", "", nil
+	quiet := func(q types.MetricDataQuery) types.MetricDataQuery { q.ReturnData = aws.Bool(false); return q }
+	rate := types.MetricDataQuery{Id: aws.String("rate"), Expression: aws.String("m1 / m2 * 100"), Label: aws.String("in percent"), ReturnData: aws.Bool(true)}
+	in.Metrics = []types.MetricDataQuery{rate, quiet(query("m1", "Sum", 60)), quiet(query("m2", "Sum", 60))}
+	c.alarm(in)
+	if a := c.one("rate"); len(a.Metrics) != 3 || *a.Metrics[0].Expression != *rate.Expression || *a.Metrics[0].Label != "in percent" || a.Metrics[0].MetricStat != nil || *a.Metrics[2].ReturnData || a.MetricName != nil || a.Period != nil {
+		t.Errorf("%+v", a)
+	}
+	for part, change := range map[string]func(q []types.MetricDataQuery){
+		"no metric with id 'm3'":        func(q []types.MetricDataQuery) { q[0].Expression = aws.String("m1/m3") },
+		"its own value":                 func(q []types.MetricDataQuery) { q[0].Expression = aws.String("m1/rate") },
+		"function IF is not supported":  func(q []types.MetricDataQuery) { q[0].Expression = aws.String("IF(m1>1,m1,m2)") },
+		"Exactly one of the metrics":    func(q []types.MetricDataQuery) { q[1].ReturnData = nil },
+		"must have one period":          func(q []types.MetricDataQuery) { q[2] = quiet(query("m2", "Sum", 120)) },
+		"Exactly one of the metrics of": func(q []types.MetricDataQuery) { q[0].ReturnData = aws.Bool(false) },
+		"at least one metric": func(q []types.MetricDataQuery) {
+			q[1] = quiet(rate)
+			q[1].Id, q[1].Expression = aws.String("m1"), aws.String("1")
+			q[2] = q[1]
+			q[2].Id = aws.String("m2")
+		},
+	} {
+		bad := *in
+		bad.Metrics = slices.Clone(in.Metrics)
+		change(bad.Metrics)
+		_, err := c.PutMetricAlarm(c.ctx, &bad)
+		refused(t, err, "ValidationError", 400, part)
+	}
 }
 
 func TestRefusedAlarms(t *testing.T) {

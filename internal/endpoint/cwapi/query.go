@@ -17,8 +17,8 @@ import (
 
 var idForm = regexp.MustCompile(`^[a-z][a-zA-Z0-9_]*$`)
 
-// checkQueries refuses queries that CloudWatch refuses, and by name those that are not served: expressions.
-func checkQueries(qs []cloudwatch.MetricDataQuery) error {
+// checkQueries refuses queries that CloudWatch refuses, and by name those that are not served: expressions, apart from alarms'.
+func checkQueries(qs []cloudwatch.MetricDataQuery, expressions bool) error {
 	if len(qs) == 0 || len(qs) > maxQueries {
 		return invalid("The collection MetricDataQueries must have a size between 1 and %d.", maxQueries)
 	}
@@ -33,6 +33,9 @@ func checkQueries(qs []cloudwatch.MetricDataQuery) error {
 			return fault.New(fault.Invalid, "ValidationError", "The values for parameter id in MetricDataQueries are not unique.")
 		case q.Expression != nil && q.MetricStat != nil:
 			return combination("Exactly one of the parameters %s.MetricStat and %s.Expression must be given.", name, name)
+		case q.Expression != nil && expressions:
+			seen[id] = true
+			continue
 		case q.Expression != nil:
 			return fault.New(fault.Unsupported, "ValidationError", "Error in expression '%s': Metric math and search expressions are not supported.", id)
 		case q.MetricStat == nil || q.MetricStat.Metric == nil:
@@ -62,7 +65,7 @@ var extended = regexp.MustCompile(`^((p|tm|wm|tc|ts)[0-9]{1,2}(\.[0-9]+)?|(PR|TM
 type cursor struct{ Query, Skip int }
 
 func (s *Server) getMetricData(c *api.Call, in *cloudwatch.GetMetricDataInput) (*cloudwatch.GetMetricDataOutput, error) {
-	if err := checkQueries(in.MetricDataQueries); err != nil {
+	if err := checkQueries(in.MetricDataQueries, false); err != nil {
 		return nil, err
 	}
 	most := metric.MaxPoints

@@ -62,7 +62,7 @@ resource "aws_lb_target_group" "tcp" {
   port               = 80
   protocol           = "TCP"
   vpc_id             = aws_vpc.main.id
-  preserve_client_ip = true
+  preserve_client_ip = false # so the targets' security group sees the nodes, not the clients
   health_check {
     protocol = "TCP"
     interval = 10

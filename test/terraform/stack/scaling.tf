@@ -135,3 +135,36 @@ resource "aws_cloudwatch_metric_alarm" "cpu_high" {
   alarm_actions       = [aws_autoscaling_policy.step.arn]
   tags                = { Environment = var.environment }
 }
+
+resource "aws_cloudwatch_metric_alarm" "errors" {
+  alarm_name          = "${var.name}-5xx-rate"
+  comparison_operator = "GreaterThanThreshold"
+  evaluation_periods  = 3
+  threshold           = 5
+  metric_query {
+    id          = "rate"
+    expression  = "errors / requests * 100"
+    label       = "errors in percent"
+    return_data = true
+  }
+  metric_query {
+    id = "errors"
+    metric {
+      metric_name = "HTTPCode_Target_5XX_Count"
+      namespace   = "AWS/ApplicationELB"
+      period      = 60
+      stat        = "Sum"
+      dimensions  = { LoadBalancer = aws_lb.web.arn_suffix }
+    }
+  }
+  metric_query {
+    id = "requests"
+    metric {
+      metric_name = "RequestCount"
+      namespace   = "AWS/ApplicationELB"
+      period      = 60
+      stat        = "Sum"
+      dimensions  = { LoadBalancer = aws_lb.web.arn_suffix }
+    }
+  }
+}
