@@ -2,11 +2,12 @@
 # make test    everything: vet, unit, packet-level and acceptance tests (needs root for the last two)
 # make demo    an ephemeral cloud that runs the reference architecture, live
 # make bench   the figures of the control plane and of launches
+# make terraform  a configuration through its life with Terraform, where it is installed
 # make lint    gofmt, vet and the layer rules
 GO ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: build embedded deps test demo bench lint accept clean
+.PHONY: build embedded deps test demo bench lint accept terraform clean
 
 build: embedded
 	$(GO) build -trimpath -ldflags '-s -w' -o bin/skerry ./cmd/skerry
@@ -27,6 +28,9 @@ lint:
 
 accept: build
 	test/accept/run.sh
+
+terraform: build
+	test/terraform/run.sh
 
 demo: build
 	bin/skerry demo
