@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"skerry/api"
+	"skerry/internal/fault"
 	"skerry/internal/identity"
 	"skerry/internal/scope"
 	"skerry/internal/store"
@@ -28,11 +29,24 @@ func (k *Checker) Permit(c *api.Call, h *api.Handler, in any) error {
 	tx := k.DB.Read()
 	judge := identity.NewJudge(tx, p)
 	for _, n := range needs(tx, c, h.Service.Name, h.Name, in) {
-		if err := ask(tx, judge, c, n); err != nil {
-			return err
+		if q, err := ask(tx, judge, c, n); err != nil {
+			return k.explain(h.Service.Name, p, q, err)
 		}
 	}
 	return nil
+}
+
+// explain adds to EC2's refusals what sts:DecodeAuthorizationMessage reads.
+func (k *Checker) explain(service string, p identity.Principal, q identity.Query, err error) error {
+	f, ok := fault.As(err)
+	if service != "ec2" || !ok {
+		return err
+	}
+	text, encErr := identity.EncodeMessage(k.DB, identity.Refusal{Principal: p, Query: q, Explicit: strings.Contains(f.Msg, "with an explicit deny")})
+	if encErr != nil || len(text) > identity.MaxMessage {
+		return err // the refusal stands without it
+	}
+	return fault.New(f.Kind, f.Code, "%s. Encoded authorization failure message: %s", f.Msg, text)
 }
 
 // Authorize asks for one action on one resource.
@@ -46,7 +60,8 @@ func (k *Checker) Authorize(c *api.Call, action, resource string) error {
 		n.keys = map[string][]string{"iam:passedtoservice": {"ec2.amazonaws.com"}}
 	}
 	tx := k.DB.Read()
-	return ask(tx, identity.NewJudge(tx, p), c, n)
+	_, err := ask(tx, identity.NewJudge(tx, p), c, n)
+	return err
 }
 
 // need is one question: may the caller do this to that.
@@ -56,14 +71,15 @@ type need struct {
 }
 
 // ask puts one question, with the conditions' keys of the request, of the resource and of the need, the later ones winning.
-func ask(tx store.Tx, judge *identity.Judge, c *api.Call, n need) error {
+func ask(tx store.Tx, judge *identity.Judge, c *api.Call, n need) (identity.Query, error) {
 	keys := maps.Clone(c.Keys)
 	if keys == nil {
 		keys = map[string][]string{}
 	}
 	maps.Copy(keys, about(tx, c.Account, n.arn))
 	maps.Copy(keys, n.keys)
-	return judge.Ask(identity.Query{Action: n.action, Resource: n.arn, Context: keys})
+	q := identity.Query{Action: n.action, Resource: n.arn, Context: keys}
+	return q, judge.Ask(q)
 }
 
 // finder collects the needs of one request.

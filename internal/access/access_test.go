@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -529,5 +530,61 @@ func TestInstanceRole(t *testing.T) {
 	c.update(func(w *store.WriteTx) error { identity.EndInstance(w, here, c.dev); return nil })
 	if code, _ := result(me.terminate(c.prod)); code != "AuthFailure" {
 		t.Errorf("after the instance's end: %s", code)
+	}
+}
+
+// TestDecodedMessage: EC2's refusals carry what their account can decode, and nobody else can.
+func TestDecodedMessage(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t)
+	ann := c.user("ann", allow("sts:DecodeAuthorizationMessage", "*")+","+deny("ec2:Term*", "arn:aws:ec2:*:*:instance/DEV"))
+	_, text := result(ann.terminate(c.dev))
+	_, encoded, ok := strings.Cut(text, " Encoded authorization failure message: ")
+	if !ok || strings.Contains(encoded, " ") {
+		t.Fatalf("no message in %q", text)
+	}
+	got, err := ann.sts.DecodeAuthorizationMessage(ctx, &sts.DecodeAuthorizationMessageInput{EncodedMessage: &encoded})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m struct {
+		Allowed, ExplicitDeny bool
+		Context               struct {
+			Principal        struct{ ID, Name, ARN string }
+			Action, Resource string
+			Conditions       struct {
+				Items []struct {
+					Key    string
+					Values struct{ Items []struct{ Value string } }
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(*got.DecodedMessage), &m); err != nil {
+		t.Fatal(err)
+	}
+	if m.Allowed || !m.ExplicitDeny || m.Context.Action != "ec2:TerminateInstances" || m.Context.Resource != "arn:aws:ec2:us-east-1:000000000000:instance/"+c.dev || m.Context.Principal.Name != "ann" {
+		t.Errorf("decoded: %s", *got.DecodedMessage)
+	}
+	keys := map[string]string{}
+	for _, i := range m.Context.Conditions.Items {
+		keys[i.Key] = i.Values.Items[0].Value
+	}
+	if keys["aws:sourceip"] != "127.0.0.1" || keys["ec2:instancetype"] != "t3.micro" {
+		t.Errorf("the conditions' keys: %v", keys)
+	}
+	for name, who := range map[string]clients{"another account's root": c.as("111122223333", "test", ""), "root with a changed message": c.as("skerry", "skerry", "")} {
+		text := encoded
+		if name != "another account's root" {
+			text = "A" + encoded[1:] + "A"
+		}
+		_, err := who.sts.DecodeAuthorizationMessage(ctx, &sts.DecodeAuthorizationMessageInput{EncodedMessage: &text})
+		if code, _ := result(err); code != "InvalidAuthorizationMessageException" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err = c.user("bob", "").sts.DecodeAuthorizationMessage(ctx, &sts.DecodeAuthorizationMessageInput{EncodedMessage: &encoded})
+	if code, _ := result(err); code != "AccessDenied" {
+		t.Errorf("who may not decode: %v", err)
 	}
 }

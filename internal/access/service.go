@@ -219,6 +219,11 @@ func (f *finder) entity() (kind, arn string) {
 		return "role", base + "role/aws-service-role/" + f.text("AWSServiceName") + "/*"
 	case f.op == "DeleteServiceLinkedRole":
 		return "role", f.role(base, "/")
+	case f.op == "GetAccessKeyLastUsed":
+		if k, ok := identity.AccessKeys.Get(f.tx, f.text("AccessKeyId")); ok && k.User != "" && k.Account == account {
+			return "user", f.user(base, path, k.User)
+		}
+		return "", ""
 	case f.op == "SimulatePrincipalPolicy":
 		return "", f.text("PolicySourceArn")
 	case f.op == "CreatePolicy":

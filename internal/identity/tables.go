@@ -153,7 +153,7 @@ var (
 )
 
 // Tables lists the package's tables.
-var Tables = []store.AnyTable{Users, Groups, Roles, InstanceProfiles, ManagedPolicies, AccessKeys, Sessions, Aliases}
+var Tables = []store.AnyTable{Users, Groups, Roles, InstanceProfiles, ManagedPolicies, AccessKeys, Sessions, Aliases, secrets}
 
 func (e Entity) arn(kind string) string {
 	return scope.Scope{Account: e.Account, Region: scope.Global}.ARN("iam", kind+e.Path+e.Name)

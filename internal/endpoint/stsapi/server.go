@@ -21,6 +21,7 @@ func (s *Server) Register(m *api.Mux) {
 	api.Handle(m, sts.AssumeRole, s.assumeRole)
 	api.Handle(m, sts.GetSessionToken, s.getSessionToken)
 	api.Handle(m, sts.GetAccessKeyInfo, s.getAccessKeyInfo)
+	api.Handle(m, sts.DecodeAuthorizationMessage, s.decodeAuthorizationMessage)
 }
 
 func (s *Server) getCallerIdentity(c *api.Call, _ *sts.GetCallerIdentityRequest) (*sts.GetCallerIdentityResponse, error) {
@@ -120,4 +121,12 @@ func (s *Server) getAccessKeyInfo(c *api.Call, in *sts.GetAccessKeyInfoRequest) 
 		return nil, fault.New(fault.Invalid, "ValidationError", "Invalid access key ID: %s", id)
 	}
 	return &sts.GetAccessKeyInfoResponse{Account: &account}, nil
+}
+
+func (s *Server) decodeAuthorizationMessage(c *api.Call, in *sts.DecodeAuthorizationMessageRequest) (*sts.DecodeAuthorizationMessageResponse, error) {
+	text, err := identity.DecodeMessage(c.DB, c.Account, api.Val(in.EncodedMessage))
+	if err != nil {
+		return nil, err
+	}
+	return &sts.DecodeAuthorizationMessageResponse{DecodedMessage: &text}, nil
 }
