@@ -257,10 +257,11 @@ func (l *instances) stop(ctx context.Context, i compute.Instance) error {
 }
 
 func (l *instances) destroy(ctx context.Context, i compute.Instance) error {
+	l.c.networks.setNetNS(i.ID, "") // before it is gone: the network's loop must not look for it
 	if err := l.c.driver.Destroy(ctx, i.ID); err != nil {
 		return err
 	}
-	l.c.networks.setNetNS(i.ID, "")
+	l.c.sessions.forget(i.Key(i.ID))
 	return l.c.db.Update(func(w *store.WriteTx) error {
 		machines.Delete(w, i.Key(i.ID))
 		identity.EndInstance(w, i.Scope, i.ID)

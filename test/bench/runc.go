@@ -22,6 +22,9 @@ func runcOnce(ctx context.Context, dir string) (time.Duration, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(bundle)
+	if err := os.Chmod(bundle, 0o711); err != nil { // root of the user namespace passes through
+		return 0, err
+	}
 	start := time.Now()
 	for _, d := range []string{"upper", "work", "rootfs"} {
 		if err := os.Mkdir(filepath.Join(bundle, d), 0o755); err != nil {

@@ -99,6 +99,34 @@ func (d *Driver) joinShims(pid int) error {
 	return nil
 }
 
+// The CPU weight of all instances of a cloud together, a quarter of what any other process of the host has: when the
+// machine is full, the control plane, the load balancers and whoever looks at the cloud come first. What the instances
+// want and don't get counts as used in their metrics.
+const (
+	instancesShares = "256" // cpu.shares; the default is 1024
+	instancesWeight = "25"  // cpu.weight; the default is 100
+)
+
+// yieldToHost gives the instances their weight. A hierarchy without the CPU controller has none to give.
+func (d *Driver) yieldToHost() error {
+	mount, file, value := d.cg.v1["cpu"], "cpu.shares", instancesShares
+	if d.cg.v2() {
+		mount, file, value = d.cg.unified, "cpu.weight", instancesWeight
+	}
+	if mount == "" {
+		return nil
+	}
+	dir := filepath.Join(mount, d.cgroupPath(""))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	err := os.WriteFile(filepath.Join(dir, file), []byte(value), 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && d.cg.v2() {
+		return nil // the controller is enabled when the first instance starts
+	}
+	return err
+}
+
 // Bounds of removing a group.
 const (
 	cgroupTries = 200

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -334,6 +336,11 @@ while :; do :; done
 	metadata(t, ns, s.ID, script, "")
 	if err := r.Start(context.Background(), s.ID); err != nil {
 		t.Fatal(err)
+	}
+	if m := r.cg.v1["cpu"]; m != "" {
+		if b, err := os.ReadFile(filepath.Join(m, r.cgroupPath(""), "cpu.shares")); err != nil || strings.TrimSpace(string(b)) != instancesShares {
+			t.Errorf("the instances' weight is %s, %v", b, err)
+		}
 	}
 	out := r.awaitConsole(t, s.ID, "tail ended")
 	if strings.Contains(out, "escaped") {

@@ -133,6 +133,9 @@ func (d *Driver) Start(ctx context.Context, id string) error {
 	if err := d.cg.removeGroups(d.cgroupPath(id)); err != nil { // of a shim that was killed
 		return err
 	}
+	if err := d.yieldToHost(); err != nil {
+		return fmt.Errorf("the instances' CPU weight: %w", err)
+	}
 	if err := d.spawn(ctx, in); err != nil {
 		// A shim that an earlier control plane started may have been on its way, and has won.
 		if ctx.Err() == nil && shim.Alive(in.dir) && d.settle(ctx, in) == nil && d.state(in) == driver.Running {
