@@ -50,6 +50,9 @@ func (p *plan) setText(v reflect.Value, s string) error {
 		if err != nil {
 			return err
 		}
+		if math.IsNaN(f) || math.IsInf(f, 0) { // AWS's services take no such number in any member
+			return errScalar
+		}
 		p.indirect(v).SetFloat(f)
 	case kTime:
 		t, err := ParseTime(s)
@@ -114,7 +117,7 @@ func parseFloat(s string) (float64, error) {
 		return 0, errScalar
 	}
 	f, err := strconv.ParseFloat(s, 64)
-	if err != nil {
+	if err != nil || math.IsNaN(f) {
 		return 0, errScalar
 	}
 	return f, nil
