@@ -27,7 +27,7 @@ type Alarm struct {
 	Namespace, MetricName                          string
 	Dimensions                                     map[string]string
 	Statistic, ExtendedStatistic, Unit             string
-	Period, EvaluationPeriods, DatapointsToAlarm   int // seconds, periods, periods
+	Period, EvaluationPeriods, DatapointsToAlarm   int // seconds, periods, periods: none when not given
 	Threshold                                      float64
 	Comparison                                     string
 	TreatMissingData                               string          // missing when empty
@@ -71,9 +71,6 @@ func PutAlarm(w *store.WriteTx, a Alarm, tags map[string]string) (Alarm, error) 
 	}
 	a.ARN = a.Scope.ARN("cloudwatch", "alarm:"+a.Name)
 	a.UpdatedAt = w.Now()
-	if a.DatapointsToAlarm == 0 {
-		a.DatapointsToAlarm = a.EvaluationPeriods
-	}
 	change := created
 	if old, ok := Alarms.Get(w, a.Key(a.Name)); ok {
 		a.State, a.StateReason, a.StateReasonData, a.StateUpdatedAt, a.StateTransitionedAt = old.State, old.StateReason, old.StateReasonData, old.StateUpdatedAt, old.StateTransitionedAt
@@ -95,6 +92,14 @@ func PutAlarm(w *store.WriteTx, a Alarm, tags map[string]string) (Alarm, error) 
 	Alarms.Put(w, a)
 	noteConfiguration(w, a, change)
 	return a, nil
+}
+
+// breachesToAlarm is how many of the evaluated periods must breach: all, when that wasn't given.
+func (a Alarm) breachesToAlarm() int {
+	if a.DatapointsToAlarm == 0 {
+		return a.EvaluationPeriods
+	}
+	return a.DatapointsToAlarm
 }
 
 // check refuses settings that CloudWatch refuses.

@@ -59,7 +59,7 @@ func breaches(comparison string, v, threshold float64) bool {
 // Evaluate judges an alarm by the periods of its evaluation range, oldest first. Pure. The rules are those that reproduce
 // the published table of M out of N alarms with missing data.
 func Evaluate(a Alarm, points []Datapoint, now time.Time) Verdict {
-	n, m := a.EvaluationPeriods, a.DatapointsToAlarm
+	n, m := a.EvaluationPeriods, a.breachesToAlarm()
 	var real []Datapoint
 	oldestBreach, breaching := 0, 0 // age of the oldest breaching one, the newest period being 1
 	for i, p := range points {
@@ -105,7 +105,7 @@ func Evaluate(a Alarm, points []Datapoint, now time.Time) Verdict {
 
 // withMissing judges when fewer than N periods have data; empty keeps the state.
 func withMissing(a Alarm, real, breaching, oldestBreach int) string {
-	n, m := a.EvaluationPeriods, a.DatapointsToAlarm
+	n, m := a.EvaluationPeriods, a.breachesToAlarm()
 	alarm := func(is bool) string {
 		if is {
 			return StateAlarm
@@ -140,7 +140,7 @@ var relation = map[string]string{"GreaterThanThreshold": "greater than", "Greate
 
 // reason is CloudWatch's sentence about a state.
 func reason(a Alarm, state string, real []Datapoint, breaching int) string {
-	n, m := a.EvaluationPeriods, a.DatapointsToAlarm
+	n, m := a.EvaluationPeriods, a.breachesToAlarm()
 	if state == StateInsufficient {
 		return fmt.Sprintf("Insufficient Data: %s unknown.", were(n))
 	}

@@ -83,7 +83,7 @@ func noteConfiguration(w *store.WriteTx, a Alarm, c change) {
 	list := func(l []string) []string { return append([]string{}, l...) }
 	settings := map[string]any{"alarmName": a.Name, "alarmArn": a.ARN, "actionsEnabled": a.ActionsEnabled, "okactions": list(a.OKActions), "alarmActions": list(a.AlarmActions),
 		"insufficientDataActions": list(a.InsufficientActions), "namespace": a.Namespace, "metricName": a.MetricName, "dimensions": dims, "statistic": a.Statistic, "period": a.Period,
-		"evaluationPeriods": a.EvaluationPeriods, "datapointsToAlarm": a.DatapointsToAlarm, "threshold": a.Threshold, "comparisonOperator": a.Comparison, "stateValue": a.State}
+		"evaluationPeriods": a.EvaluationPeriods, "datapointsToAlarm": a.breachesToAlarm(), "threshold": a.Threshold, "comparisonOperator": a.Comparison, "stateValue": a.State}
 	for k, v := range map[string]string{"alarmDescription": a.Description, "unit": a.Unit, "treatMissingData": a.TreatMissingData} {
 		if v != "" {
 			settings[k] = v

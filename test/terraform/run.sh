@@ -61,10 +61,11 @@ same() { # WHAT: a plan finds nothing to do
   esac; }
 has() { # WHAT PATTERN COMMAND...
   local what=$1 pattern=$2; shift 2
-  if "$@" 2>&1 | grep -q -e "$pattern"; then ok "$what"; else bad "$what: $("$@" 2>&1 | tail -c 200)"; fi; }
+  local got; got=$("$@" 2>&1)
+  if grep -q -e "$pattern" <<<"$got"; then ok "$what"; else bad "$what: ${got: -200}"; fi; }
 eventually() { # WHAT PATTERN COMMAND...: within a minute
   local what=$1 pattern=$2 i; shift 2
-  for i in $(seq 60); do "$@" 2>/dev/null | grep -q -e "$pattern" && { ok "$what"; return; }; sleep 1; done
+  for i in $(seq 60); do grep -q -e "$pattern" <<<"$("$@" 2>/dev/null)" && { ok "$what"; return; }; sleep 1; done
   bad "$what: $("$@" 2>&1 | tail -c 200)"; }
 
 tf "init" init -input=false || exit 1

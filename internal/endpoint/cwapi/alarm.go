@@ -115,7 +115,10 @@ func alarm(a metric.Alarm) cloudwatch.MetricAlarm {
 		EvaluationPeriods: api.Ptr(int32(a.EvaluationPeriods)), Threshold: &a.Threshold, ComparisonOperator: &a.Comparison, TreatMissingData: str(a.TreatMissingData),
 		EvaluateLowSampleCountPercentile: str(a.LowSampleCount), StateValue: &a.State, StateReason: &a.StateReason, StateReasonData: str(a.StateReasonData),
 		StateUpdatedTimestamp: when(a.StateUpdatedAt), StateTransitionedTimestamp: when(a.StateTransitionedAt), AlarmConfigurationUpdatedTimestamp: when(a.UpdatedAt),
-		DatapointsToAlarm: api.Ptr(int32(a.DatapointsToAlarm))}
+	}
+	if a.DatapointsToAlarm != 0 {
+		out.DatapointsToAlarm = api.Ptr(int32(a.DatapointsToAlarm))
+	}
 	if len(a.Queries) > 0 && json.Unmarshal(a.Queries, &out.Metrics) == nil {
 		out.Dimensions = []cloudwatch.Dimension{}
 		return out

@@ -108,7 +108,7 @@ func TestAlarmLife(t *testing.T) {
 	again := alarmNamed("hot")
 	again.Threshold, again.DatapointsToAlarm, again.AlarmDescription, again.OKActions, again.ActionsEnabled = aws.Float64(50), nil, nil, nil, aws.Bool(false)
 	c.alarm(again)
-	if a = c.one("hot"); a.StateValue != "ALARM" || *a.Threshold != 50 || *a.DatapointsToAlarm != 3 || a.AlarmDescription != nil || len(a.OKActions) != 0 || *a.ActionsEnabled {
+	if a = c.one("hot"); a.StateValue != "ALARM" || *a.Threshold != 50 || a.DatapointsToAlarm != nil || a.AlarmDescription != nil || len(a.OKActions) != 0 || *a.ActionsEnabled {
 		t.Errorf("changed: %+v", a)
 	}
 
@@ -247,7 +247,7 @@ func TestAlarmOfAnExpression(t *testing.T) {
 	rate := types.MetricDataQuery{Id: aws.String("rate"), Expression: aws.String("m1 / m2 * 100"), Label: aws.String("in percent"), ReturnData: aws.Bool(true)}
 	in.Metrics = []types.MetricDataQuery{rate, quiet(query("m1", "Sum", 60)), quiet(query("m2", "Sum", 60))}
 	c.alarm(in)
-	if a := c.one("rate"); len(a.Metrics) != 3 || *a.Metrics[0].Expression != *rate.Expression || *a.Metrics[0].Label != "in percent" || a.Metrics[0].MetricStat != nil || *a.Metrics[2].ReturnData || a.MetricName != nil || a.Period != nil {
+	if a := c.one("rate"); len(a.Metrics) != 3 || *a.Metrics[0].Expression != *rate.Expression || *a.Metrics[0].Label != "in percent" || a.Metrics[0].MetricStat != nil || *a.Metrics[2].ReturnData || a.DatapointsToAlarm != nil || a.MetricName != nil || a.Period != nil {
 		t.Errorf("%+v", a)
 	}
 	for part, change := range map[string]func(q []types.MetricDataQuery){
