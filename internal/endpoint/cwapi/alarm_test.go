@@ -243,6 +243,7 @@ func TestAlarmOfAnExpression(t *testing.T) {
 	c := newCloud(t)
 	in := alarmNamed("rate")
 	in.Namespace, in.MetricName, in.Dimensions, in.Statistic, in.Unit, in.Period = nil, nil, nil, "", "", nil
+	in.DatapointsToAlarm = nil
 	quiet := func(q types.MetricDataQuery) types.MetricDataQuery { q.ReturnData = aws.Bool(false); return q }
 	rate := types.MetricDataQuery{Id: aws.String("rate"), Expression: aws.String("m1 / m2 * 100"), Label: aws.String("in percent"), ReturnData: aws.Bool(true)}
 	in.Metrics = []types.MetricDataQuery{rate, quiet(query("m1", "Sum", 60)), quiet(query("m2", "Sum", 60))}
