@@ -15,7 +15,7 @@ import (
 const (
 	imdsPatience  = 60 * time.Second
 	imdsTimeout   = 2 * time.Second
-	imdsFirstWait = 5 * time.Millisecond
+	imdsFirstWait = time.Millisecond
 	imdsMaxWait   = 500 * time.Millisecond
 	imdsMaxBody   = 1 << 20
 	imdsTokenTTL  = "21600"

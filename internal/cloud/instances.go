@@ -211,21 +211,23 @@ func (l *instances) spec(i compute.Instance) driver.Spec {
 	return s
 }
 
-// launch boots a pending instance: root file system, network, metadata, init, in this order, so that the first thing that
-// runs in it finds everything.
+// launch boots a pending instance. Its metadata is there before its link is, so whoever asks gets the whole answer; the
+// link is plugged in while init is on its way up.
 func (l *instances) launch(ctx context.Context, i compute.Instance) error {
 	if l.c.zoneOff(i.AvailabilityZone) {
 		l.fail(i, "Server.InsufficientInstanceCapacity", "Insufficient capacity to satisfy instance request")
 		return nil
 	}
+	described := make(chan error, 1)
+	go func() { described <- l.c.describe(ctx, i) }() // waited for below
 	ns, err := l.c.driver.Create(ctx, l.spec(i))
-	if err != nil {
+	if err := errors.Join(err, <-described); err != nil {
 		return err
 	}
-	if err := l.c.plug(ctx, i, ns); err != nil {
-		return err
-	}
-	if err := l.c.driver.Start(ctx, i.ID); err != nil {
+	plugged := make(chan error, 1)
+	go func() { plugged <- l.c.plug(ctx, i, ns) }() // waited for below
+	err = l.c.driver.Start(ctx, i.ID)
+	if err := errors.Join(err, <-plugged); err != nil {
 		return err
 	}
 	if l.c.zoneOff(i.AvailabilityZone) { // the power failed meanwhile

@@ -22,7 +22,7 @@ const requesterELB = "amazon-elb"
 var networkTables = []store.AnyTable{network.VPCs, network.Subnets, network.RouteTables, network.InternetGateways, network.ENIs, network.SecurityGroups, compute.Instances}
 
 // desiredVPC is a VPC's network as the state wants it; netns says where an instance's link goes, "" while it has no
-// namespace. Interfaces that nothing holds are left out. Pure, and in a fixed order: equal states give equal results.
+// namespace. Interfaces without a place are left out. Pure, and in a fixed order: equal states give equal results.
 func desiredVPC(tx store.Tx, v network.VPC, netns func(instanceID string) string) fabric.VPC {
 	d := fabric.VPC{ID: v.ID, Index: v.Index, CIDRs: []netip.Prefix{netip.MustParsePrefix(v.CIDR)}, ZonePorts: map[string]uint16{}}
 	_, d.HasIGW = network.VPCGateway(tx, v.Scope, v.ID)
@@ -59,7 +59,9 @@ func desiredVPC(tx store.Tx, v network.VPC, netns func(instanceID string) string
 		case e.RequesterID == requesterELB:
 			i.Local = true
 		case e.InstanceID != "" && e.DeviceIndex == 0:
-			i.NetNS = netns(e.InstanceID)
+			if i.NetNS = netns(e.InstanceID); i.NetNS == "" {
+				continue // nothing to plug in yet, or any more
+			}
 		default:
 			continue
 		}
@@ -85,7 +87,7 @@ func routesOut(tx store.Tx, s network.Subnet) bool {
 	return false
 }
 
-// networks keeps the machine's VPC namespaces equal to the state. A VPC has one while anything is plugged into it.
+// networks keeps the machine's VPC namespaces equal to the state. A VPC gets one with the first thing in it, and keeps it.
 type networks struct {
 	c *control
 
@@ -151,7 +153,10 @@ func (n *networks) sync(ctx context.Context, key string) error {
 	n.mu.Lock()
 	last, known := n.applied[key]
 	n.mu.Unlock()
-	if !ok || len(want.Interfaces) == 0 {
+	if ok && len(want.Interfaces) == 0 && !known {
+		return nil // a VPC without anything in it needs no namespace yet
+	}
+	if !ok {
 		if !known {
 			return nil
 		}

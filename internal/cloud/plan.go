@@ -152,16 +152,21 @@ func (c *control) syncZone(ctx context.Context, z string) error {
 	return nil
 }
 
-// plug connects an instance that is about to start: its link, and its metadata.
+// describe tells the zone's data plane about an instance that is about to start.
+func (c *control) describe(ctx context.Context, i compute.Instance) error {
+	if c.fabric == nil {
+		return nil
+	}
+	return c.plans.Sync(ctx, i.AvailabilityZone)
+}
+
+// plug connects an instance to its network.
 func (c *control) plug(ctx context.Context, i compute.Instance, ns string) error {
 	if c.fabric == nil {
 		return nil
 	}
 	c.networks.setNetNS(i.ID, ns)
-	if err := c.nets.Sync(ctx, i.Key(i.VpcID)); err != nil {
-		return err
-	}
-	return c.plans.Sync(ctx, i.AvailabilityZone)
+	return c.nets.Sync(ctx, i.Key(i.VpcID))
 }
 
 // busyZones are the zones that have interfaces: those need a data plane.

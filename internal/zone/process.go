@@ -23,7 +23,8 @@ import (
 // Waits of the process.
 const (
 	refreshEvery = 2 * time.Second        // level-triggered: namespaces may have been replaced
-	retryEvery   = 200 * time.Millisecond // while something could not be applied
+	retryFirst   = 5 * time.Millisecond   // when something could not be applied: a namespace may be just being made
+	retryEvery   = 200 * time.Millisecond // and later
 	stopTimeout  = 2 * time.Second
 )
 
@@ -142,8 +143,9 @@ func Run(ctx context.Context, o Options) error {
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	o.Log.Info("zone serves", "zone", o.Zone, "applied", p.rep.snapshot().Applied)
-	tick := time.NewTimer(refreshEvery)
+	tick := time.NewTimer(retryFirst)
 	defer tick.Stop()
+	retry := retryFirst
 	for {
 		select {
 		case <-ctx.Done():
@@ -153,11 +155,14 @@ func Run(ctx context.Context, o Options) error {
 		case err := <-served:
 			return fmt.Errorf("the zone's socket: %w", err)
 		case <-p.wake:
+			retry = retryFirst
 		case <-tick.C:
 		}
 		again := refreshEvery
 		if p.apply(ctx) > 0 {
-			again = retryEvery
+			again, retry = retry, min(2*retry, retryEvery)
+		} else {
+			retry = retryFirst
 		}
 		tick.Reset(again)
 	}
