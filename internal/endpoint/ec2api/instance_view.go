@@ -1,6 +1,7 @@
 package ec2api
 
 import (
+	"fmt"
 	"strconv"
 
 	"skerry/api"
@@ -18,9 +19,14 @@ type described struct {
 }
 
 var instanceListing = listing[compute.Instance, described]{
-	table: compute.Instances, ids: instanceIDs, id: func(i compute.Instance) string { return i.ID }, convert: describeInstance,
+	table: compute.Instances, ids: instanceIDs, id: func(i compute.Instance) string { return i.ID }, convert: describeInstance, order: byAge,
 	kind: describe.Kind[described]{IDs: "instancesSet", Min: 5, Max: 1000, Filters: instanceFilters(),
 		Tags: eachTag(func(d *described) []ec2.Tag { return d.Tags })},
+}
+
+// byAge orders instances as they came, those of one launch by their index.
+func byAge(i compute.Instance) string {
+	return fmt.Sprintf("%020d %s %06d %s", i.CreatedAt.UnixNano(), i.ReservationID, i.AmiLaunchIndex, i.ID)
 }
 
 func groupsOf(tx store.Tx, i compute.Instance) []ec2.GroupIdentifier {

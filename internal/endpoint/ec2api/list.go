@@ -3,6 +3,7 @@ package ec2api
 import (
 	"iter"
 	"slices"
+	"strings"
 
 	"skerry/api"
 	"skerry/api/ec2"
@@ -18,6 +19,7 @@ type listing[R, T any] struct {
 	id      func(R) string
 	kind    describe.Kind[T]
 	convert func(store.Tx, R) T
+	order   func(R) string // of the list, unique; nil: by id
 }
 
 // find gives the records of the ids, each once, or an error that names those that are malformed or missing.
@@ -59,11 +61,36 @@ func (l *listing[R, T]) describe(c *api.Call, ids []string, fs []ec2.Filter, max
 		if err != nil {
 			return err
 		}
+		key := l.id
+		if l.order != nil {
+			key = l.order
+			rows = ordered(rows, key)
+		}
 		q := describe.Query{Filters: filters(fs), MaxResults: maxResults, NextToken: token, HasIDs: len(ids) > 0}
-		out, next, err = describe.Page(&l.kind, q, rows, l.id, func(r R) T { return l.convert(tx, r) })
+		out, next, err = describe.Page(&l.kind, q, rows, key, func(r R) T { return l.convert(tx, r) })
 		return err
 	})
 	return out, str(next), err
+}
+
+// ordered sorts rows by a key, which is made once for each.
+func ordered[R any](rows iter.Seq[R], key func(R) string) iter.Seq[R] {
+	type keyed struct {
+		key string
+		row R
+	}
+	var all []keyed
+	for r := range rows {
+		all = append(all, keyed{key(r), r})
+	}
+	slices.SortFunc(all, func(a, b keyed) int { return strings.Compare(a.key, b.key) })
+	return func(yield func(R) bool) {
+		for _, k := range all {
+			if !yield(k.row) {
+				return
+			}
+		}
+	}
 }
 
 // field makes a filter of one optional text.
