@@ -105,6 +105,9 @@ cat /run/skerry/environment >>/etc/environment.new
 chmod 644 /etc/environment.new
 mv /etc/environment.new /etc/environment
 `,
+	"etc/profile.d/skerry.sh": `# Where the cloud's API is, also for logins by which no PAM module reads /etc/environment (su -l, runuser -l).
+if [ -r /run/skerry/environment ]; then set -a; . /run/skerry/environment; set +a; fi
+`,
 	"etc/systemd/system/cloud-final.service.d/50-skerry.conf":  "[Service]\nEnvironmentFile=-/run/skerry/environment\n",
 	"etc/systemd/system/cloud-config.service.d/50-skerry.conf": "[Service]\nEnvironmentFile=-/run/skerry/environment\n",
 	"etc/systemd/system/cloud-init.service.d/50-skerry.conf":   "[Service]\nEnvironmentFile=-/run/skerry/environment\n",
