@@ -19,7 +19,7 @@ import (
 
 // Bounds of the instances' loop.
 const (
-	launchLimit   = 16               // instances that are worked on at once
+	workLimit     = 64               // instances that are worked on at once; drivers bound what costs CPU
 	launchTries   = 3                // of a launch, before it is given up as failed
 	stopTimeout   = 30 * time.Second // of a clean shutdown
 	tryPause      = 500 * time.Millisecond
@@ -52,7 +52,7 @@ type try struct {
 }
 
 func newInstances(c *control) *instances {
-	return &instances{c: c, work: reconcile.NewKeyed(launchLimit), kick: make(chan struct{}, 1), tries: map[string]try{}}
+	return &instances{c: c, work: reconcile.NewKeyed(workLimit), kick: make(chan struct{}, 1), tries: map[string]try{}}
 }
 
 func (l *instances) wake() {
@@ -259,7 +259,11 @@ func (l *instances) stop(ctx context.Context, i compute.Instance) error {
 }
 
 func (l *instances) destroy(ctx context.Context, i compute.Instance) error {
-	l.c.networks.setNetNS(i.ID, "") // before it is gone: the network's loop must not look for it
+	// It shuts down as a machine does, and while its link is there, so that whoever is connected hears of it.
+	if err := l.c.driver.Stop(ctx, i.ID, l.c.zoneOff(i.AvailabilityZone), stopTimeout); err != nil && !errors.Is(err, driver.ErrNotFound) {
+		return err
+	}
+	l.c.networks.setNetNS(i.ID, "") // before its namespace is gone: the network's loop must not look for it
 	if err := l.c.driver.Destroy(ctx, i.ID); err != nil {
 		return err
 	}

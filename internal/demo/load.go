@@ -1,11 +1,16 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +24,7 @@ const (
 	maxInFlight    = 64
 	requestTimeout = 5 * time.Second
 	maxAnswer      = 4 << 10
+	maxReasons     = 20 // of failures that are told apart
 )
 
 // paths are asked in turn; the first costs the web server CPU time.
@@ -33,13 +39,13 @@ type load struct {
 	failed atomic.Int64
 
 	mu       sync.Mutex
-	recent   []time.Duration // answer times since the last call of latency; bounded
-	lastFail string
+	recent   []time.Duration  // answer times since the last call of latency; bounded
+	failures map[string]int   // by reason; bounded
 	zones    map[string]int64 // answers by the zone of the instance that gave them
 }
 
 func newLoad(dns string, roots *x509.CertPool) *load {
-	return &load{url: "https://" + dns, zones: map[string]int64{}, client: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{
+	return &load{url: "https://" + dns, zones: map[string]int64{}, failures: map[string]int{}, client: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{
 		TLSClientConfig:     &tls.Config{RootCAs: roots, ServerName: hostName},
 		MaxIdleConnsPerHost: maxInFlight, MaxConnsPerHost: maxInFlight, IdleConnTimeout: 2 * time.Second,
 	}}}
@@ -83,11 +89,17 @@ func (l *load) once(path string) {
 	fail := func(why string) {
 		l.failed.Add(1)
 		l.mu.Lock()
-		l.lastFail = why
+		if len(l.failures) < maxReasons || l.failures[why] > 0 {
+			l.failures[why]++
+		}
 		l.mu.Unlock()
 	}
 	res, err := l.client.Get(l.url + path)
 	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) { // without the address, which differs from request to request
+			err = u.Err
+		}
 		fail(err.Error())
 		return
 	}
@@ -136,8 +148,13 @@ func (l *load) answers() map[string]int64 {
 	return m
 }
 
+// why lists the reasons of failures, the most frequent first.
 func (l *load) why() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.lastFail
+	var all []string
+	for _, r := range slices.SortedFunc(maps.Keys(l.failures), func(a, b string) int { return cmp.Or(l.failures[b]-l.failures[a], strings.Compare(a, b)) }) {
+		all = append(all, fmt.Sprintf("%d × %s", l.failures[r], r))
+	}
+	return strings.Join(all, "; ")
 }

@@ -159,7 +159,7 @@ func (d *show) until(ctx context.Context, what string, limit time.Duration, cond
 		case <-deadline:
 			why := ""
 			if w := d.load.why(); w != "" {
-				why = "; last failed request: " + w
+				why = "; failed requests: " + w
 			}
 			return s, 0, fmt.Errorf("gave up after %s waiting for: %s%s", limit, what, why)
 		}
@@ -223,7 +223,7 @@ func (d *show) play(ctx context.Context, wg *sync.WaitGroup) ([]Figure, error) {
 	figures = append(figures, Figure{"end of load to two instances", seconds(took)},
 		Figure{"requests sent", fmt.Sprint(d.load.sent.Load())}, Figure{"requests failed", fmt.Sprint(d.load.failed.Load())})
 	if w := d.load.why(); w != "" {
-		figures = append(figures, Figure{"last failure", w})
+		figures = append(figures, Figure{"why they failed", w})
 	}
 	return figures, nil
 }

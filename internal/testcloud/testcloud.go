@@ -56,7 +56,7 @@ func New(binary, pool string, args ...string) (*Cloud, error) {
 	}
 	listen := l.Addr().String()
 	l.Close()
-	cfg := aws.Config{Region: Region, BaseEndpoint: aws.String("http://" + listen), Credentials: credentials.NewStaticCredentialsProvider("skerry", "skerry", "")}
+	cfg := aws.Config{Region: Region, RetryMaxAttempts: 10, BaseEndpoint: aws.String("http://" + listen), Credentials: credentials.NewStaticCredentialsProvider("skerry", "skerry", "")}
 	return &Cloud{Dir: dir, Binary: binary, Listen: listen, EC2: ec2.NewFromConfig(cfg), ASG: autoscaling.NewFromConfig(cfg), ELB: elb.NewFromConfig(cfg),
 		args: append([]string{"up", "--data-dir", dir, "--listen", listen, "--public-pool", pool, "--egress", "none", "--no-hosts-file", "--detach"}, args...)}, nil
 }
