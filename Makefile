@@ -7,7 +7,7 @@
 GO ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: build embedded deps test demo bench lint accept terraform clean
+.PHONY: build embedded deps deps-test test demo bench lint accept terraform clean
 
 build: embedded
 	$(GO) build -trimpath -ldflags '-s -w' -o bin/skerry ./cmd/skerry
@@ -18,16 +18,19 @@ embedded: deps
 deps:
 	tools/install-deps.sh
 
-test: build lint
-	SKERRY_REQUIRED=1 $(GO) test -p 2 -timeout 600s ./...
-	test/accept/run.sh
+deps-test:
+	tools/install-deps.sh test
+
+test: deps-test build lint
+	PATH="$$(tools/aws-path.sh)$$PATH" SKERRY_REQUIRED=1 $(GO) test -p 2 -timeout 600s ./...
+	PATH="$$(tools/aws-path.sh)$$PATH" test/accept/run.sh
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
 	$(GO) vet ./...
 
-accept: build
-	test/accept/run.sh
+accept: deps-test build
+	PATH="$$(tools/aws-path.sh)$$PATH" test/accept/run.sh
 
 terraform: build
 	test/terraform/run.sh
@@ -36,6 +39,7 @@ demo: build
 	bin/skerry demo
 
 bench: build
+	tools/install-deps.sh bench
 	$(GO) run ./test/bench -skerry bin/skerry
 
 clean:

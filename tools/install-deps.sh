@@ -1,12 +1,19 @@
 #!/usr/bin/env bash
-# Installs what building and testing need, on Debian and Ubuntu; elsewhere it names what is missing.
+# Installs with apt what building needs, on Debian and Ubuntu; elsewhere it names what is missing.
+#   tools/install-deps.sh [test] [bench]    what tests, or benches, need as well
 set -euo pipefail
-declare -A need=( [nft]=nftables [busybox]=busybox-static [ip]=iproute2 [gcc]=gcc [curl]=curl [openssl]=openssl [python3]=python3 [conntrack]=conntrack )
+declare -A need=( [nft]=nftables [busybox]=busybox-static [ip]=iproute2 [gcc]=gcc )
+for what in "$@"; do
+  case $what in
+    test) need+=( [aws]=awscli [curl]=curl [openssl]=openssl [python3]=python3 [conntrack]=conntrack [ssh]=openssh-client ) ;;
+    bench) need+=( [runc]=runc ) ;;
+    *) echo "tools/install-deps.sh: there is no '$what'; test and bench are known" >&2; exit 1 ;;
+  esac
+done
 missing=()
 for tool in "${!need[@]}"; do command -v "$tool" >/dev/null || missing+=("${need[$tool]}"); done
 [ -e /usr/include/seccomp.h ] || missing+=(libseccomp-dev)
 [ -e "$(gcc -print-file-name=libc.a 2>/dev/null)" ] || missing+=(libc6-dev)
-command -v aws >/dev/null || missing+=(awscli)
 [ ${#missing[@]} -eq 0 ] && exit 0
 if ! command -v apt-get >/dev/null; then
   echo "skerry needs these packages (Debian's names): ${missing[*]}. Install your system's equivalents and run this again." >&2; exit 1
