@@ -138,7 +138,7 @@ func TestCLI(t *testing.T) {
 		{args: "autoscaling describe-auto-scaling-groups --query length(AutoScalingGroups)", want: "0"},
 		{args: "iam get-role --role-name r", want: "(NoSuchEntity)", fail: true},
 		{args: "cloudwatch put-metric-data --namespace N --metric-data MetricName=m,Value=1.5,Unit=Count,Dimensions=[{Name=a,Value=b}]", want: ""},
-		{args: "cloudwatch get-metric-statistics --namespace N --metric-name m --period 60 --start-time 2026-01-02T03:04:05Z --end-time 2026-01-02T03:05:05Z --statistics Average --query Datapoints[0].[Timestamp,Average] --output text", want: "1767323045\t12.25"},
+		{args: "cloudwatch get-metric-statistics --namespace N --metric-name m --period 60 --start-time 2026-01-02T03:04:05Z --end-time 2026-01-02T03:05:05Z --statistics Average --query Datapoints[0].[Average] --output text", want: "12.25"},
 		{args: "cloudwatch get-dashboard --dashboard-name d", want: "Dashboard d does not exist", fail: true},
 		{args: "acm import-certificate --certificate fileb://" + dir + "/cert --private-key fileb://" + dir + "/cert --query CertificateArn --output text", want: "arn:PEM"},
 	} {
@@ -147,6 +147,7 @@ func TestCLI(t *testing.T) {
 			if (err != nil) != tt.fail {
 				t.Fatalf("err %v: %s\n%s", err, out, c.log)
 			}
+			out = strings.ReplaceAll(out, " (reached max retries: 0)", "") // some versions say so
 			if got := strings.TrimSpace(out); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}

@@ -427,7 +427,7 @@ func TestCLI(t *testing.T) {
 		fails      bool
 	}{
 		{args: "put-metric-data --namespace App --metric-name Load --value 3 --timestamp " + start.Format(time.RFC3339)},
-		{args: "get-metric-statistics --namespace App --metric-name Load --period 60 --statistics Average --query Datapoints[].[Average,Unit,Timestamp] --output text" + times, want: fmt.Sprintf("3.0\tNone\t%d", start.Unix())},
+		{args: "get-metric-statistics --namespace App --metric-name Load --period 60 --statistics Average --query Datapoints[].[Average,Unit] --output text" + times, want: "3.0\tNone"},
 		{args: "put-metric-alarm --alarm-name TargetTracking-web --namespace App --metric-name Load --statistic Average --period 60 --evaluation-periods 2 --threshold 4 --comparison-operator GreaterThanThreshold --alarm-actions " + policyARN},
 		{args: "describe-alarms --alarm-name-prefix TargetTracking-web --query length(MetricAlarms)", want: "1"},
 		{args: "delete-alarms --alarm-names nobody", want: "(ResourceNotFound) when calling the DeleteAlarms operation", fails: true},
@@ -436,9 +436,10 @@ func TestCLI(t *testing.T) {
 		cmd := exec.CommandContext(ctx, path, append([]string{"cloudwatch"}, strings.Fields(tt.args)...)...)
 		cmd.Env = append(os.Environ(), "AWS_ENDPOINT_URL="+c.url, "AWS_ACCESS_KEY_ID=skerry", "AWS_SECRET_ACCESS_KEY=skerry", "AWS_SESSION_TOKEN=", "AWS_DEFAULT_REGION="+region,
 			"AWS_PAGER=", "AWS_MAX_ATTEMPTS=1", "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true")
-		out, err := cmd.CombinedOutput()
+		text, err := cmd.CombinedOutput()
 		cancel()
-		if (err != nil) != tt.fails || !strings.Contains(string(out), tt.want) || tt.want == "" && len(out) > 0 {
+		out := strings.ReplaceAll(string(text), " (reached max retries: 0)", "") // some versions say so
+		if (err != nil) != tt.fails || !strings.Contains(out, tt.want) || tt.want == "" && len(out) > 0 {
 			t.Errorf("aws cloudwatch %s: %v %s, want %q", tt.args, err, out, tt.want)
 		}
 	}
