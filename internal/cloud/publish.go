@@ -230,6 +230,10 @@ func balancerMetrics(z string, last, cur zone.BalancerStats, at time.Time) []met
 		g, before := cur.Groups[arn], last.Groups[arn]
 		dims := []map[string]string{{"TargetGroup": g.Name, "LoadBalancer": cur.Name}, {"TargetGroup": g.Name, "LoadBalancer": cur.Name, "AvailabilityZone": z}}
 		counters(before.Counters, g.Counters, dims...)
+		if v := g.Counters["RequestCountPerTarget"] - before.Counters["RequestCountPerTarget"]; v > 0 { // the one that a group has on its own
+			add(metric.Datum{Name: "RequestCountPerTarget", Unit: "Count", Stats: &metric.StatisticSet{SampleCount: 1, Sum: v, Minimum: v, Maximum: v}},
+				map[string]string{"TargetGroup": g.Name})
+		}
 		if n := g.Latency.Count - before.Latency.Count; n > 0 {
 			add(metric.Datum{Name: "TargetResponseTime", Unit: "Seconds", Stats: &metric.StatisticSet{SampleCount: n, Sum: g.Latency.Sum - before.Latency.Sum,
 				Minimum: g.Latency.Min, Maximum: g.Latency.Max}}, append(dims, lb...)...)

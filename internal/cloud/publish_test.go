@@ -1,12 +1,15 @@
 package cloud
 
 import (
+	"fmt"
+	"maps"
 	"math"
 	"testing"
 	"time"
 
 	"skerry/internal/compute"
 	"skerry/internal/driver"
+	"skerry/internal/zone"
 )
 
 func TestCPUUtilizationOfAStarvedInstance(t *testing.T) {
@@ -43,5 +46,22 @@ func TestCPUUtilizationOfAStarvedInstance(t *testing.T) {
 	cur := sample{at: start.Add(2 * time.Second), stats: driver.Stats{CPUNanos: 2e9}}
 	if d := instanceMetrics(compute.Instance{ID: "i-1"}, 1, last, cur)[0]; d.Value != 50 {
 		t.Errorf("after a new start of the counter: %v", d.Value)
+	}
+}
+
+func TestRequestsPerTargetAreFoundByTheGroupAlone(t *testing.T) {
+	stats := func(n float64) zone.BalancerStats {
+		return zone.BalancerStats{Name: "app/l/1", Type: "application", Groups: map[string]zone.GroupStats{
+			"g": {Name: "targetgroup/g/2", Counters: map[string]float64{"RequestCount": 2 * n, "RequestCountPerTarget": n}}}}
+	}
+	got := map[string]float64{} // number of dimensions and name → sum
+	for _, d := range balancerMetrics("us-east-1a", stats(10), stats(15), time.Unix(60, 0)) {
+		if d.Dimensions["TargetGroup"] == "targetgroup/g/2" {
+			got[fmt.Sprint(len(d.Dimensions), d.Name)] += d.Stats.Sum
+		}
+	}
+	want := map[string]float64{"1RequestCountPerTarget": 5, "2RequestCountPerTarget": 5, "3RequestCountPerTarget": 5, "2RequestCount": 10, "3RequestCount": 10}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
