@@ -108,6 +108,16 @@ func (g *guest) apply(c config) (errs []error) {
 	return errs
 }
 
+// hostname is the name that /etc/hostname holds: what user data set at the first boot is there at every later one. An
+// empty one leaves the machine the name it came with.
+func (g *guest) hostname() string {
+	b, err := os.ReadFile(g.path("/etc/hostname"))
+	if name := strings.TrimSpace(string(b)); err == nil && len(name) <= 64 && !strings.ContainsAny(name, " \t\n") {
+		return name
+	}
+	return ""
+}
+
 func (g *guest) setHostname(name string) error {
 	if g.root == "" {
 		if err := unix.Sethostname([]byte(name)); err != nil {

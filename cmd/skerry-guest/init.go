@@ -52,6 +52,11 @@ func boot() int {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGPIPE) // dropped; children would inherit it if they were ignored
 	os.Setenv("PATH", defaultPath)
 	unix.Umask(0o022)
+	if name := g.hostname(); name != "" {
+		if err := unix.Sethostname([]byte(name)); err != nil {
+			g.logf("init", "hostname %q: %v", name, err)
+		}
+	}
 	var un unix.Utsname
 	unix.Uname(&un)
 	g.logf("init", "Skerry nano 1, %s on Linux %s", unix.ByteSliceToString(un.Nodename[:]), unix.ByteSliceToString(un.Release[:]))

@@ -159,6 +159,9 @@ write_files:
   - {path: relative, content: x}
   - {path: /opt/bad, content: x, permissions: 'rwx'}
 `, os.Getuid())), "ssh-ed25519 CCCC key")
+	if got := g.hostname(); got != "web-1" {
+		t.Errorf("the next boot is called %q", got)
+	}
 	for path, want := range map[string]string{
 		"/etc/hostname":                       "web-1\n",
 		"/opt/a/plain":                        "hello\nmore\n",
