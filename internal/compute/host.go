@@ -1,7 +1,9 @@
 package compute
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"skerry/internal/fault"
 	"skerry/internal/network"
@@ -54,7 +56,7 @@ func SetZoneDown(w *store.WriteTx, zone string, down bool) {
 func capacity(tx store.Tx, s scope.Scope, t Type, zone string) (int, error) {
 	h := GetHost(tx)
 	if slices.Contains(h.ZonesDown, zone) {
-		return 0, insufficient(s, t, zone)
+		return 0, insufficient(h, s, t, zone)
 	}
 	if h.Unlimited {
 		return 1 << 30, nil
@@ -63,7 +65,7 @@ func capacity(tx store.Tx, s scope.Scope, t Type, zone string) (int, error) {
 		return 0, fault.New(fault.Unsupported, "Unsupported", "The requested configuration is currently not supported. Please check the documentation for supported configurations.")
 	}
 	if t.VCPU > h.VCPU || t.MemoryMiB > h.MemoryMiB {
-		return 0, insufficient(s, t, zone)
+		return 0, insufficient(h, s, t, zone)
 	}
 	free := h.MemoryMiB * MemoryOversubscription
 	for _, state := range []string{Pending, Running, Stopping} {
@@ -76,18 +78,21 @@ func capacity(tx store.Tx, s scope.Scope, t Type, zone string) (int, error) {
 	if n := free / t.MemoryMiB; n > 0 {
 		return n, nil
 	}
-	return 0, insufficient(s, t, zone)
+	return 0, insufficient(h, s, t, zone)
 }
 
-func insufficient(s scope.Scope, t Type, zone string) error {
-	var others string
+// insufficient is the error of a zone that has no room for a type. All zones share one machine, so the others are offered
+// only when it is the zone that is down.
+func insufficient(h Host, s scope.Scope, t Type, zone string) error {
+	msg := fmt.Sprintf("We currently do not have sufficient %s capacity in the Availability Zone you requested (%s). Our system will be working on provisioning additional capacity.", t.Name, zone)
+	var others []string
 	for _, z := range network.Zones(s.Region) {
-		if z.Name != zone {
-			if others != "" {
-				others += ", "
-			}
-			others += z.Name
+		if !slices.Contains(h.ZonesDown, z.Name) {
+			others = append(others, z.Name)
 		}
 	}
-	return fault.New(fault.Capacity, "InsufficientInstanceCapacity", "We currently do not have sufficient %s capacity in the Availability Zone you requested (%s). Our system will be working on provisioning additional capacity. You can currently get %s capacity by not specifying an Availability Zone in your request or choosing %s.", t.Name, zone, t.Name, others)
+	if slices.Contains(h.ZonesDown, zone) && len(others) > 0 {
+		msg += fmt.Sprintf(" You can currently get %s capacity by not specifying an Availability Zone in your request or choosing %s.", t.Name, strings.Join(others, ", "))
+	}
+	return fault.New(fault.Capacity, "InsufficientInstanceCapacity", "%s", msg)
 }

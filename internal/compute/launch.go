@@ -163,7 +163,7 @@ func prepare(w *store.WriteTx, p LaunchParams) (*launch, error) {
 		return nil, err
 	}
 	if fit < p.MinCount {
-		return nil, insufficient(s, l.typ, l.subnet.AvailabilityZone)
+		return nil, insufficient(GetHost(w), s, l.typ, l.subnet.AvailabilityZone)
 	}
 	l.count = min(p.MaxCount, fit)
 	if !l.existing {

@@ -2,6 +2,7 @@ package compute
 
 import (
 	"encoding/base64"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -151,6 +152,19 @@ func TestZoneDown(t *testing.T) {
 	})
 	_, err := w.try(1, in("eu-west-1a"))
 	w.wants("launch in a zone that is down", err, "InsufficientInstanceCapacity")
+	if !strings.Contains(fmt.Sprint(err), "choosing eu-west-1b, eu-west-1c.") {
+		t.Errorf("the zones that are up aren't offered: %v", err)
+	}
+	w.write(func(tx *store.WriteTx) error {
+		SetHost(tx, Host{VCPU: 1, MemoryMiB: 512, Architectures: []string{"x86_64"}})
+		return nil
+	})
+	_, err = w.try(1, LaunchSpec{InstanceType: "r5.24xlarge", Placement: &PlacementSpec{AvailabilityZone: "eu-west-1b"}})
+	w.wants("larger than the machine", err, "InsufficientInstanceCapacity")
+	if strings.Contains(fmt.Sprint(err), "choosing") {
+		t.Errorf("a zone is offered that can't hold it either: %v", err)
+	}
+	w.write(func(tx *store.WriteTx) error { SetHost(tx, Host{Unlimited: true}); return nil })
 	w.wants("start in it", w.db.Update(func(tx *store.WriteTx) error { _, err := Start(tx, w.s, []string{a.ID}); return err }), "InsufficientInstanceCapacity")
 	if got := w.launch(1, LaunchSpec{})[0]; got.AvailabilityZone == "eu-west-1a" {
 		t.Error("a launch without a zone chose the one that is down")
