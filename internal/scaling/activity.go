@@ -18,7 +18,7 @@ const (
 	maxActivities    = 1000 // a group
 	pruneActivities  = 1100 // more than this, and the oldest go
 	maxCause         = 1023
-	maxStatusMessage = 255
+	maxStatusMessage = 1023 // the model says 255; real capacity errors are longer and come whole
 )
 
 // newUUID makes a random UUID.
