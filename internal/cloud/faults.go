@@ -43,7 +43,7 @@ func (c *control) runControl(ctx context.Context) {
 			http.Error(w, "on or off", http.StatusBadRequest)
 			return
 		}
-		if err := c.powerZone(r.Context(), zone, power == "on"); err != nil {
+		if err := c.powerZone(context.WithoutCancel(r.Context()), zone, power == "on"); err != nil {
 			http.Error(w, err.Error(), http.StatusConflict)
 		}
 	})
@@ -61,16 +61,27 @@ func (c *control) runControl(ctx context.Context) {
 // powerZone switches a zone off, as a power failure would: its instances and its data plane die at once and nothing can be
 // started there; or on again. The switch is part of the state: it outlives the control plane.
 func (c *control) powerZone(ctx context.Context, zone string, on bool) error {
-	region := strings.TrimRight(zone, "abcdefghijklmnopqrstuvwxyz")
+	region := regionOf(zone)
 	if _, ok := network.ZoneByName(region, zone); !ok {
 		return fmt.Errorf("there is no zone %q; zones look like us-east-1a", zone)
 	}
+	if err := c.db.Update(func(w *store.WriteTx) error { compute.SetZoneDown(w, zone, !on); return nil }); err != nil {
+		return err
+	}
+	c.log.Warn("the power of a zone was switched", "zone", zone, "on", on)
+	if !on {
+		c.cutPower(ctx, region, zone)
+	}
+	return nil
+}
+
+// cutPower ends what runs in a zone that has no power any more. A control plane that starts repeats it: an earlier one may
+// have been killed in the middle.
+func (c *control) cutPower(ctx context.Context, region, zone string) {
 	var victims []compute.Instance
-	err := c.db.Update(func(w *store.WriteTx) error {
-		compute.SetZoneDown(w, zone, !on)
-		victims = nil
+	c.db.View(func(tx *store.ReadTx) error {
 		for _, state := range []string{compute.Running, compute.Pending} {
-			for i := range compute.Instances.By(w, "state", state) {
+			for i := range compute.Instances.By(tx, "state", state) {
 				if i.AvailabilityZone == zone {
 					victims = append(victims, i)
 				}
@@ -78,13 +89,6 @@ func (c *control) powerZone(ctx context.Context, zone string, on bool) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	c.log.Warn("the power of a zone was switched", "zone", zone, "on", on, "instances", len(victims))
-	if on {
-		return nil
-	}
 	if c.zones != nil {
 		c.zones.kill(zone)
 		c.silence(ctx, region, zone)
@@ -94,8 +98,19 @@ func (c *control) powerZone(ctx context.Context, zone string, on bool) error {
 			c.log.Debug("a victim of the power failure was gone already", "instance", i.ID, "err", err)
 		}
 	}
-	return nil
 }
+
+// stayDark cuts the power of the zones that have none in the state.
+func (c *control) stayDark(ctx context.Context) {
+	var down []string
+	c.db.View(func(tx *store.ReadTx) error { down = compute.GetHost(tx).ZonesDown; return nil })
+	for _, z := range down {
+		c.cutPower(ctx, regionOf(z), z)
+	}
+}
+
+// regionOf is the region of a zone, by its name.
+func regionOf(zone string) string { return strings.TrimRight(zone, "abcdefghijklmnopqrstuvwxyz") }
 
 // silence takes the zone's network load balancer nodes out of the kernel, where they outlive the data plane; it writes them
 // again when it is back.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -73,7 +75,8 @@ func (l *instances) adopt(ctx context.Context) error {
 	for _, s := range list {
 		have[s.ID] = s
 	}
-	var live, lost []compute.Instance
+	status := maps.Clone(have)
+	var live, lost, stray []compute.Instance
 	l.c.db.View(func(tx *store.ReadTx) error {
 		for i := range compute.Instances.All(tx) {
 			s, ok := have[i.ID]
@@ -90,6 +93,10 @@ func (l *instances) adopt(ctx context.Context) error {
 			case compute.Stopping, compute.ShuttingDown: // their links stay until they are gone
 				if ok {
 					live = append(live, i)
+				}
+			case compute.Stopped:
+				if ok && s.State == driver.Running {
+					stray = append(stray, i)
 				}
 			}
 		}
@@ -108,7 +115,12 @@ func (l *instances) adopt(ctx context.Context) error {
 		l.c.networks.setNetNS(i.ID, ns)
 	}
 	for _, i := range lost {
-		l.exited(i, have[i.ID])
+		l.exited(i, status[i.ID])
+	}
+	for _, i := range stray { // a start that was given up
+		if err := l.c.driver.Stop(ctx, i.ID, true, 0); err != nil {
+			l.c.log.Error("a stopped instance runs and could not be stopped", "instance", i.ID, "err", err)
+		}
 	}
 	return nil
 }
@@ -185,6 +197,9 @@ func (l *instances) step(ctx context.Context, i compute.Instance) {
 	t.after = l.c.clock().Add(min(maxTryPause, tryPause<<min(t.n, 10)))
 	l.c.log.Error("an instance could not be brought to its state; trying again", "instance", i.ID, "state", i.State, "try", t.n, "err", err)
 	if i.State == compute.Pending && t.n >= launchTries {
+		if err := l.c.driver.Stop(ctx, i.ID, true, 0); err != nil && !errors.Is(err, driver.ErrNotFound) { // it may have come up without its link
+			l.c.log.Error("an instance whose start failed could not be stopped", "instance", i.ID, "err", err)
+		}
 		l.fail(i, "Server.InternalError", "Internal error on launch")
 		t = try{}
 	}
@@ -233,11 +248,15 @@ func (l *instances) launch(ctx context.Context, i compute.Instance) error {
 	if l.c.zoneOff(i.AvailabilityZone) { // the power failed meanwhile
 		return l.c.driver.Stop(ctx, i.ID, true, 0)
 	}
-	return l.c.db.Update(func(w *store.WriteTx) error {
+	err = l.c.db.Update(func(w *store.WriteTx) error {
 		machines.Put(w, machine{Scope: i.Scope, ID: i.ID, Reboots: i.Reboots})
 		compute.MarkRunning(w, i.Scope, i.ID)
 		return nil
 	})
+	if err == nil {
+		l.check(ctx) // its end may have come before the record said that it runs
+	}
+	return err
 }
 
 // fail ends a launch or a start that cannot succeed.
@@ -277,13 +296,23 @@ func (l *instances) destroy(ctx context.Context, i compute.Instance) error {
 }
 
 func (l *instances) reboot(ctx context.Context, i compute.Instance) error {
-	if err := l.c.driver.Reboot(ctx, i.ID); err != nil && !errors.Is(err, driver.ErrNotFound) {
+	if err := l.c.driver.Reboot(ctx, i.ID); err != nil && !errors.Is(err, driver.ErrNotFound) && !l.ended(ctx, i.ID) {
 		return err
 	}
-	return l.c.db.Update(func(w *store.WriteTx) error {
+	err := l.c.db.Update(func(w *store.WriteTx) error {
 		machines.Put(w, machine{Scope: i.Scope, ID: i.ID, Reboots: i.Reboots})
 		return nil
 	})
+	if err == nil {
+		l.check(ctx) // it may have ended before or while it was rebooted
+	}
+	return err
+}
+
+// ended tells whether an instance has ended, so that there is nothing to reboot.
+func (l *instances) ended(ctx context.Context, id string) bool {
+	list, err := l.c.driver.List(ctx)
+	return err == nil && slices.ContainsFunc(list, func(s driver.Status) bool { return s.ID == id && s.State == driver.Exited })
 }
 
 // events follows the driver: an instance that ends by itself is stopped or terminated, as its shutdown behaviour says.
@@ -292,7 +321,7 @@ func (l *instances) events(ctx context.Context) {
 		select {
 		case e := <-l.c.driver.Events():
 			if e.State == driver.Exited {
-				l.check(ctx, e.ID)
+				l.check(ctx)
 			}
 		case <-ctx.Done():
 			return
@@ -300,36 +329,39 @@ func (l *instances) events(ctx context.Context) {
 	}
 }
 
-// check looks at an instance that the driver says has exited.
-func (l *instances) check(ctx context.Context, id string) {
+// check records which running instances the driver says have exited. It looks at all of them: events may be lost. The
+// records are read first, so that an instance's earlier run isn't taken for the one that the record speaks of.
+func (l *instances) check(ctx context.Context) {
+	running := map[string]compute.Instance{}
+	l.c.db.View(func(tx *store.ReadTx) error {
+		for i := range compute.Instances.By(tx, "state", compute.Running) {
+			if m, _ := machines.Get(tx, i.Key(i.ID)); m.Reboots >= i.Reboots { // else it is being rebooted
+				running[i.ID] = i
+			}
+		}
+		return nil
+	})
 	list, err := l.c.driver.List(ctx)
 	if err != nil {
 		l.c.log.Error("the driver does not list its instances", "err", err)
 		return
 	}
 	for _, s := range list {
-		if s.ID != id || s.State != driver.Exited {
-			continue
-		}
-		var ended []compute.Instance
-		l.c.db.View(func(tx *store.ReadTx) error {
-			for i := range compute.Instances.By(tx, "state", compute.Running) {
-				if m, _ := machines.Get(tx, i.Key(i.ID)); i.ID == id && m.Reboots >= i.Reboots { // else it is being rebooted
-					ended = append(ended, i)
-				}
-			}
-			return nil
-		})
-		for _, i := range ended {
+		if i, ok := running[s.ID]; ok && s.State == driver.Exited {
 			l.exited(i, s)
 		}
 	}
 }
 
-// exited records that a running instance is not running any more.
+// exited records that an instance, whose record said that it runs, is not running any more. A record that has gone on since
+// is somebody else's to change.
 func (l *instances) exited(i compute.Instance, s driver.Status) {
-	l.c.log.Warn("an instance ended by itself", "instance", i.ID, "reason", s.ExitReason, "exit_code", s.ExitCode)
 	err := l.c.db.Update(func(w *store.WriteTx) error {
+		cur, ok := compute.Instances.Get(w, i.Key(i.ID))
+		if !ok || cur.State != compute.Running || !cur.StateSince.Equal(i.StateSince) || cur.Reboots != i.Reboots {
+			return nil
+		}
+		l.c.log.Warn("an instance ended by itself", "instance", i.ID, "reason", s.ExitReason, "exit_code", s.ExitCode)
 		if s.ExitReason == "poweroff" {
 			compute.MarkStopped(w, i.Scope, i.ID)
 		} else {
@@ -342,7 +374,8 @@ func (l *instances) exited(i compute.Instance, s driver.Status) {
 	}
 }
 
-// sweep removes terminated records once they have been visible for AWS's hour.
+// sweep removes terminated records once they have been visible for AWS's hour, and looks for ends of instances that could
+// not be recorded when they came.
 func (l *instances) sweep(ctx context.Context) {
 	for {
 		select {
@@ -353,5 +386,6 @@ func (l *instances) sweep(ctx context.Context) {
 		if err := l.c.db.Update(func(w *store.WriteTx) error { compute.Sweep(w, w.Now()); return nil }); err != nil {
 			l.c.log.Error("terminated instances could not be swept", "err", err)
 		}
+		l.check(ctx)
 	}
 }

@@ -93,7 +93,7 @@ type networks struct {
 
 	mu      sync.Mutex
 	netns   map[string]string     // instance → namespace path, from the driver
-	applied map[string]fabric.VPC // VPC key → what the fabric last took
+	applied map[string]fabric.VPC // VPC key → what the fabric last took; the id alone when that isn't known
 	stop    map[string]func()     // VPC key → closes the API's listener inside
 }
 
@@ -119,21 +119,21 @@ func (n *networks) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known := map[string]bool{}
+	known := map[string]string{} // id → key
 	n.c.db.View(func(tx *store.ReadTx) error {
 		for v := range network.VPCs.All(tx) {
 			for range network.ENIs.By(tx, "vpc", v.Key(v.ID)) {
-				known[v.ID] = true
+				known[v.ID] = v.Key(v.ID)
 				break
 			}
 		}
 		return nil
 	})
 	for _, id := range have {
-		if !known[id] {
-			if err := n.c.fabric.Remove(ctx, id); err != nil {
-				return err
-			}
+		if key := known[id]; key != "" {
+			n.setApplied(key, fabric.VPC{ID: id}) // there, whatever of it: to be applied, or removed with the VPC
+		} else if err := n.c.fabric.Remove(ctx, id); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -141,17 +141,10 @@ func (n *networks) adopt(ctx context.Context) error {
 
 // sync makes one VPC's network equal to the state; the coalescer calls it, one at a time for a key.
 func (n *networks) sync(ctx context.Context, key string) error {
-	var v network.VPC
-	var ok bool
-	var want fabric.VPC
-	n.c.db.View(func(tx *store.ReadTx) error {
-		if v, ok = network.VPCs.Get(tx, key); ok {
-			want = desiredVPC(tx, v, n.netNS)
-		}
-		return nil
-	})
+	v, ok, want := n.want(key)
 	n.mu.Lock()
 	last, known := n.applied[key]
+	stop := n.stop[key]
 	n.mu.Unlock()
 	if ok && len(want.Interfaces) == 0 && !known {
 		return nil // a VPC without anything in it needs no namespace yet
@@ -160,30 +153,35 @@ func (n *networks) sync(ctx context.Context, key string) error {
 		if !known {
 			return nil
 		}
-		n.mu.Lock()
-		stop := n.stop[key]
-		delete(n.applied, key)
-		delete(n.stop, key)
-		n.mu.Unlock()
 		if stop != nil {
 			stop()
 		}
-		return n.c.fabric.Remove(ctx, last.ID)
-	}
-	if known && reflect.DeepEqual(last, want) {
+		n.mu.Lock()
+		delete(n.stop, key)
+		n.mu.Unlock()
+		if err := n.c.fabric.Remove(ctx, last.ID); err != nil {
+			return err // it stays known, so the next round removes it
+		}
+		n.mu.Lock()
+		delete(n.applied, key)
+		n.mu.Unlock()
 		return nil
 	}
-	if err := n.c.fabric.Apply(ctx, want); err != nil {
-		n.mu.Lock()
-		delete(n.applied, key) // unknown now: the next round applies again
-		n.mu.Unlock()
-		return err
+	if !known || !reflect.DeepEqual(last, want) {
+		for tries := 1; ; tries++ {
+			err := n.c.fabric.Apply(ctx, want)
+			if err == nil {
+				break
+			}
+			n.setApplied(key, fabric.VPC{ID: v.ID}) // unlike any that is wanted: the next round applies again
+			before := want
+			if v, ok, want = n.want(key); !ok || tries == applyTries || reflect.DeepEqual(before, want) {
+				return err
+			} // else an instance may have gone meanwhile, which is no reason to fail those that wait for their link
+		}
+		n.setApplied(key, want)
 	}
-	n.mu.Lock()
-	n.applied[key] = want
-	serving := n.stop[key] != nil
-	n.mu.Unlock()
-	if !serving {
+	if stop == nil {
 		stop, err := n.c.serveInside(v)
 		if err != nil {
 			return err
@@ -193,6 +191,26 @@ func (n *networks) sync(ctx context.Context, key string) error {
 		n.mu.Unlock()
 	}
 	return nil
+}
+
+// applyTries bounds how often a network that changes while it is applied is applied at once.
+const applyTries = 5
+
+// want reads what a VPC's network should be; not ok when it is gone.
+func (n *networks) want(key string) (v network.VPC, ok bool, want fabric.VPC) {
+	n.c.db.View(func(tx *store.ReadTx) error {
+		if v, ok = network.VPCs.Get(tx, key); ok {
+			want = desiredVPC(tx, v, n.netNS)
+		}
+		return nil
+	})
+	return v, ok, want
+}
+
+func (n *networks) setApplied(key string, v fabric.VPC) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.applied[key] = v
 }
 
 // run applies what changes, until ctx ends. Failures are tried again after a pause.

@@ -48,6 +48,7 @@ type Options struct {
 	Log         *slog.Logger     // nil: text on standard error
 
 	started func(*control) // for tests: called before Ready
+	driver  driver.Driver  // for tests: instead of the sim driver
 }
 
 // Bounds of the API's servers.
@@ -163,7 +164,9 @@ func (c *control) open(ctx context.Context) (err error) {
 	}
 	c.images = &image.Store{Dir: filepath.Join(o.DataDir, "images")}
 	if o.Driver == "sim" {
-		c.driver = sim.New(sim.Options{})
+		if c.driver = o.driver; c.driver == nil {
+			c.driver = sim.New(sim.Options{})
+		}
 	} else {
 		if c.driver, err = container.New(container.Options{DataDir: o.DataDir, CloudID: c.id, Log: c.log}); err != nil {
 			return err
@@ -243,6 +246,7 @@ func (c *control) serve(ctx context.Context, lis net.Listener) error {
 		start(c.runZones)
 		start(names.run)
 	}
+	c.stayDark(ctx)
 	start(c.loop.run)
 	start(c.loop.events)
 	start(c.loop.sweep)

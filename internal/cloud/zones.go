@@ -124,9 +124,15 @@ func (s *supervisor) keep(z string, p *zoneProc) {
 	var started time.Time
 	for s.ctx.Err() == nil {
 		wait := zoneCheckEvery
-		if !s.off(z) {
+		if s.off(z) {
+			s.kill(z) // it may have been on its way up when the power failed
+		} else {
 			if !alive(s.pid(z)) {
-				if pause := restartPause - time.Since(started); pause > 0 {
+				if pid := s.stray(z); pid > 0 {
+					if err := writeDurable(s.pidFile(z), []byte(strconv.Itoa(pid)), 0o644); err != nil {
+						s.log.Error("a zone's data plane could not be adopted", "zone", z, "pid", pid, "err", err)
+					}
+				} else if pause := restartPause - time.Since(started); pause > 0 {
 					wait = pause
 				} else {
 					started = time.Now()
@@ -158,10 +164,21 @@ func (s *supervisor) pid(z string) int {
 	}
 	pid, _ := strconv.Atoi(string(b))
 	cmdline, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline") // a reused pid is somebody else's
-	if len(cmdline) == 0 || !containsArg(cmdline, z) {
+	if dir, _ := dirOf(strings.Split(string(cmdline), "\x00")); len(cmdline) == 0 || !containsArg(cmdline, z) || resolve(dir) != resolve(s.dataDir) {
 		return 0
 	}
 	return pid
+}
+
+// stray finds the zone's process that an earlier control plane started and was killed before it had written down: a second
+// one would take its socket and find its ports in use.
+func (s *supervisor) stray(z string) int {
+	for _, pid := range processes(s.dataDir)["zones"] {
+		if cmdline, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline"); containsArg(cmdline, z) {
+			return pid
+		}
+	}
+	return 0
 }
 
 func (s *supervisor) start(z string, p *zoneProc) error {
