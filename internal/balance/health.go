@@ -211,19 +211,6 @@ func ApplyReport(w *store.WriteTx, zone string, serving []string, health []Obser
 	return changed
 }
 
-// SetHealth is ApplyReport for a zone whose nodes are not in question.
-func SetHealth(w *store.WriteTx, zone string, health []Observation) bool {
-	var serving []string
-	for lb := range LoadBalancers.By(w, "zone", zone) {
-		for _, n := range lb.Nodes {
-			if n.Zone == zone && n.Serving {
-				serving = append(serving, lb.ARN)
-			}
-		}
-	}
-	return ApplyReport(w, zone, serving, health)
-}
-
 // ForgetZone drops everything that a zone's data plane said: it is dead, and its opinions with it.
 func ForgetZone(w *store.WriteTx, zone string) bool { return ApplyReport(w, zone, nil, nil) }
 

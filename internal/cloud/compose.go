@@ -36,9 +36,6 @@ import (
 	"skerry/internal/store"
 )
 
-// apiName is the API's name inside VPCs.
-const apiName = "api.skerry.internal"
-
 // newMux is the table of all operations of all services.
 func newMux(c *control) *api.Mux {
 	m := api.NewMux(&ec2.Service, &autoscaling.Service, &elbv2.Service, &cloudwatch.Service, &iam.Service, &sts.Service, &acm.Service)

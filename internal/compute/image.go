@@ -79,9 +79,6 @@ func PutImage(w *store.WriteTx, i Image) Image {
 	return i
 }
 
-// RemoveSharedImage takes a shared image away: it is gone from the image store.
-func RemoveSharedImage(w *store.WriteTx, id string) { Images.Delete(w, Shared.Key(id)) }
-
 func withImageDefaults(w *store.WriteTx, i Image) Image {
 	set := func(p *string, v string) {
 		if *p == "" {

@@ -34,7 +34,6 @@ type conn struct {
 	req   request
 	src   bodySource // of the request
 	x     exchange
-	out   *buffer // of answers
 	lt    *listenerTable
 }
 

@@ -42,7 +42,6 @@ var (
 	errLineTooLong     = &statusError{414, "UriTooLong"}
 	errExpectation     = &statusError{417, "UnsupportedExpectation"}
 	errBadResponse     = &statusError{502, "MalformedResponse"}
-	errResponseTooBig  = &statusError{502, "ResponseHeaderTooLarge"}
 	errBadChunk        = &statusError{400, "BadChunk"}
 	errTrailerTooLarge = &statusError{400, "TrailerTooLarge"}
 )
@@ -528,7 +527,7 @@ func (r *request) splitHost() bool {
 		if i < 0 {
 			i = len(h)
 		}
-		if i == 0 && len(h) > 0 || bytes.IndexAny(h[:i], "[]") >= 0 {
+		if i == 0 && len(h) > 0 || bytes.ContainsAny(h[:i], "[]") {
 			return false
 		}
 		r.hostname = h[:i]

@@ -61,8 +61,7 @@ type action struct {
 	total   int // of the weights
 	sticky  time.Duration
 	to      redirect
-	page    []byte // a fixed response: its headers from Content-Type on, and body
-	body    []byte
+	body    []byte // of a fixed response
 	ctype   string
 	status  int
 }

@@ -267,9 +267,6 @@ func FindPolicy(tx store.Tx, s scope.Scope, group, policy string) (Policy, error
 	return Policy{}, fault.New(fault.NotFound, "ValidationError", "Policy %s not found for Auto Scaling group %s", policy, g.Name)
 }
 
-// PoliciesOf lists a group's policies in the order of their names.
-func PoliciesOf(tx store.Tx, g Group) []Policy { return of(tx, Policies, g.Scope, g.Name) }
-
 // PutPolicy makes or replaces a policy. Target tracking gets its alarms.
 func (e *Engine) PutPolicy(w *store.WriteTx, p Policy) (Policy, error) {
 	g, err := openGroup(w, p.Scope, p.Group)
