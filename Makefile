@@ -28,6 +28,7 @@ test: deps-test build lint
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
 	$(GO) vet ./...
+	$(GO) test ./internal/archtest
 
 accept: deps-test build
 	PATH="$$(tools/aws-path.sh)$$PATH" test/accept/run.sh
