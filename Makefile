@@ -22,7 +22,7 @@ deps-test:
 	tools/install-deps.sh test
 
 test: deps-test build lint
-	PATH="$$(tools/aws-path.sh)$$PATH" SKERRY_REQUIRED=1 $(GO) test -p 2 -timeout 600s ./...
+	PATH="$$(tools/aws-path.sh)$$PATH" SKERRY_REQUIRED=root,build,aws,openssl,xz $(GO) test -p 2 -timeout 600s ./...
 	PATH="$$(tools/aws-path.sh)$$PATH" test/accept/run.sh
 
 lint:

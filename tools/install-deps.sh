@@ -5,7 +5,7 @@ set -euo pipefail
 declare -A need=( [nft]=nftables [busybox]=busybox-static [ip]=iproute2 [gcc]=gcc )
 for what in "$@"; do
   case $what in
-    test) need+=( [aws]=awscli [curl]=curl [openssl]=openssl [python3]=python3 [conntrack]=conntrack [ssh]=openssh-client ) ;;
+    test) need+=( [aws]=awscli [curl]=curl [openssl]=openssl [python3]=python3 [conntrack]=conntrack [ssh]=openssh-client [xz]=xz-utils ) ;;
     bench) need+=( [runc]=runc ) ;;
     *) echo "tools/install-deps.sh: there is no '$what'; test and bench are known" >&2; exit 1 ;;
   esac

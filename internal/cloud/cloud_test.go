@@ -14,6 +14,7 @@ import (
 
 	"skerry/internal/compute"
 	"skerry/internal/network"
+	"skerry/internal/require"
 	"skerry/internal/scope"
 	"skerry/internal/store"
 	"skerry/internal/zone"
@@ -33,12 +34,7 @@ func TestMain(m *testing.M) {
 // needRoot skips a test that needs namespaces where there are none to be had.
 func needRoot(t *testing.T) {
 	t.Helper()
-	if err := missing(); err != nil {
-		if os.Getenv("SKERRY_REQUIRED") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	require.That(t, "root", missing())
 }
 
 // startCloud runs a cloud of the test's own and takes it down at its end.

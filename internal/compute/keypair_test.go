@@ -8,13 +8,13 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
 
+	"skerry/internal/require"
 	"skerry/internal/store"
 )
 
@@ -38,13 +38,7 @@ func TestFingerprints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("SKERRY_REQUIRED") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("SKIPPED: without openssl the fingerprint of a created RSA key is not compared with its own")
-	}
+	openssl := require.Tool(t, "openssl")
 	der := exec.Command(openssl, "pkcs8", "-nocrypt", "-topk8", "-outform", "DER")
 	der.Stdin = strings.NewReader(m.PrivatePEM)
 	raw, err := der.Output()

@@ -21,6 +21,7 @@ import (
 	"skerry/api/iam"
 	"skerry/api/sts"
 	"skerry/internal/fault"
+	"skerry/internal/require"
 )
 
 // cloud is a gateway with handlers that remember what they were asked.
@@ -101,13 +102,7 @@ func newCloud(t *testing.T) *cloud {
 // aws runs the unmodified CLI against the cloud.
 func (c *cloud) aws(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	path, err := exec.LookPath("aws")
-	if err != nil {
-		if os.Getenv("SKERRY_REQUIRED") != "" {
-			t.Fatal("the aws CLI is not installed, and SKERRY_REQUIRED is set")
-		}
-		t.Skip("the aws CLI is not installed")
-	}
+	path := require.Tool(t, "aws")
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"skerry/internal/embedded"
+	"skerry/internal/require"
 )
 
 type entry struct {
@@ -142,9 +143,7 @@ func compressed(t *testing.T, kind string, b []byte) []byte {
 		w.Write(b)
 		w.Close()
 	case ".xz":
-		if _, err := exec.LookPath("xz"); err != nil {
-			t.Skip("SKIPPED: no xz")
-		}
+		require.Tool(t, "xz")
 		cmd := exec.Command("xz", "-c")
 		cmd.Stdin, cmd.Stdout = bytes.NewReader(b), &out
 		if err := cmd.Run(); err != nil {
@@ -244,12 +243,8 @@ func container(t *testing.T) v1.Image {
 }
 
 func TestImportContainerImages(t *testing.T) {
-	if _, err := embedded.Guest(); err != nil {
-		if os.Getenv("SKERRY_REQUIRED") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("SKIPPED: ", err)
-	}
+	_, err := embedded.Guest()
+	require.That(t, "build", err)
 	dir := t.TempDir()
 	lay := filepath.Join(dir, "layout")
 	p, err := layout.Write(lay, empty.Index)
@@ -295,12 +290,7 @@ func TestImportContainerImages(t *testing.T) {
 }
 
 func TestCommitAndRemove(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("SKERRY_REQUIRED") != "" {
-			t.Fatal("owners need root")
-		}
-		t.Skip("SKIPPED: owners need root")
-	}
+	require.Root(t)
 	dir := t.TempDir()
 	s := &Store{Dir: filepath.Join(dir, "images")}
 	file := filepath.Join(dir, "base.tar")
@@ -380,12 +370,8 @@ func TestCommitAndRemove(t *testing.T) {
 }
 
 func TestBuiltin(t *testing.T) {
-	if _, err := embedded.Guest(); err != nil {
-		if os.Getenv("SKERRY_REQUIRED") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("SKIPPED: ", err)
-	}
+	_, err := embedded.Guest()
+	require.That(t, "build", err)
 	s := &Store{Dir: filepath.Join(t.TempDir(), "images")}
 	if err := s.EnsureBuiltin(); err != nil {
 		t.Fatal(err)

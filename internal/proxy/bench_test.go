@@ -139,29 +139,6 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
-// TestAllocations: a request on a warm connection allocates nothing.
-func TestAllocations(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates")
-	}
-	l := rawTarget(t)
-	defer l.Close()
-	p, addr := benchProxy(t, l.Addr().String())
-	defer p.Shutdown(t.Context())
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	r := bufio.NewReader(c)
-	for range 100 {
-		exchangeOnce(t, c, r)
-	}
-	if n := testing.AllocsPerRun(2000, func() { exchangeOnce(t, c, r) }); n >= 1 {
-		t.Errorf("%v allocations a request, client and target included; the HTTP/1 path should have none", n)
-	}
-}
-
 // BenchmarkNetHTTPParse is net/http's parser on the same head, for comparison.
 func BenchmarkNetHTTPParse(b *testing.B) {
 	rd := &repeat{}

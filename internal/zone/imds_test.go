@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"skerry/internal/require"
 )
 
 // a clock that tests move.
@@ -244,12 +246,7 @@ func TestIdentityDocumentSignatures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := exec.LookPath("openssl"); err != nil {
-		if os.Getenv("SKERRY_REQUIRED") != "" {
-			t.Fatal("openssl is needed")
-		}
-		t.Skip("SKIPPED: openssl is not there")
-	}
+	require.Tool(t, "openssl")
 	message := filepath.Join(dir, "p7.pem")
 	os.WriteFile(message, []byte("-----BEGIN PKCS7-----\n"+p7+"\n-----END PKCS7-----\n"), 0o600)
 	out, err := exec.Command("openssl", "smime", "-verify", "-in", message, "-inform", "PEM", "-certfile", filepath.Join(dir, identityFile), "-noverify").Output()

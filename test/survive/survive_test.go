@@ -26,6 +26,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 
+	"skerry/internal/require"
 	"skerry/internal/testcloud"
 )
 
@@ -38,15 +39,8 @@ func newCloud(t *testing.T, pool string, args ...string) *testcloud.Cloud {
 	if err == nil {
 		_, err = os.Stat(binary)
 	}
-	if err == nil && os.Geteuid() != 0 {
-		err = fmt.Errorf("not root")
-	}
-	if err != nil {
-		if os.Getenv("SKERRY_REQUIRED") != "" {
-			t.Fatal(err, "(make build)")
-		}
-		t.Skip(err)
-	}
+	require.That(t, "build", err)
+	require.Root(t)
 	c, err := testcloud.New(binary, pool, args...)
 	if err != nil {
 		t.Fatal(err)

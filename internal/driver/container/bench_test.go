@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"skerry/internal/require"
 )
 
 func report(b *testing.B, d []time.Duration) {
@@ -68,9 +70,7 @@ func BenchmarkFifty(b *testing.B) {
 // BenchmarkRunc is the runc binary with the same root file system and protections, everything but the container prepared.
 func BenchmarkRunc(b *testing.B) {
 	r := newRig(b)
-	if _, err := exec.LookPath("runc"); err != nil {
-		b.Skip("SKIPPED: no runc")
-	}
+	require.Tool(b, "runc")
 	var took []time.Duration
 	for n := 1; b.Loop(); n++ {
 		b.StopTimer()

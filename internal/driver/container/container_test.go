@@ -15,25 +15,16 @@ import (
 	"skerry/internal/driver/drivertest"
 	"skerry/internal/embedded"
 	"skerry/internal/image"
+	"skerry/internal/require"
 	"skerry/internal/shim"
 )
 
 // need skips without root or without the embedded programs; where they are required that is a failure.
 func need(t testing.TB) {
 	t.Helper()
-	why := ""
-	if os.Geteuid() != 0 {
-		why = "containers need root"
-	} else if _, err := embedded.Shim(); err != nil {
-		why = err.Error()
-	}
-	if why == "" {
-		return
-	}
-	if os.Getenv("SKERRY_REQUIRED") != "" {
-		t.Fatal(why)
-	}
-	t.Skip("SKIPPED: " + why)
+	require.Root(t)
+	_, err := embedded.Shim()
+	require.That(t, "build", err)
 }
 
 var clouds atomic.Int32

@@ -2,11 +2,14 @@ package container
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+
+	"skerry/internal/require"
 )
 
 func TestWaitMeter(t *testing.T) {
@@ -92,7 +95,7 @@ func mustRead(t *testing.T, path string) []byte {
 func TestUnifiedGroup(t *testing.T) {
 	r := newRig(t)
 	if r.cg.v2() || r.cg.unified == "" {
-		t.Skip("SKIPPED: no cgroup2 beside v1")
+		require.That(t, "cgroup-hybrid", errors.New("no cgroup2 beside v1"))
 	}
 	id := r.boot(t, 1)
 	dir := filepath.Join(r.cg.unified, r.cgroupPath(id))

@@ -35,10 +35,14 @@ func Run(t *testing.T, r Rig) {
 	t.Run("idempotent", s.idempotent)
 	t.Run("reboot", s.reboot)
 	t.Run("stats", s.stats)
-	t.Run("ends by itself", s.crash)
+	if s.Crash != nil {
+		t.Run("ends by itself", s.crash)
+	}
 	t.Run("destroy while running", s.destroyRunning)
 	t.Run("many at once", s.many)
-	t.Run("adoption", s.adopt)
+	if s.Reopen != nil {
+		t.Run("adoption", s.adopt)
+	}
 }
 
 type suite struct {
@@ -246,9 +250,6 @@ func (s *suite) stats(t *testing.T) {
 }
 
 func (s *suite) crash(t *testing.T) {
-	if s.Crash == nil {
-		t.Skip("this driver's instances can't be made to end")
-	}
 	sp := s.start(t)
 	s.drain(sp.ID, driver.Running)
 	s.Crash(sp.ID)
@@ -313,9 +314,6 @@ func (s *suite) many(t *testing.T) {
 }
 
 func (s *suite) adopt(t *testing.T) {
-	if s.Reopen == nil {
-		t.Skip("this driver keeps nothing")
-	}
 	up, down, fresh := s.start(t), s.start(t), s.spec(t)
 	must(t, s.Driver.Stop(s.ctx, down.ID, true, 0))
 	ns, err := s.Driver.Create(s.ctx, fresh)

@@ -21,6 +21,8 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	sdk "github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+
+	"skerry/internal/require"
 )
 
 const (
@@ -413,13 +415,7 @@ func TestQueryProtocol(t *testing.T) {
 // TestCLI has the commands that scripts use. Each takes half a second and more, so there are few.
 func TestCLI(t *testing.T) {
 	c := newCloud(t)
-	path, err := exec.LookPath("aws")
-	if err != nil {
-		if os.Getenv("SKERRY_REQUIRED") != "" {
-			t.Fatal("the aws CLI is not installed, and SKERRY_REQUIRED is set")
-		}
-		t.Skip("the aws CLI is not installed")
-	}
+	path := require.Tool(t, "aws")
 	start := time.Now().UTC().Truncate(time.Minute).Add(-10 * time.Minute)
 	times := " --start-time " + start.Format(time.RFC3339) + " --end-time " + start.Add(time.Hour).Format(time.RFC3339)
 	for _, tt := range []struct {
