@@ -46,15 +46,15 @@ func (s *sessions) profile(_ store.Tx, i compute.Instance) (zone.Profile, bool) 
 	return x.p, ok && x.profile == i.IamInstanceProfileArn
 }
 
-// renew makes credentials for every instance with a profile that has none or old ones. It runs before a zone's plan is
-// built, outside of its snapshot.
-func (s *sessions) renew(ctx context.Context) {
+// renew makes credentials for every instance of a zone with a profile that has none or old ones. It runs before the zone's
+// plan is built, outside of its snapshot; the coalescer lets one run at a time for a zone.
+func (s *sessions) renew(z string) {
 	now := s.c.clock()
 	var due []compute.Instance
 	s.c.db.View(func(tx *store.ReadTx) error {
 		for _, state := range []string{compute.Pending, compute.Running} {
 			for i := range compute.Instances.By(tx, "state", state) {
-				if i.IamInstanceProfileArn == "" {
+				if i.AvailabilityZone != z || i.IamInstanceProfileArn == "" {
 					continue
 				}
 				s.mu.Lock()
@@ -136,7 +136,7 @@ func (c *control) syncZone(ctx context.Context, z string) error {
 	if err != nil {
 		return fmt.Errorf("the data plane of %s does not answer: %w", z, err)
 	}
-	c.sessions.renew(ctx)
+	c.sessions.renew(z)
 	d, err := c.plan(z)
 	if err != nil {
 		return err
@@ -235,7 +235,7 @@ func contains(list []string, s string) bool {
 // listen takes over what a zone reports, as soon as it changes, until ctx ends. A data plane that is gone has no opinion:
 // its observations are dropped, so that names stop pointing at its nodes.
 func (c *control) listen(ctx context.Context, z string) {
-	cl := zone.NewClient(c.o.DataDir, z)
+	cl := c.zones.proc(z).client
 	var last zone.Report
 	gone := false
 	for ctx.Err() == nil {

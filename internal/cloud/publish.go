@@ -168,7 +168,7 @@ func instanceMetrics(i compute.Instance, vcpu float64, last, cur sample) []metri
 // balancerData publishes the load balancers' counters since the last look, node by node.
 func (p *publisher) balancerData(ctx context.Context, end time.Time, batch map[scope.Scope][]metric.Datum) {
 	for _, z := range p.c.zones.known() {
-		r, err := zone.NewClient(p.c.o.DataDir, z).Report(ctx)
+		r, err := p.c.zones.proc(z).client.Report(ctx)
 		if err != nil {
 			continue // no power, or just being restarted
 		}
