@@ -2,12 +2,14 @@
 # make test    everything: vet, unit, packet-level and acceptance tests (needs root for the last two)
 # make demo    an ephemeral cloud that runs the reference architecture, live
 # make bench   the figures of the control plane and of launches
+# make bench-lb  the load balancers beside HAProxy, nginx and plain routing
+# make torture   137 ways to mistreat an HTTP proxy, plain and over TLS
 # make terraform  a configuration through its life with Terraform, where it is installed
 # make lint    gofmt, vet and the layer rules
 GO ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: build embedded deps deps-test test demo bench lint accept terraform clean
+.PHONY: build embedded deps deps-test test demo bench bench-lb torture lint accept terraform clean
 
 build: embedded
 	$(GO) build -trimpath -ldflags '-s -w' -o bin/skerry ./cmd/skerry
@@ -42,6 +44,17 @@ demo: build
 bench: build
 	tools/install-deps.sh bench
 	$(GO) run ./test/bench -skerry bin/skerry
+
+bench-lb: build
+	tools/install-deps.sh bench-lb
+	bench/lb --skerry bin/skerry
+
+TORTURE = --proxy 'skerry=bin/skerry proxy --http {http} --https {https} --cert {cert} --key {key} --backend {backend1} --backend {backend2}'
+
+torture: build
+	tools/install-deps.sh test
+	bench/http-torture $(TORTURE)
+	bench/http-torture --tls $(TORTURE)
 
 clean:
 	rm -rf bin build

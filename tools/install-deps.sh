@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Installs with apt what building needs, on Debian and Ubuntu; elsewhere it names what is missing.
-#   tools/install-deps.sh [test] [bench]    what tests, or benches, need as well
+#   tools/install-deps.sh [test] [bench] [bench-lb]    what tests, or benches, need as well
 set -euo pipefail
 declare -A need=( [nft]=nftables [busybox]=busybox-static [ip]=iproute2 [gcc]=gcc )
 for what in "$@"; do
   case $what in
     test) need+=( [aws]=awscli [curl]=curl [openssl]=openssl [python3]=python3 [conntrack]=conntrack [ssh]=openssh-client [xz]=xz-utils ) ;;
     bench) need+=( [runc]=runc ) ;;
-    *) echo "tools/install-deps.sh: there is no '$what'; test and bench are known" >&2; exit 1 ;;
+    bench-lb) need+=( [haproxy]=haproxy [nginx]=nginx-light [wrk]=wrk [h2load]=nghttp2-client [iperf3]=iperf3 [openssl]=openssl [python3]=python3 ) ;;
+    *) echo "tools/install-deps.sh: there is no '$what'; test, bench and bench-lb are known" >&2; exit 1 ;;
   esac
 done
 missing=()
