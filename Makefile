@@ -26,6 +26,7 @@ deps-test:
 test: deps-test build lint
 	PATH="$$(tools/aws-path.sh)$$PATH" SKERRY_REQUIRED=root,build,aws,openssl,xz $(GO) test -p 2 -timeout 600s ./...
 	PATH="$$(tools/aws-path.sh)$$PATH" test/accept/run.sh
+	$(MAKE) torture
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
@@ -51,8 +52,7 @@ bench-lb: build
 
 TORTURE = --proxy 'skerry=bin/skerry proxy --http {http} --https {https} --cert {cert} --key {key} --backend {backend1} --backend {backend2}'
 
-torture: build
-	tools/install-deps.sh test
+torture: deps-test build
 	bench/http-torture $(TORTURE)
 	bench/http-torture --tls $(TORTURE)
 
