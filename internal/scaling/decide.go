@@ -31,13 +31,13 @@ type View struct {
 	Targets  map[string]TargetState
 }
 
-func (v View) weight() int { return max(1, v.Weight) }
+func (v *View) weight() int { return max(1, v.Weight) }
 
 // alive tells whether the instance runs or is about to.
-func (v View) alive() bool { return v.Instance.State == "running" || v.Instance.State == "pending" }
+func (v *View) alive() bool { return v.Instance.State == "running" || v.Instance.State == "pending" }
 
 // gone tells whether EC2 has finished with the instance.
-func (v View) gone() bool { return v.Instance.State == "" || v.Instance.State == "terminated" }
+func (v *View) gone() bool { return v.Instance.State == "" || v.Instance.State == "terminated" }
 
 // Situation is everything that a decision about one group depends on.
 type Situation struct {
@@ -147,13 +147,15 @@ func whySelected(id string) string { return "instance " + id + " was selected fo
 
 // Decide says what a group needs next. It is pure: equal situations give equal plans.
 func Decide(s Situation) Plan {
-	s.Members = slices.Clone(s.Members)
-	slices.SortFunc(s.Members, func(a, b View) int {
-		return cmp.Or(a.LaunchedAt.Compare(b.LaunchedAt), cmp.Compare(a.ID, b.ID))
-	})
-	d := &decider{s: s, leaving: map[string]bool{}}
-	for _, v := range s.Members {
-		d.member(v)
+	if order := byAge; !slices.IsSortedFunc(s.Members, order) {
+		s.Members = slices.Clone(s.Members)
+		slices.SortFunc(s.Members, order)
+	}
+	d := &decider{s: s, leaving: map[string]bool{}, asksELB: checks(s.Group.HealthCheckType, "ELB")}
+	for i := range s.Members {
+		if v := &s.Members[i]; v.State != InService || s.Group.ForceDeleting {
+			d.member(*v)
+		}
 	}
 	if s.Group.Deleting {
 		if len(s.Members) == 0 {
@@ -167,8 +169,11 @@ func Decide(s Situation) Plan {
 	return d.plan
 }
 
+func byAge(a, b View) int { return cmp.Or(a.LaunchedAt.Compare(b.LaunchedAt), cmp.Compare(a.ID, b.ID)) }
+
 type decider struct {
 	s       Situation
+	asksELB bool // the group's health is the load balancers' too
 	plan    Plan
 	leaving map[string]bool // members that this plan takes out
 }
@@ -322,8 +327,8 @@ func (d *decider) attachments() {
 }
 
 // judge tells why a member in service is unhealthy now, or "".
-func (d *decider) judge(v View) string {
-	g := d.s.Group
+func (d *decider) judge(v *View) string {
+	g := &d.s.Group
 	if v.Health == Unhealthy {
 		return cmp.Or(v.Cause, "user")
 	}
@@ -333,10 +338,10 @@ func (d *decider) judge(v View) string {
 	if v.Instance.State != "running" {
 		return "ec2"
 	}
-	if !checks(g.HealthCheckType, "ELB") {
+	if !d.asksELB {
 		return ""
 	}
-	grace := v.InServiceAt.Add((&Engine{TimeScale: d.s.TimeScale}).grace(g))
+	grace := v.InServiceAt.Add((&Engine{TimeScale: d.s.TimeScale}).grace(*g))
 	failed := false
 	for _, a := range g.Attachments {
 		if (a.AtCreation || a.State == "InService") && slices.Contains(v.Member.Targets, a.ARN) && v.Targets[a.ARN] == "unhealthy" {
@@ -368,7 +373,8 @@ func (d *decider) judge(v View) string {
 func (d *decider) replaceUnhealthy() {
 	g := d.s.Group
 	starting, inService := 0, 0
-	for _, v := range d.s.Members {
+	for i := range d.s.Members {
+		v := &d.s.Members[i]
 		if v.State == InService && !d.leaving[v.ID] {
 			inService += v.weight()
 		}
@@ -380,7 +386,8 @@ func (d *decider) replaceUnhealthy() {
 	// A group that may be larger meanwhile, and may not be smaller, launches the replacement first. The unhealthy member
 	// is the first to go when the new one is in service.
 	first := g.MinHealthy != nil && *g.MinHealthy == 100 && *g.MaxHealthy > 100 && !g.SuspendedProcess(ProcLaunch)
-	for _, v := range d.s.Members {
+	for i := range d.s.Members {
+		v := &d.s.Members[i]
 		if v.State != InService {
 			continue
 		}
@@ -409,7 +416,7 @@ func (d *decider) replaceUnhealthy() {
 				continue
 			}
 		}
-		d.retire(v, false, map[string]string{"ec2": whyEC2, "elb": whyELB, "user": whyUser}[cause])
+		d.retire(*v, false, map[string]string{"ec2": whyEC2, "elb": whyELB, "user": whyUser}[cause])
 	}
 }
 
@@ -419,7 +426,7 @@ func checks(types, one string) bool {
 }
 
 // counts tells whether a member is part of the group's capacity.
-func (d *decider) counts(v View) bool {
+func (d *decider) counts(v *View) bool {
 	switch v.State {
 	case Pending, PendingWait, PendingProceed:
 		// One that is launched to balance zones takes another's place only when it is in service.
@@ -434,7 +441,8 @@ func (d *decider) counts(v View) bool {
 func (d *decider) capacity() {
 	g := d.s.Group
 	have, busy, extra := 0, len(d.leaving) > 0, 0
-	for _, v := range d.s.Members {
+	for i := range d.s.Members {
+		v := &d.s.Members[i]
 		if d.counts(v) {
 			have += v.weight()
 		}
@@ -508,11 +516,11 @@ func (d *decider) shrink(have int) {
 	for _, v := range d.victims(have - g.Desired) {
 		switch {
 		case d.stale(v):
-			d.retire(v, true, whyRefresh, whySelected(v.ID))
+			d.retire(*v, true, whyRefresh, whySelected(v.ID))
 		case v.Health == Unhealthy && v.Cause == "elb":
-			d.retire(v, true, whyELB)
+			d.retire(*v, true, whyELB)
 		default:
-			d.retire(v, true, sentence, whySelected(v.ID))
+			d.retire(*v, true, sentence, whySelected(v.ID))
 		}
 	}
 }
@@ -538,7 +546,8 @@ func (d *decider) rebalance() bool {
 		return false
 	}
 	movable := false
-	for _, v := range d.s.Members {
+	for i := range d.s.Members {
+		v := &d.s.Members[i]
 		if v.State == InService && !v.Protected && (zones.count(v.Zone) == high || slices.Contains(stray, v.Zone)) {
 			movable = true
 		}

@@ -125,7 +125,7 @@ func RefreshesOf(tx store.Tx, g Group) []Refresh {
 }
 
 // stale tells whether a refresh has to replace a member.
-func (d *decider) stale(v View) bool {
+func (d *decider) stale(v *View) bool {
 	r := d.s.Refresh
 	if r == nil || !r.Active() {
 		return false
@@ -179,7 +179,8 @@ func sameRefresh(a, b Refresh) bool {
 // survey finds the members that can be replaced, whether those that were launched are warm, and how many hold it up.
 func (d *decider) survey(r *Refresh) (old []View, ready bool, held int) {
 	ready = true
-	for _, v := range d.s.Members {
+	for i := range d.s.Members {
+		v := &d.s.Members[i]
 		if v.Member.Refresh == r.mark() && v.State == InService {
 			if warm := v.InServiceAt.Add(d.s.scaled(r.Preferences.Warmup)); d.s.Now.Before(warm) {
 				d.plan.at(warm)
@@ -193,7 +194,7 @@ func (d *decider) survey(r *Refresh) (old []View, ready bool, held int) {
 		case v.State == Standby && r.Preferences.Standby != "Terminate", v.Protected && r.Preferences.Protected != "Refresh" && r.Status != RefreshRollback:
 			held++
 		default:
-			old = append(old, v)
+			old = append(old, *v)
 		}
 	}
 	return old, ready, held

@@ -8,63 +8,62 @@ import (
 // victims picks the members that leave when n units of capacity are too much: from the fullest zone each time, by the
 // group's termination policies, the smallest id among equals. Unhealthy ones go first, then those that a refresh replaces. Members that are protected stay. Those that are not in
 // service yet go only when no other is left.
-func (d *decider) victims(n int) []View {
-	var out []View
-	taken := map[string]bool{}
+func (d *decider) victims(n int) []*View {
+	var pool, young, out []*View
+	count := map[string]int{}
+	for i := range d.s.Members {
+		v := &d.s.Members[i]
+		if !d.counts(v) {
+			continue
+		}
+		count[v.Zone]++
+		switch {
+		case v.State == InService && !v.Protected:
+			pool = append(pool, v)
+		case v.State == Pending || v.State == PendingWait:
+			young = append(young, v)
+		}
+	}
 	for n > 0 {
-		var pool, young []View
-		count := map[string]int{}
-		for _, v := range d.s.Members {
-			if !d.counts(v) || taken[v.ID] {
-				continue
-			}
-			count[v.Zone]++
-			switch {
-			case v.State == InService && !v.Protected:
-				pool = append(pool, v)
-			case v.State == Pending || v.State == PendingWait:
-				young = append(young, v)
-			}
-		}
 		if len(pool) == 0 {
-			pool = young
+			pool, young = young, nil
 		}
-		pool = slices.DeleteFunc(pool, func(v View) bool { return v.weight() > n && v.Weight > 1 })
-		if len(pool) == 0 {
+		fits := keep(pool, func(v *View) bool { return v.weight() <= n || v.Weight <= 1 })
+		if len(fits) == 0 {
 			break
 		}
-		if sick := keep(pool, func(v View) bool { return v.Health == Unhealthy }); len(sick) > 0 {
-			pool = sick
-		} else if old := keep(pool, d.stale); len(old) > 0 {
-			pool = old
+		if sick := keep(fits, func(v *View) bool { return v.Health == Unhealthy }); len(sick) > 0 {
+			fits = sick
+		} else if old := keep(fits, d.stale); len(old) > 0 {
+			fits = old
 		}
-		pool = d.fullest(pool, count)
-		v := choose(pool, d.s.Group.TerminationPolicies, d.s.Current, d.s.Now)
-		taken[v.ID] = true
+		v := choose(d.fullest(fits, count), d.s.Group.TerminationPolicies, d.s.Current, d.s.Now)
+		count[v.Zone]--
 		n -= v.weight()
 		out = append(out, v)
+		pool = slices.DeleteFunc(pool, func(p *View) bool { return p == v })
 	}
 	return out
 }
 
 // fullest keeps the members in the zones that hold most, zones outside the group first.
-func (d *decider) fullest(pool []View, count map[string]int) []View {
+func (d *decider) fullest(pool []*View, count map[string]int) []*View {
 	mine := map[string]bool{}
 	for _, s := range d.s.Subnets {
 		mine[s.Zone] = true
 	}
-	if stray := keep(pool, func(v View) bool { return len(mine) > 0 && !mine[v.Zone] }); len(stray) > 0 {
+	if stray := keep(pool, func(v *View) bool { return len(mine) > 0 && !mine[v.Zone] }); len(stray) > 0 {
 		return stray
 	}
 	most := 0
 	for _, v := range pool {
 		most = max(most, count[v.Zone])
 	}
-	return keep(pool, func(v View) bool { return count[v.Zone] == most })
+	return keep(pool, func(v *View) bool { return count[v.Zone] == most })
 }
 
-func keep(pool []View, want func(View) bool) []View {
-	var out []View
+func keep(pool []*View, want func(*View) bool) []*View {
+	var out []*View
 	for _, v := range pool {
 		if want(v) {
 			out = append(out, v)
@@ -74,16 +73,16 @@ func keep(pool []View, want func(View) bool) []View {
 }
 
 // choose narrows the pool by each policy in turn. The pool is not empty, and is ordered by launch time and id.
-func choose(pool []View, policies []string, current Template, now time.Time) View {
+func choose(pool []*View, policies []string, current Template, now time.Time) *View {
 	if len(policies) == 0 {
 		policies = []string{"Default"}
 	}
 	for _, p := range policies {
 		switch p {
 		case "OldestInstance":
-			pool = least(pool, func(v View) int64 { return v.LaunchedAt.UnixNano() })
+			pool = least(pool, func(v *View) int64 { return v.LaunchedAt.UnixNano() })
 		case "NewestInstance":
-			pool = least(pool, func(v View) int64 { return -v.LaunchedAt.UnixNano() })
+			pool = least(pool, func(v *View) int64 { return -v.LaunchedAt.UnixNano() })
 		case "OldestLaunchTemplate":
 			pool = oldestTemplate(pool, current)
 		case "OldestLaunchConfiguration":
@@ -91,7 +90,7 @@ func choose(pool []View, policies []string, current Template, now time.Time) Vie
 		case "ClosestToNextInstanceHour":
 			pool = nearestHour(pool, now)
 		default: // Default, AllocationStrategy
-			if lc := keep(pool, func(v View) bool { return v.LaunchConfiguration != "" }); len(lc) > 0 {
+			if lc := keep(pool, func(v *View) bool { return v.LaunchConfiguration != "" }); len(lc) > 0 {
 				pool = oldestConfiguration(lc)
 			} else {
 				pool = oldestTemplate(pool, current)
@@ -103,35 +102,35 @@ func choose(pool []View, policies []string, current Template, now time.Time) Vie
 }
 
 // least keeps the members with the smallest value.
-func least(pool []View, value func(View) int64) []View {
+func least(pool []*View, value func(*View) int64) []*View {
 	low := value(pool[0])
 	for _, v := range pool[1:] {
 		low = min(low, value(v))
 	}
-	return keep(pool, func(v View) bool { return value(v) == low })
+	return keep(pool, func(v *View) bool { return value(v) == low })
 }
 
 // oldestTemplate keeps those from another template than the group's, or else from the lowest version. Members without a
 // template are the oldest of all.
-func oldestTemplate(pool []View, current Template) []View {
-	if other := keep(pool, func(v View) bool { return v.Template == nil || current.ID != "" && v.Template.ID != current.ID }); len(other) > 0 {
+func oldestTemplate(pool []*View, current Template) []*View {
+	if other := keep(pool, func(v *View) bool { return v.Template == nil || current.ID != "" && v.Template.ID != current.ID }); len(other) > 0 {
 		return other
 	}
-	return least(pool, func(v View) int64 { return number(v.Template.Version) })
+	return least(pool, func(v *View) int64 { return number(v.Template.Version) })
 }
 
 // oldestConfiguration keeps those of the launch configuration whose first member is the oldest.
-func oldestConfiguration(pool []View) []View {
-	lc := keep(pool, func(v View) bool { return v.LaunchConfiguration != "" })
+func oldestConfiguration(pool []*View) []*View {
+	lc := keep(pool, func(v *View) bool { return v.LaunchConfiguration != "" })
 	if len(lc) == 0 {
 		return pool
 	}
 	first := lc[0] // the pool is ordered by launch time
-	return keep(lc, func(v View) bool { return v.LaunchConfiguration == first.LaunchConfiguration })
+	return keep(lc, func(v *View) bool { return v.LaunchConfiguration == first.LaunchConfiguration })
 }
 
-func nearestHour(pool []View, now time.Time) []View {
-	return least(pool, func(v View) int64 {
+func nearestHour(pool []*View, now time.Time) []*View {
+	return least(pool, func(v *View) int64 {
 		used := now.Sub(v.LaunchedAt) % time.Hour
 		if used < 0 {
 			used += time.Hour

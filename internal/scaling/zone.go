@@ -62,7 +62,8 @@ func (d *decider) zones() *zones {
 		}
 		zs.list[i].subnets = append(zs.list[i].subnets, s.ID)
 	}
-	for _, v := range d.s.Members {
+	for i := range d.s.Members {
+		v := &d.s.Members[i]
 		counted := d.counts(v) || v.Rebalance && !d.leaving[v.ID] && strings.HasPrefix(v.State, Pending)
 		if !counted {
 			continue
