@@ -10,6 +10,8 @@ type Config struct {
 	TargetGroups map[string]TargetGroup `json:"targetGroups,omitempty"` // by ARN, or any name that the actions use
 	// CookieKey keys the stickiness cookies. Nodes of one load balancer must share it. Empty: derived from LBName.
 	CookieKey []byte `json:"cookieKey,omitempty"`
+	// GetBodies counts a body of GET or HEAD that is framed once as compliant. The service calls it ambiguous.
+	GetBodies bool `json:"getBodies,omitempty"`
 }
 
 // Protocols of listeners and target groups.
@@ -46,7 +48,22 @@ type Rule struct {
 	ARN        string      `json:"arn,omitempty"`
 	Priority   int         `json:"priority"`
 	Conditions []Condition `json:"conditions"`
+	Transforms []Transform `json:"transforms,omitempty"`
 	Actions    []Action    `json:"actions"`
+}
+
+// Types of transforms.
+const (
+	HostHeaderRewrite = "host-header-rewrite"
+	URLRewrite        = "url-rewrite"
+)
+
+// Transform rewrites what the target gets, after the rule has matched: the host, or path and query. Regex is searched in it and
+// what it finds is replaced; $1 in Replace stands for its first group. A rule has at most one of each type.
+type Transform struct {
+	Type    string `json:"type"`
+	Regex   string `json:"regex"`
+	Replace string `json:"replace"`
 }
 
 // Fields of conditions.
@@ -79,9 +96,13 @@ const (
 	Forward       = "forward"
 	RedirectTo    = "redirect"
 	FixedResponse = "fixed-response"
+
+	AuthenticateOIDC = "authenticate-oidc"
+	JWTValidation    = "jwt-validation"
 )
 
-// Action is one action. Order sorts those of a rule; exactly one of the three is last and decides.
+// Action is one action. Order sorts those of a rule; exactly one of the first three types is last and decides. One of the
+// last two may stand before it, at an HTTPS listener.
 type Action struct {
 	Type          string     `json:"type"`
 	Order         int        `json:"order,omitempty"`
@@ -89,6 +110,51 @@ type Action struct {
 	StickySeconds int        `json:"stickySeconds,omitempty"` // stickiness among the groups, 0 = off
 	Redirect      *Redirect  `json:"redirect,omitempty"`
 	Fixed         *Fixed     `json:"fixedResponse,omitempty"`
+	OIDC          *OIDC      `json:"authenticateOidc,omitempty"`
+	JWT           *JWT       `json:"jwtValidation,omitempty"`
+}
+
+// Values of OIDC.OnUnauthenticated.
+const (
+	OnUnauthenticatedAuthenticate = "authenticate"
+	OnUnauthenticatedAllow        = "allow"
+	OnUnauthenticatedDeny         = "deny"
+)
+
+// OIDC are the settings of an authenticate-oidc action. Endpoints are https URLs; empty texts have the API's defaults.
+type OIDC struct {
+	Issuer                string            `json:"issuer"`
+	AuthorizationEndpoint string            `json:"authorizationEndpoint"`
+	TokenEndpoint         string            `json:"tokenEndpoint"`
+	UserInfoEndpoint      string            `json:"userInfoEndpoint"`
+	ClientID              string            `json:"clientId"`
+	ClientSecret          string            `json:"clientSecret"`
+	SessionCookieName     string            `json:"sessionCookieName,omitempty"`
+	SessionTimeoutSeconds int               `json:"sessionTimeout,omitempty"`
+	Scope                 string            `json:"scope,omitempty"`
+	ExtraParams           map[string]string `json:"authenticationRequestExtraParams,omitempty"`
+	OnUnauthenticated     string            `json:"onUnauthenticatedRequest,omitempty"`
+}
+
+// JWT are the settings of a jwt-validation action.
+type JWT struct {
+	Issuer       string     `json:"issuer"`
+	JWKSEndpoint string     `json:"jwksEndpoint"` // an https URL
+	Claims       []JWTClaim `json:"additionalClaims,omitempty"`
+}
+
+// Formats of claims.
+const (
+	ClaimString      = "single-string"
+	ClaimStringArray = "string-array"
+	ClaimSpaces      = "space-separated-values"
+)
+
+// JWTClaim is a claim that a token must have: with one value equal to Values[0], or in a list all of Values.
+type JWTClaim struct {
+	Name   string   `json:"name"`
+	Format string   `json:"format"`
+	Values []string `json:"values"`
 }
 
 // Weighted is a target group with its share.

@@ -279,6 +279,9 @@ func (t *table) compileListener(l Listener) (*listenerTable, error) {
 	slices.SortStableFunc(rules, func(a, b Rule) int { return a.Priority - b.Priority })
 	for _, r := range rules {
 		var c rule
+		if len(r.Transforms) > 0 {
+			return nil, fmt.Errorf("rule %d: transforms are not served", r.Priority)
+		}
 		for _, x := range r.Conditions {
 			cc, err := compileCondition(x)
 			if err != nil {
