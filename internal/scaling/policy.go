@@ -64,8 +64,8 @@ func IsPolicyARN(arn string) bool {
 	return strings.HasPrefix(arn, "arn:aws:autoscaling:") && strings.Contains(arn, ":scalingPolicy:")
 }
 
-// warmup is how long a new member does not count for a policy.
-func (e *Engine) warmup(g Group, p *Policy) time.Duration {
+// Warmup is how long a new member does not count for a policy.
+func (e *Engine) Warmup(g Group, p *Policy) time.Duration {
 	switch {
 	case p != nil && p.Warmup != nil:
 		return e.scaled(*p.Warmup)
@@ -152,7 +152,13 @@ func (e *Engine) OnAlarm(w *store.WriteTx, policyARN string, a Alarm) error {
 }
 
 func (e *Engine) judgePolicy(tx store.Tx, g Group, p Policy, a Alarm) (int, bool) {
-	c := e.capacity(tx, g, e.warmup(g, &p))
+	c := e.capacity(tx, g, e.Warmup(g, &p))
+	return Propose(g, p, c, a, tx.Now(), func() bool { return e.agreed(tx, g, p) })
+}
+
+// Propose is the desired capacity that a policy wants when an alarm in ALARM invokes it, and whether that is a change.
+// agreed tells whether every other target tracking policy of the group would scale in too. Pure.
+func Propose(g Group, p Policy, c Capacity, a Alarm, now time.Time, agreed func() bool) (int, bool) {
 	if p.Type != SimpleScaling && !a.HasValue {
 		return 0, false // how much depends on the metric, and it is missing
 	}
@@ -164,12 +170,12 @@ func (e *Engine) judgePolicy(tx store.Tx, g Group, p Policy, a Alarm) (int, bool
 		if strings.HasPrefix(a.Name, alarmPrefix(p)+"AlarmHigh-") || a.Value > t.Target {
 			return trackOut(c, a.Value, t.Target)
 		}
-		if t.DisableScaleIn || tx.Now().Before(g.HoldIn) || !e.agreed(tx, g, p) {
+		if t.DisableScaleIn || now.Before(g.HoldIn) || !agreed() {
 			return 0, false
 		}
 		return trackIn(c, a.Value, t.Target)
 	}
-	if g.Cooling > 0 || tx.Now().Before(g.CoolTill) {
+	if g.Cooling > 0 || now.Before(g.CoolTill) {
 		return 0, false
 	}
 	return simple(c, p)
@@ -190,16 +196,22 @@ func (e *Engine) agreed(tx store.Tx, g Group, p Policy) bool {
 	return true
 }
 
-// apply sets what a policy wants. A simple policy's cooldown begins when the group has got there.
+// apply writes what a policy wants.
 func (e *Engine) apply(w *store.WriteTx, g Group, p Policy, n int) {
+	Groups.Put(w, e.Follow(g, p, n, w.Now()))
+}
+
+// Follow is the group with the desired capacity that a policy wants. A simple policy's cooldown begins when the group has
+// got there.
+func (e *Engine) Follow(g Group, p Policy, n int, now time.Time) Group {
 	if p.Type == TargetTracking && n < g.Desired { // the next look must see what this one did
-		g.HoldIn = w.Now().Add(e.scaled(trackPeriod * highPeriods))
+		g.HoldIn = now.Add(e.scaled(trackPeriod * highPeriods))
 	}
 	g.Desired = n
 	if p.Type == SimpleScaling {
 		g.Cooling = deref(p.Cooldown, g.DefaultCooldown)
 	}
-	Groups.Put(w, g)
+	return g
 }
 
 // Execute is ExecutePolicy.
@@ -217,7 +229,7 @@ func (e *Engine) Execute(w *store.WriteTx, s scope.Scope, group, policy string, 
 	}
 	var n int
 	var change bool
-	c := e.capacity(w, g, e.warmup(g, &p))
+	c := e.capacity(w, g, e.Warmup(g, &p))
 	switch {
 	case p.Type == StepScaling:
 		if value == nil || threshold == nil {
@@ -294,7 +306,7 @@ func (e *Engine) PutPolicy(w *store.WriteTx, p Policy) (Policy, error) {
 	}
 	var specs []AlarmSpec
 	if p.Type == TargetTracking {
-		specs = p.alarms(w)
+		specs = p.TrackingAlarms(func() string { return newUUID(w.Rand()) })
 	}
 	p.AlarmNames = nil
 	for _, a := range specs {
@@ -322,8 +334,9 @@ const (
 	lowPeriods  = 15
 )
 
-// alarms are those that a target tracking policy acts through. Names that it has already are kept.
-func (p Policy) alarms(w *store.WriteTx) []AlarmSpec {
+// TrackingAlarms are the alarms that a target tracking policy acts through. Names that it has already are kept, others end
+// in an id from newID.
+func (p Policy) TrackingAlarms(newID func() string) []AlarmSpec {
 	t := p.Tracking
 	base := AlarmSpec{Description: "DO NOT EDIT OR DELETE. For TargetTrackingScaling policy " + p.ARN() + ".", Action: p.ARN(), Period: trackPeriod,
 		Statistic: "Average"}
@@ -356,7 +369,7 @@ func (p Policy) alarms(w *store.WriteTx) []AlarmSpec {
 				return n
 			}
 		}
-		return alarmPrefix(p) + kind + newUUID(w.Rand())
+		return alarmPrefix(p) + kind + newID()
 	}
 	high := base
 	high.Name, high.Threshold, high.Comparison, high.Evaluations = name("AlarmHigh-"), t.Target, "GreaterThanThreshold", highPeriods

@@ -128,7 +128,7 @@ func (r *Reconciler) schedules() (time.Time, error) {
 	now := r.now()
 	due := false
 	for a := range Schedules.All(r.DB.Read()) {
-		run, drop, next := a.due(now)
+		run, drop, next := a.Due(now)
 		if run || drop {
 			due = true
 		} else if !next.IsZero() && (wake.IsZero() || next.Before(wake)) {

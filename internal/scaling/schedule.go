@@ -38,8 +38,8 @@ func parseRecurrence(recurrence, zone string) (cron.Schedule, *time.Location, er
 	return s, loc, nil
 }
 
-// nextRun is when the action runs first after the time, its start included; zero when it never does.
-func (a Scheduled) nextRun(after time.Time) time.Time {
+// NextRun is when the action runs first after the time, its start included; zero when it never does.
+func (a Scheduled) NextRun(after time.Time) time.Time {
 	if a.Recurrence == "" {
 		if a.Start.After(after) {
 			return a.Start
@@ -60,8 +60,8 @@ func (a Scheduled) nextRun(after time.Time) time.Time {
 	return next
 }
 
-// due tells what to do with a scheduled action now: run it, drop it, or look again at its next time.
-func (a Scheduled) due(now time.Time) (run, drop bool, next time.Time) {
+// Due tells what to do with a scheduled action now: run it, drop it, or look again at its next time.
+func (a Scheduled) Due(now time.Time) (run, drop bool, next time.Time) {
 	if !a.End.IsZero() && !now.Before(a.End) {
 		return false, true, time.Time{}
 	}
@@ -71,7 +71,7 @@ func (a Scheduled) due(now time.Time) (run, drop bool, next time.Time) {
 	if now.Before(a.Next) {
 		return false, false, a.Next
 	}
-	next = a.nextRun(now)
+	next = a.NextRun(now)
 	return true, next.IsZero() && a.Recurrence == "", next
 }
 
@@ -154,7 +154,7 @@ func (e *Engine) PutSchedule(w *store.WriteTx, a Scheduled) error {
 	if exists {
 		a.UUID = old.UUID
 	}
-	a.Next = a.nextRun(now)
+	a.Next = a.NextRun(now)
 	if a.Start.IsZero() {
 		a.Start = a.Next // as AWS describes it
 	}
@@ -174,21 +174,15 @@ func (e *Engine) DeleteSchedule(w *store.WriteTx, s scope.Scope, group, name str
 	return nil
 }
 
-// runScheduled runs a scheduled action if it is due. Sizes that it would contradict are brought along, as an action was
-// checked when it was made and the group may have changed since.
+// runScheduled runs a scheduled action if it is due.
 func (e *Engine) runScheduled(w *store.WriteTx, a Scheduled) {
-	run, drop, next := a.due(w.Now())
+	run, drop, next := a.Due(w.Now())
 	if run {
 		if g, ok := Groups.Get(w, a.Key(a.Group)); ok && !g.Deleting && !g.SuspendedProcess(ProcScheduledActions) {
-			before := g.Desired
-			changed, err := bounds(g, a.Min, a.Max, nil)
-			if err == nil {
-				if a.Desired != nil {
-					changed.Desired = max(changed.Min, min(changed.Max, *a.Desired))
-				}
-				if changed.Desired != before {
+			if changed, err := a.On(g); err == nil {
+				if changed.Desired != g.Desired {
 					changed.reason(w, fmt.Sprintf("a scheduled action update of AutoScalingGroup constraints to min: %d, max: %d, desired: %d changing the desired capacity from %d to %d.",
-						changed.Min, changed.Max, changed.Desired, before, changed.Desired))
+						changed.Min, changed.Max, changed.Desired, g.Desired, changed.Desired))
 				}
 				Groups.Put(w, changed)
 			}
@@ -205,4 +199,14 @@ func (e *Engine) runScheduled(w *store.WriteTx, a Scheduled) {
 		}
 		Schedules.Put(w, a)
 	}
+}
+
+// On is the group as the scheduled action wants it. Sizes that it would contradict are brought along, as an action was
+// checked when it was made and the group may have changed since. Pure.
+func (a Scheduled) On(g Group) (Group, error) {
+	g, err := bounds(g, a.Min, a.Max, nil)
+	if err == nil && a.Desired != nil {
+		g.Desired = max(g.Min, min(g.Max, *a.Desired))
+	}
+	return g, err
 }

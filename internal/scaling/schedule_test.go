@@ -32,7 +32,7 @@ func TestNextRun(t *testing.T) {
 		{"31 February", Scheduled{Recurrence: "0 0 31 2 *"}, "2024-03-01T12:00:00Z", ""},
 	} {
 		got := ""
-		if n := c.a.nextRun(at(c.now)); !n.IsZero() {
+		if n := c.a.NextRun(at(c.now)); !n.IsZero() {
 			got = n.UTC().Format(time.RFC3339)
 		}
 		if got != c.want {
