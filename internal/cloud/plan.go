@@ -115,6 +115,15 @@ func lifecycle(tx store.Tx, i compute.Instance) string {
 	case scaling.Detaching:
 		return "Detached"
 	}
+	if m.Warmed() {
+		g, _ := scaling.Groups.Get(tx, i.Key(m.Group))
+		switch {
+		case m.State == scaling.WarmedTerminating, m.State == scaling.WarmedTerminatingWait, m.State == scaling.WarmedTerminatingProceed:
+			return "Warmed:Terminated"
+		case g.Warm != nil:
+			return "Warmed:" + g.Warm.State
+		}
+	}
 	return "Terminated"
 }
 

@@ -84,10 +84,14 @@ const (
 	Refreshed              // the refresh's progress changed
 	Suspect                // the member has begun to fail its load balancer's checks
 	Trust                  // it passes them again
+	Draw                   // take the member out of the warm pool into the group
+	Shelve                 // the prepared member goes to rest in the warm pool
+	Rest                   // it does
+	Cool                   // the deleted warm pool has no members left
 )
 
 var kindNames = [...]string{"Launch", "Mark", "Retire", "Hold", "Expire", "Admit", "Kill", "Remove", "Lose", "Release", "Park", "Register",
-	"Deregister", "Attach", "Settle", "Bury", "Refreshed", "Suspect", "Trust"}
+	"Deregister", "Attach", "Settle", "Bury", "Refreshed", "Suspect", "Trust", "Draw", "Shelve", "Rest", "Cool"}
 
 // String returns the kind's name.
 func (k Kind) String() string {
@@ -110,6 +114,8 @@ type Action struct {
 	Rebalance bool
 	Drain     bool   // of Retire: wait for the deregistration delay
 	Token     string // of Expire
+	Warm      bool   // of Launch and Retire: of the warm pool
+	Return    bool   // of Retire: into the warm pool
 	ARN       string // of Register, Deregister, Attach
 	State     string // of Attach
 	Refresh   *Refresh
@@ -151,7 +157,7 @@ func Decide(s Situation) Plan {
 		s.Members = slices.Clone(s.Members)
 		slices.SortFunc(s.Members, order)
 	}
-	d := &decider{s: s, leaving: map[string]bool{}, asksELB: checks(s.Group.HealthCheckType, "ELB")}
+	d := &decider{s: s, leaving: map[string]bool{}, drawn: map[string]bool{}, asksELB: checks(s.Group.HealthCheckType, "ELB")}
 	for i := range s.Members {
 		if v := &s.Members[i]; v.State != InService || s.Group.ForceDeleting {
 			d.member(*v)
@@ -166,6 +172,7 @@ func Decide(s Situation) Plan {
 	d.attachments()
 	d.replaceUnhealthy()
 	d.capacity()
+	d.warm()
 	return d.plan
 }
 
@@ -176,6 +183,10 @@ type decider struct {
 	asksELB bool // the group's health is the load balancers' too
 	plan    Plan
 	leaving map[string]bool // members that this plan takes out
+	drawn   map[string]bool // members of the warm pool that it brings in
+
+	launches int // that the plan has
+	returned int // members that go back into the warm pool
 }
 
 // retire takes a member out of service and lets it go.
@@ -186,6 +197,10 @@ func (d *decider) retire(v View, reasoned bool, why ...string) {
 
 // member advances one member's life by its first unfinished step.
 func (d *decider) member(v View) {
+	if v.Warmed() {
+		d.warmMember(v)
+		return
+	}
 	g := d.s.Group
 	if g.ForceDeleting {
 		switch v.State {
@@ -202,8 +217,7 @@ func (d *decider) member(v View) {
 		switch {
 		case v.Instance.State == "pending":
 		case v.Instance.State != "running":
-			d.leaving[v.ID] = true
-			d.plan.do(Action{Kind: Lose, Member: v.ID})
+			d.lose(v)
 		case v.State == Pending && !v.Adopted && d.hooked(LaunchHook):
 			d.plan.do(Action{Kind: Hold, Member: v.ID})
 		default:
@@ -211,8 +225,7 @@ func (d *decider) member(v View) {
 		}
 	case PendingWait:
 		if v.Instance.State != "running" {
-			d.leaving[v.ID] = true
-			d.plan.do(Action{Kind: Lose, Member: v.ID})
+			d.lose(v)
 			return
 		}
 		switch waits, abandoned := d.pauses(v); {
@@ -236,13 +249,7 @@ func (d *decider) member(v View) {
 			d.plan.do(Action{Kind: Kill, Member: v.ID})
 		}
 	case TerminatingProceed:
-		switch v.Instance.State {
-		case "shutting-down":
-		case "", "terminated":
-			d.plan.do(Action{Kind: Remove, Member: v.ID})
-		default: // it was started again meanwhile
-			d.plan.do(Action{Kind: Kill, Member: v.ID})
-		}
+		d.ending(v)
 	case Detaching, EnteringStandby:
 		if v.alive() && d.s.Now.Before(v.DrainUntil) {
 			d.plan.at(v.DrainUntil)
@@ -253,6 +260,17 @@ func (d *decider) member(v View) {
 		if v.gone() {
 			d.plan.do(Action{Kind: Remove, Member: v.ID})
 		}
+	}
+}
+
+// ending waits for the end of a member that is being terminated.
+func (d *decider) ending(v View) {
+	switch v.Instance.State {
+	case "shutting-down":
+	case "", "terminated":
+		d.plan.do(Action{Kind: Remove, Member: v.ID})
+	default: // it was started again meanwhile
+		d.plan.do(Action{Kind: Kill, Member: v.ID})
 	}
 }
 
@@ -458,7 +476,7 @@ func (d *decider) capacity() {
 	}
 	owed := g.Owed
 	for _, a := range d.plan.Actions {
-		if a.Kind == Retire && !a.Reasoned {
+		if a.Kind == Retire && !a.Reasoned && !a.Warm {
 			owed++
 		}
 	}
@@ -485,12 +503,17 @@ func (d *decider) grow(have, extra, owed int) {
 	zones := d.zones()
 	goal := g.Desired
 	difference := fmt.Sprintf("an instance was started in response to a difference between desired and actual capacity, increasing the capacity from %d to %d.", have, goal)
-	for n := 0; have < goal-extra && n < maxLaunches; n++ {
-		z := zones.next()
-		if z == nil {
+	for ; have < goal-extra && d.launches < maxLaunches; d.launches++ {
+		a := Action{Kind: Launch}
+		v, z := d.draw(zones)
+		if z != nil {
+			d.drawn[v.ID] = true
+			a.Kind, a.Member, a.Zone, a.Subnet = Draw, v.ID, v.Zone, v.SubnetID
+		} else if z = zones.next(); z != nil {
+			a.Zone, a.Subnet = z.name, z.take()
+		} else {
 			break
 		}
-		a := Action{Kind: Launch, Zone: z.name, Subnet: z.take()}
 		if owed > 0 {
 			owed--
 			a.Replaces, a.Why = true, []string{whyReplaced}
@@ -513,6 +536,7 @@ func (d *decider) shrink(have int) {
 		}
 	}
 	sentence := fmt.Sprintf("an instance was taken out of service in response to a difference between desired and actual capacity, shrinking the capacity from %d to %d.", have, g.Desired)
+	room := d.reusable()
 	for _, v := range d.victims(have - g.Desired) {
 		switch {
 		case d.stale(v):
@@ -521,6 +545,11 @@ func (d *decider) shrink(have int) {
 			d.retire(*v, true, whyELB)
 		default:
 			d.retire(*v, true, sentence, whySelected(v.ID))
+			if room > 0 && v.State == InService && v.Health == Healthy && v.Instance.State == "running" {
+				room--
+				d.returned++
+				d.plan.Actions[len(d.plan.Actions)-1].Return = true
+			}
 		}
 	}
 }

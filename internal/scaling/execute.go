@@ -77,7 +77,7 @@ func (e *Engine) round(w *store.WriteTx, sc scope.Scope, name string, launches i
 	plan := Decide(e.situation(w, g))
 	x := &executor{e: e, w: w, g: g, now: w.Now(), reasons: g.Reasons, alarms: g.Alarms}
 	for _, a := range plan.Actions {
-		if a.Kind == Launch {
+		if a.Kind == Launch || a.Kind == Draw {
 			if launches <= 0 {
 				continue
 			}
@@ -140,6 +140,9 @@ func (x *executor) run(a Action) error {
 	case Refreshed:
 		x.refreshed(*a.Refresh)
 		return nil
+	case Cool:
+		x.g.Warm = nil
+		return nil
 	}
 	m, ok := Members.Get(x.w, x.g.Key(a.Member))
 	if !ok {
@@ -158,6 +161,13 @@ func (x *executor) member(a Action, m Member) error {
 		m.FailingSince = time.Time{}
 	case Retire:
 		return x.retire(a, m)
+	case Draw:
+		return x.draw(a, m)
+	case Shelve:
+		return x.shelve(m)
+	case Rest:
+		x.g.end(x.w, m.ActivityID, StatusSuccessful, "")
+		m.State, m.ActivityID, m.Reused = WarmedStopped, "", false
 	case Hold:
 		x.hold(&m)
 	case Expire:
@@ -175,7 +185,8 @@ func (x *executor) member(a Action, m Member) error {
 		if err := x.e.Compute.Terminate(x.w, x.g.Scope, m.ID); err != nil {
 			return err
 		}
-		m.State, m.Pauses = TerminatingProceed, nil
+		m.Pauses = nil
+		m.State = map[bool]string{false: TerminatingProceed, true: WarmedTerminatingProceed}[m.Warmed()]
 		x.g.progress(x.w, m.ActivityID, StatusInProgress, 50)
 	case Remove:
 		x.g.end(x.w, m.ActivityID, StatusSuccessful, "")
@@ -222,10 +233,14 @@ func (x *executor) launch(a Action) error {
 	if err != nil {
 		return &launchError{action: a, err: err}
 	}
-	act := begin(x.w, x.g, "Launching a new EC2 instance: "+inst.ID, cause, a.Subnet, a.Zone, alarms)
+	description, state := "Launching a new EC2 instance: ", Pending
+	if a.Warm {
+		description, state = "Launching a new EC2 instance into warm pool: ", WarmedPending
+	}
+	act := begin(x.w, x.g, description+inst.ID, cause, a.Subnet, a.Zone, alarms)
 	x.g.progress(x.w, act.ID, StatusPreInService, 30)
 	m := Member{Scope: x.g.Scope, ID: inst.ID, Group: x.g.Name, Zone: inst.Zone, SubnetID: a.Subnet, InstanceType: inst.InstanceType,
-		ImageID: inst.ImageID, LaunchConfiguration: from.LaunchConfiguration, State: Pending, Health: Healthy, Protected: x.g.ProtectNew,
+		ImageID: inst.ImageID, LaunchConfiguration: from.LaunchConfiguration, State: state, Health: Healthy, Protected: x.g.ProtectNew,
 		LaunchedAt: x.now, ActivityID: act.ID, Rebalance: a.Rebalance}
 	if tmpl != nil {
 		m.Template = &TemplateRef{ID: tmpl.ID, Name: tmpl.Name, Version: strconv.Itoa(tmpl.Version)}
@@ -397,10 +412,13 @@ func (e *Engine) leave(w *store.WriteTx, m *Member, drain bool) error {
 // retire takes a member out of service.
 func (x *executor) retire(a Action, m Member) error {
 	cause, alarms := x.cause(a)
+	if a.Return {
+		return x.e.giveBack(x.w, x.g, m, cause, alarms)
+	}
 	if err := x.e.retire(x.w, x.g, m, cause, alarms, a.Drain); err != nil {
 		return err
 	}
-	if !a.Reasoned {
+	if !a.Reasoned && !a.Warm {
 		x.g.Owed++
 	}
 	return nil
@@ -424,11 +442,15 @@ func (e *Engine) retire(w *store.WriteTx, g Group, m Member, cause string, alarm
 	if err := e.leave(w, &m, drain); err != nil {
 		return err
 	}
-	act := begin(w, g, "Terminating EC2 instance: "+m.ID, cause, m.SubnetID, m.Zone, alarms)
+	description, state := "Terminating EC2 instance: ", Terminating
+	if m.Warmed() {
+		description, state = "Terminating EC2 instance from warm pool: ", WarmedTerminating
+	}
+	act := begin(w, g, description+m.ID, cause, m.SubnetID, m.Zone, alarms)
 	if m.DrainUntil.After(w.Now()) {
 		g.progress(w, act.ID, StatusDraining, 50)
 	}
-	m.State, m.ActivityID, m.Pauses = Terminating, act.ID, nil
+	m.State, m.ActivityID, m.Pauses = state, act.ID, nil
 	Members.Put(w, m)
 	return nil
 }
@@ -436,8 +458,16 @@ func (e *Engine) retire(w *store.WriteTx, g Group, m Member, cause string, alarm
 // hold makes a member wait for the hooks of its transition.
 func (x *executor) hold(m *Member) {
 	transition, next := LaunchHook, PendingWait
-	if m.State == Terminating {
+	switch m.State {
+	case Terminating:
 		transition, next = TerminateHook, TerminatingWait
+	case WarmedTerminating:
+		transition, next = TerminateHook, WarmedTerminatingWait
+	case WarmedPending:
+		next = WarmedPendingWait
+		if m.Reused {
+			transition = TerminateHook
+		}
 	}
 	m.State, m.Pauses = next, nil
 	x.g.progress(x.w, m.ActivityID, StatusMidLifecycle, 60)
@@ -464,7 +494,7 @@ func (x *executor) lose(m Member) error {
 	if err := x.e.Compute.Terminate(x.w, x.g.Scope, m.ID); err != nil {
 		return err
 	}
-	m.State, m.ActivityID, m.Pauses = TerminatingProceed, "", nil
+	m.State, m.ActivityID, m.Pauses = map[bool]string{false: TerminatingProceed, true: WarmedTerminatingProceed}[m.Warmed()], "", nil
 	Members.Put(x.w, m)
 	x.g = x.e.holdBack(x.g, m.Zone, x.now)
 	return nil

@@ -185,6 +185,9 @@ func (e *Engine) checkSource(w *store.WriteTx, g Group) (Group, error) {
 	} else if _, ok := LaunchConfigurations.Get(w, g.Key(g.LaunchConfiguration)); !ok {
 		return g, fault.New(fault.NotFound, "ValidationError", "Launch configuration name not found - Launch configuration %s not found", g.LaunchConfiguration)
 	}
+	if g.Mixed != nil && g.Warm != nil {
+		return g, invalid("You cannot use a mixed instances policy with an Auto Scaling group that has a warm pool.")
+	}
 	if g.Mixed != nil {
 		weighted := 0
 		for _, o := range g.Mixed.Overrides {

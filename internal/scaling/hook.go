@@ -2,6 +2,7 @@ package scaling
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"skerry/internal/fault"
@@ -85,7 +86,7 @@ func (e *Engine) DeleteHook(w *store.WriteTx, s scope.Scope, group, name string)
 			if p.Hook == name && p.Result == "" {
 				m.Pauses = slices.Clone(m.Pauses)
 				m.Pauses[i].Result = "CONTINUE"
-				if m.State == PendingWait {
+				if m.State == PendingWait || m.State == WarmedPendingWait && !m.Reused {
 					m.Pauses[i].Result = "ABANDON"
 				}
 				Members.Put(w, m)
@@ -112,7 +113,7 @@ func (e *Engine) pause(w *store.WriteTx, s scope.Scope, group, hook, token, inst
 			continue
 		}
 		for i, p := range m.Pauses {
-			if p.Hook == hook && p.Result == "" && (token == "" || p.Token == token) && (m.State == PendingWait || m.State == TerminatingWait) {
+			if p.Hook == hook && p.Result == "" && (token == "" || p.Token == token) && strings.HasSuffix(m.State, ":Wait") {
 				return m, i, nil
 			}
 		}

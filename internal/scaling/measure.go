@@ -9,7 +9,9 @@ import (
 
 // GroupMetrics are the metrics of groups that can be collected.
 var GroupMetrics = []string{"GroupMinSize", "GroupMaxSize", "GroupDesiredCapacity", "GroupInServiceInstances", "GroupPendingInstances", "GroupStandbyInstances",
-	"GroupTerminatingInstances", "GroupTotalInstances", "GroupInServiceCapacity", "GroupPendingCapacity", "GroupStandbyCapacity", "GroupTerminatingCapacity", "GroupTotalCapacity"}
+	"GroupTerminatingInstances", "GroupTotalInstances", "GroupInServiceCapacity", "GroupPendingCapacity", "GroupStandbyCapacity", "GroupTerminatingCapacity", "GroupTotalCapacity",
+	"WarmPoolDesiredCapacity", "WarmPoolMinSize", "WarmPoolPendingCapacity", "WarmPoolTerminatingCapacity", "WarmPoolTotalCapacity", "WarmPoolWarmedCapacity",
+	"GroupAndWarmPoolDesiredCapacity", "GroupAndWarmPoolTotalCapacity"}
 
 // Measure is one value of a group's metric; its namespace is AWS/AutoScaling and its dimension AutoScalingGroupName.
 type Measure struct {
@@ -26,8 +28,26 @@ func Measures(tx store.Tx) []Measure {
 			continue
 		}
 		v := map[string]int{"GroupMinSize": g.Min, "GroupMaxSize": g.Max, "GroupDesiredCapacity": g.Desired}
+		if g.Warm != nil {
+			v["WarmPoolDesiredCapacity"], v["WarmPoolMinSize"] = g.WarmSize(), g.Warm.Min
+		}
+		v["GroupAndWarmPoolDesiredCapacity"] = g.Desired + g.WarmSize()
 		for _, m := range MembersOf(tx, g) {
 			kind := ""
+			v["GroupAndWarmPoolTotalCapacity"] += max(1, m.Weight)
+			switch m.State {
+			case WarmedStopped, WarmedRunning:
+				kind = "Warmed"
+			case WarmedPending, WarmedPendingWait, WarmedPendingProceed:
+				kind = "Pending"
+			case WarmedTerminating, WarmedTerminatingWait, WarmedTerminatingProceed:
+				kind = "Terminating"
+			}
+			if m.Warmed() {
+				v["WarmPool"+kind+"Capacity"]++
+				v["WarmPoolTotalCapacity"]++
+				continue
+			}
 			switch m.State {
 			case Pending, PendingWait, PendingProceed:
 				kind = "Pending"

@@ -55,11 +55,11 @@ func (e *Engine) TerminateMember(w *store.WriteTx, s scope.Scope, id string, dec
 		return Activity{}, err
 	}
 	switch m.State {
-	case Terminating, TerminatingWait, TerminatingProceed, Detaching:
+	case Terminating, TerminatingWait, TerminatingProceed, Detaching, WarmedTerminating, WarmedTerminatingWait, WarmedTerminatingProceed:
 		return Activity{}, fault.New(fault.State, "ScalingActivityInProgress", "Instance %s is already being terminated.", id)
 	}
 	sentence := "instance " + id + " was taken out of service in response to a user request."
-	if decrement && m.State != Standby {
+	if decrement && m.State != Standby && !m.Warmed() {
 		if g.Desired-max(1, m.Weight) < g.Min {
 			return Activity{}, invalid("Currently, desiredSize equals minSize (%d). Terminating instance without replacement will violate group's min size constraint. Either set shouldDecrementDesiredCapacity flag to false or lower group's min size.", g.Min)
 		}
@@ -90,7 +90,7 @@ func (e *Engine) SetHealth(w *store.WriteTx, s scope.Scope, id, health string, r
 		return err
 	}
 	switch m.State {
-	case Terminating, TerminatingWait, TerminatingProceed, Detaching:
+	case Terminating, TerminatingWait, TerminatingProceed, Detaching, WarmedTerminating, WarmedTerminatingWait, WarmedTerminatingProceed:
 		return invalid("The health of the instance %s cannot be set while it is in the state %s.", id, m.State)
 	}
 	if health == Unhealthy && respectGrace && m.State == InService && w.Now().Before(m.InServiceAt.Add(e.grace(g))) {
@@ -119,7 +119,8 @@ func (e *Engine) SetProtection(w *store.WriteTx, s scope.Scope, group string, id
 	}
 	for _, m := range list {
 		switch m.State {
-		case Terminating, TerminatingWait, TerminatingProceed, Detaching:
+		case InService, EnteringStandby, Standby, Pending, PendingWait, PendingProceed:
+		default:
 			return invalid("The instance %s is not in InService or EnteringStandby or Standby.", m.ID)
 		}
 		m.Protected = protected

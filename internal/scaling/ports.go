@@ -51,6 +51,9 @@ type Compute interface {
 	Launch(w *store.WriteTx, s scope.Scope, r LaunchRequest) (Instance, error)
 	// Terminate starts the termination whatever protection the instance has; a terminated instance is a success.
 	Terminate(w *store.WriteTx, s scope.Scope, id string) error
+	// Stop begins to stop a running instance, Start to start a stopped one.
+	Stop(w *store.WriteTx, s scope.Scope, id string) error
+	Start(w *store.WriteTx, s scope.Scope, id string) error
 	// SetGroup writes or clears the instance's tag aws:autoscaling:groupName, and its record's group.
 	SetGroup(w *store.WriteTx, s scope.Scope, id, group string) error
 	// Subnet finds a subnet.

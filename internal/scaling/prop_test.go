@@ -46,7 +46,7 @@ func TestGroupsConverge(t *testing.T) {
 		w.check(t, false)
 		gr := w.group()
 		in := w.in(InService)
-		if len(in) != gr.Desired || len(w.members())-len(w.in(Standby)) != gr.Desired {
+		if len(in) != gr.Desired || len(w.members())-len(w.in(Standby)) != gr.Desired+gr.WarmSize() {
 			t.Fatalf("desired %d, members %+v", gr.Desired, w.members())
 		}
 		protected := slices.ContainsFunc(in, func(m Member) bool { return m.Protected })
@@ -62,7 +62,7 @@ func TestGroupsConverge(t *testing.T) {
 // moving tells whether an instance is on its way to another state.
 func (w *world) moving() bool {
 	for i := range fakeInstances.All(w.db.Read()) {
-		if i.State == "pending" || i.State == "shutting-down" {
+		if i.State == "pending" || i.State == "shutting-down" || i.State == "stopping" {
 			return true
 		}
 	}
@@ -92,7 +92,7 @@ func (w *world) disturb(t *rapid.T) {
 		return ms[rapid.IntRange(0, len(ms)-1).Draw(t, "member")], true
 	}
 	try := func(fn func(tx *store.WriteTx) error) { _ = w.db.Update(fn) } // a refusal is as good
-	switch rapid.IntRange(0, 11).Draw(t, "event") {
+	switch rapid.IntRange(0, 12).Draw(t, "event") {
 	case 0, 1:
 		n := rapid.IntRange(0, 10).Draw(t, "desired")
 		try(func(tx *store.WriteTx) error { return w.e.SetDesired(tx, here, "g", n, false) })
@@ -142,6 +142,15 @@ func (w *world) disturb(t *rapid.T) {
 	case 10:
 		if m, ok := pick(); ok {
 			try(func(tx *store.WriteTx) error { return w.e.SetHealth(tx, here, m.ID, Unhealthy, false) })
+		}
+	case 12:
+		state := rapid.SampledFrom([]string{"Stopped", "Running"}).Draw(t, "pool")
+		least, reuse := rapid.IntRange(0, 2).Draw(t, "pool min"), rapid.Bool().Draw(t, "reuse")
+		switch rapid.IntRange(0, 2).Draw(t, "pool event") {
+		case 0:
+			try(func(tx *store.WriteTx) error { return w.e.DeleteWarmPool(tx, here, "g", true) })
+		default:
+			try(func(tx *store.WriteTx) error { return w.e.PutWarmPool(tx, here, "g", state, &least, nil, &reuse) })
 		}
 	case 11:
 		p := rapid.SampledFrom(Processes).Draw(t, "process")

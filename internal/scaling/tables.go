@@ -112,12 +112,13 @@ type Group struct {
 	CapacityRebalance    bool `json:",omitempty"`
 	ServiceLinkedRole    string
 	DeletionProtection   string
-	Context              string `json:",omitempty"`
-	PlacementGroup       string `json:",omitempty"`
-	DesiredCapacityType  string `json:",omitempty"`
-	MinHealthy           *int   `json:",omitempty"` // instance maintenance policy, percent
-	MaxHealthy           *int   `json:",omitempty"`
-	BalancedOnly         bool   `json:",omitempty"`
+	Context              string    `json:",omitempty"`
+	PlacementGroup       string    `json:",omitempty"`
+	DesiredCapacityType  string    `json:",omitempty"`
+	MinHealthy           *int      `json:",omitempty"` // instance maintenance policy, percent
+	MaxHealthy           *int      `json:",omitempty"`
+	BalancedOnly         bool      `json:",omitempty"`
+	Warm                 *WarmPool `json:",omitempty"`
 	Attachments          []Attachment
 	ClassicLoadBalancers []string `json:",omitempty"`
 	Suspended            []Suspension
@@ -188,6 +189,7 @@ type Member struct {
 	Abandoned           bool      `json:",omitempty"`
 	Refresh             string    `json:",omitempty"` // id of the instance refresh that launched it
 	Rebalance           bool      `json:",omitempty"` // launched to balance zones
+	Reused              bool      `json:",omitempty"` // on its way from the group back into the warm pool
 }
 
 // Hook is a lifecycle hook of a group. Timeouts are seconds.

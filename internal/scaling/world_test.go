@@ -108,6 +108,29 @@ func (f fakeCompute) Terminate(w *store.WriteTx, s scope.Scope, id string) error
 	return nil
 }
 
+func (f fakeCompute) move(w *store.WriteTx, s scope.Scope, id, from, to string) error {
+	i, ok := fakeInstances.Get(w, s.Key(id))
+	if !ok || i.State != from {
+		return fault.New(fault.State, "IncorrectInstanceState", "%s is %s", id, i.State)
+	}
+	i.State, i.Since = to, w.Now()
+	fakeInstances.Put(w, i)
+	return nil
+}
+
+func (f fakeCompute) Stop(w *store.WriteTx, s scope.Scope, id string) error {
+	return f.move(w, s, id, "running", "stopping")
+}
+
+func (f fakeCompute) Start(w *store.WriteTx, s scope.Scope, id string) error {
+	if i, _ := fakeInstances.Get(w, s.Key(id)); true {
+		if err := f.w.launchFault(i.Zone, ""); err != nil {
+			return err
+		}
+	}
+	return f.move(w, s, id, "stopped", "pending")
+}
+
 func (f fakeCompute) SetGroup(w *store.WriteTx, s scope.Scope, id, group string) error {
 	i, _ := fakeInstances.Get(w, s.Key(id))
 	i.Group = group
@@ -300,6 +323,8 @@ func (w *world) step() time.Time {
 				i.State = "running"
 			case i.State == "shutting-down" && !w.now.Before(i.Since.Add(w.die)):
 				i.State = "terminated"
+			case i.State == "stopping" && !w.now.Before(i.Since.Add(w.die)):
+				i.State = "stopped"
 			default:
 				continue
 			}

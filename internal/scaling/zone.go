@@ -38,6 +38,13 @@ type zones struct {
 
 // zones counts the members by zone. Those that leave, or are about to, do not count.
 func (d *decider) zones() *zones {
+	return d.zonesOf(func(v *View) bool {
+		return d.counts(v) || v.Rebalance && !d.leaving[v.ID] && strings.HasPrefix(v.State, Pending)
+	})
+}
+
+// zonesOf counts those members that counted says.
+func (d *decider) zonesOf(counted func(v *View) bool) *zones {
 	g := d.s.Group
 	zs := &zones{others: map[string]int{}, balanced: g.BalancedOnly}
 	weight := 1
@@ -64,8 +71,7 @@ func (d *decider) zones() *zones {
 	}
 	for i := range d.s.Members {
 		v := &d.s.Members[i]
-		counted := d.counts(v) || v.Rebalance && !d.leaving[v.ID] && strings.HasPrefix(v.State, Pending)
-		if !counted {
+		if !counted(v) {
 			continue
 		}
 		if i := slices.IndexFunc(zs.list, func(z *zone) bool { return z.name == v.Zone }); i >= 0 {

@@ -165,6 +165,21 @@ refreshed() { [ "$(aws autoscaling describe-instance-refreshes --auto-scaling-gr
 wait_for 60 "a refresh replaces all" refreshed; eq "by version 3" "$(asg 'Instances[].LaunchTemplate.Version')" "3	3	3"
 refused "nothing to cancel" ActiveInstanceRefreshNotFound aws autoscaling cancel-instance-refresh --auto-scaling-group-name "$G"
 
+# --- warm pool
+pool() { aws autoscaling describe-warm-pool --auto-scaling-group-name "$G" --query "$1"; }
+pooled() { [ "$(pool "length(Instances[?LifecycleState=='$1'])")" = "$2" ]; }
+a put-warm-pool --pool-state Stopped --max-group-prepared-capacity 5 --instance-reuse-policy ReuseOnScaleIn=true
+wait_for 20 "a warm pool of two stopped instances" pooled Warmed:Stopped 2
+eq "they are no part of the group" "$(asg '[length(Instances),WarmPoolSize]')" "3	2"
+W=$(pool 'Instances[].InstanceId' | tr '\t' '\n' | sort | tr '\n' ' ')
+resize 5; wait_for 10 "the pool is empty" pooled Warmed:Stopped 0
+has "they came from the pool" "$(cause)" "Launching a new EC2 instance from warm pool: ${W%% *}"
+resize 3; wait_for 20 "scaling in brings two back" pooled Warmed:Stopped 2
+eq "stopped" "$(aws ec2 describe-instances --instance-ids $(pool 'Instances[].InstanceId') --query 'Reservations[].Instances[].State.Name')" "stopped	stopped"
+refused "Hibernated" "Hibernated is not supported" aws autoscaling put-warm-pool --auto-scaling-group-name "$G" --pool-state Hibernated
+refused "a pool with instances is not deleted" ResourceInUse aws autoscaling delete-warm-pool --auto-scaling-group-name "$G"
+a delete-warm-pool --force-delete; wait_for 20 "but by force" is WarmPoolConfiguration None
+
 # --- suspended processes, pages, deletion
 a suspend-processes --scaling-processes Launch; a set-desired-capacity --desired-capacity 4; sleep 1; eq "Launch suspended" "$(asg 'length(Instances)')" 3
 a resume-processes; wait_for 15 "resumed" settled 4

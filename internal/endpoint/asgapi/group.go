@@ -461,6 +461,9 @@ func groupWire(tx store.Tx, g scaling.Group, instances bool) as.AutoScalingGroup
 			out.AvailabilityZoneIds = append(out.AvailabilityZoneIds, id)
 		}
 	}
+	if g.Warm != nil {
+		out.WarmPoolConfiguration, out.WarmPoolSize = warmPoolWire(*g.Warm), num(len(warmMembers(tx, g)))
+	}
 	if g.Deleting {
 		out.Status = api.Ptr("Delete in progress")
 	}
@@ -481,7 +484,9 @@ func groupWire(tx store.Tx, g scaling.Group, instances bool) as.AutoScalingGroup
 	}
 	if instances {
 		for _, m := range scaling.MembersOf(tx, g) {
-			out.Instances = append(out.Instances, memberWire(m))
+			if !m.Warmed() {
+				out.Instances = append(out.Instances, memberWire(m))
+			}
 		}
 	}
 	return out

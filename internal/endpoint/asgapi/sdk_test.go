@@ -85,6 +85,22 @@ func TestTheSDKSeesWhatWasAskedFor(t *testing.T) {
 	if err != nil || len(acts.Activities) != 3 || acts.Activities[0].StatusCode != types.ScalingActivityStatusCodeMidLifecycleAction {
 		t.Fatalf("activities %+v %v", acts, err)
 	}
+	if _, err := cl.PutWarmPool(ctx, &sdk.PutWarmPoolInput{AutoScalingGroupName: g, MinSize: aws.Int32(1), MaxGroupPreparedCapacity: aws.Int32(4), PoolState: types.WarmPoolStateRunning,
+		InstanceReusePolicy: &types.InstanceReusePolicy{ReuseOnScaleIn: aws.Bool(true)}}); err != nil {
+		t.Fatal(err)
+	}
+	c.run(time.Second)
+	pool, err := cl.DescribeWarmPool(ctx, &sdk.DescribeWarmPoolInput{AutoScalingGroupName: g})
+	if err != nil || len(pool.Instances) != 1 || pool.Instances[0].LifecycleState != types.LifecycleStateWarmedPendingWait || *pool.WarmPoolConfiguration.MaxGroupPreparedCapacity != 4 ||
+		*pool.WarmPoolConfiguration.MinSize != 1 || pool.WarmPoolConfiguration.PoolState != types.WarmPoolStateRunning || !*pool.WarmPoolConfiguration.InstanceReusePolicy.ReuseOnScaleIn {
+		t.Fatalf("pool %+v %v", pool, err)
+	}
+	if out, err := cl.DescribeAutoScalingGroups(ctx, &sdk.DescribeAutoScalingGroupsInput{}); err != nil || *out.AutoScalingGroups[0].WarmPoolSize != 1 || len(out.AutoScalingGroups[0].Instances) != 3 {
+		t.Fatalf("group %+v %v", out, err)
+	}
+	if _, err := cl.DeleteWarmPool(ctx, &sdk.DeleteWarmPoolInput{AutoScalingGroupName: g, ForceDelete: aws.Bool(true)}); err != nil {
+		t.Fatal(err)
+	}
 	_, err = cl.DeleteAutoScalingGroup(ctx, &sdk.DeleteAutoScalingGroupInput{AutoScalingGroupName: g})
 	if _, ok := errors.AsType[*types.ResourceInUseFault](err); !ok {
 		t.Fatalf("deleting a group with instances: %v", err)

@@ -72,6 +72,10 @@ func (s *Server) Register(m *api.Mux) {
 	api.Handle(m, as.RollbackInstanceRefresh, s.rollbackInstanceRefresh)
 	api.Handle(m, as.DescribeInstanceRefreshes, s.describeInstanceRefreshes)
 
+	api.Handle(m, as.PutWarmPool, s.putWarmPool)
+	api.Handle(m, as.DescribeWarmPool, s.describeWarmPool)
+	api.Handle(m, as.DeleteWarmPool, s.deleteWarmPool)
+
 	api.Handle(m, as.CreateOrUpdateTags, s.createOrUpdateTags)
 	api.Handle(m, as.DeleteTags, s.deleteTags)
 	api.Handle(m, as.DescribeTags, s.describeTags)

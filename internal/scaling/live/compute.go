@@ -120,6 +120,18 @@ func (Compute) Terminate(w *store.WriteTx, s scope.Scope, id string) error {
 	return err
 }
 
+// Stop begins to stop an instance.
+func (Compute) Stop(w *store.WriteTx, s scope.Scope, id string) error {
+	_, err := compute.Stop(w, s, []string{id}, false)
+	return err
+}
+
+// Start begins to start a stopped instance.
+func (Compute) Start(w *store.WriteTx, s scope.Scope, id string) error {
+	_, err := compute.Start(w, s, []string{id})
+	return err
+}
+
 // SetGroup writes or clears the group of an instance's record and tag.
 func (Compute) SetGroup(w *store.WriteTx, s scope.Scope, id, group string) error {
 	i, ok := compute.Instances.Get(w, s.Key(id))
