@@ -20,6 +20,13 @@ const (
 	HTTPS = "HTTPS"
 )
 
+// Versions of HTTP that targets speak.
+const (
+	HTTP1 = "HTTP1"
+	HTTP2 = "HTTP2"
+	GRPC  = "GRPC"
+)
+
 // Listener is one address that the node accepts connections on.
 type Listener struct {
 	ARN            string            `json:"arn,omitempty"`
@@ -182,11 +189,12 @@ type Fixed struct {
 
 // TargetGroup is a target group with the targets that this node may choose.
 type TargetGroup struct {
-	ARN        string            `json:"arn,omitempty"`
-	Name       string            `json:"name,omitempty"`
-	Protocol   string            `json:"protocol,omitempty"` // HTTP (default) or HTTPS
-	Attributes map[string]string `json:"attributes,omitempty"`
-	Targets    []Target          `json:"targets"`
+	ARN             string            `json:"arn,omitempty"`
+	Name            string            `json:"name,omitempty"`
+	Protocol        string            `json:"protocol,omitempty"`        // HTTP (default) or HTTPS
+	ProtocolVersion string            `json:"protocolVersion,omitempty"` // HTTP1 (default), HTTP2 or GRPC
+	Attributes      map[string]string `json:"attributes,omitempty"`
+	Targets         []Target          `json:"targets"`
 }
 
 // States of targets. Empty counts as healthy.

@@ -158,6 +158,11 @@ func compileGroup(key string, tg TargetGroup, old live, lv *live, now time.Time)
 	default:
 		return nil, fmt.Errorf("target group %s: protocol %q is not served", name, tg.Protocol)
 	}
+	switch tg.ProtocolVersion {
+	case "", HTTP1:
+	default:
+		return nil, fmt.Errorf("target group %s: protocol version %q is not served", name, tg.ProtocolVersion)
+	}
 	var healthy, others []Target
 	hadTargets := false
 	for k := range old.targets {

@@ -148,7 +148,7 @@ func (n *nodes) config(b Balancer) proxy.Config {
 }
 
 func (n *nodes) proxyGroup(g TargetGroup) proxy.TargetGroup {
-	out := proxy.TargetGroup{ARN: g.ARN, Name: g.Name, Protocol: g.Protocol, Attributes: g.Attributes}
+	out := proxy.TargetGroup{ARN: g.ARN, Name: g.Name, Protocol: g.Protocol, ProtocolVersion: g.ProtocolVersion, Attributes: g.Attributes}
 	for _, t := range g.Targets {
 		p := proxy.Target{ID: t.ID, Addr: netip.AddrPortFrom(t.IP, uint16(t.Port)).String(), Zone: t.Zone, State: proxy.Draining}
 		if !t.Draining {
