@@ -56,12 +56,27 @@ func breaches(comparison string, v, threshold float64) bool {
 	return false
 }
 
-// Evaluate judges an alarm by the periods of its evaluation range, oldest first. Pure. The rules are those that reproduce
-// the published table of M out of N alarms with missing data.
+// Evaluate judges an alarm by the periods of its evaluation range, oldest first, and says why. Pure.
 func Evaluate(a Alarm, points []Datapoint, now time.Time) Verdict {
+	v, real, breaching := judge(a, points, nil)
+	if v.State != "" {
+		v.Reason = reason(a, v.State, real, breaching)
+		v.ReasonData = reasonData(a, real, now)
+	}
+	return v
+}
+
+// Judge is Evaluate without the words. The datapoints that have a value are put into scratch, which may be nil.
+func Judge(a Alarm, points, scratch []Datapoint) Verdict {
+	v, _, _ := judge(a, points, scratch)
+	return v
+}
+
+// judge has the rules that reproduce the published table of M out of N alarms with missing data.
+func judge(a Alarm, points, scratch []Datapoint) (v Verdict, real []Datapoint, breaching int) {
 	n, m := a.EvaluationPeriods, a.breachesToAlarm()
-	var real []Datapoint
-	oldestBreach, breaching := 0, 0 // age of the oldest breaching one, the newest period being 1
+	real = scratch[:0]
+	oldestBreach := 0 // age of the oldest breaching one, the newest period being 1
 	for i, p := range points {
 		if p.Missing {
 			continue
@@ -74,33 +89,25 @@ func Evaluate(a Alarm, points []Datapoint, now time.Time) Verdict {
 			}
 		}
 	}
-	v := Verdict{}
 	if len(real) > 0 {
 		v.Value, v.HasValue = real[len(real)-1].Value, true
 	}
-	state := ""
-	if len(real) >= n {
-		real = real[len(real)-n:]
-		breaching = 0
-		for _, p := range real {
-			if breaches(a.Comparison, p.Value, a.Threshold) {
-				breaching++
-			}
-		}
-		state = StateOK
-		if breaching >= m {
-			state = StateAlarm
-		}
-	} else {
-		state = withMissing(a, len(real), breaching, oldestBreach)
+	if len(real) < n {
+		v.State = withMissing(a, len(real), breaching, oldestBreach)
+		return v, real, breaching
 	}
-	if state == "" {
-		return v
+	real = real[len(real)-n:]
+	breaching = 0
+	for _, p := range real {
+		if breaches(a.Comparison, p.Value, a.Threshold) {
+			breaching++
+		}
 	}
-	v.State = state
-	v.Reason = reason(a, state, real, breaching)
-	v.ReasonData = reasonData(a, real, now)
-	return v
+	v.State = StateOK
+	if breaching >= m {
+		v.State = StateAlarm
+	}
+	return v, real, breaching
 }
 
 // withMissing judges when fewer than N periods have data; empty keeps the state.
