@@ -1,0 +1,236 @@
+package record
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/tls"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"sync/atomic"
+
+	"golang.org/x/crypto/chacha20poly1305"
+)
+
+// Sizes of records.
+const (
+	MaxPlain  = 16 << 10                   // data in one record
+	MaxRecord = headerLen + MaxPlain + 256 // a whole record that a peer may send, of either version
+	Head      = 32                         // room that SealAt needs before the data: a header, a KeyUpdate
+	Tail      = 17                         // and behind it
+	headerLen = 5
+	tagLen    = 16
+	nonceLen  = 8 // explicit part, TLS 1.2 with GCM
+)
+
+const (
+	maxUseless  = 32      // control and empty records in a row
+	updateAfter = 1 << 23 // records sealed with one key; AES-GCM's bound is 2^24.5 full ones
+)
+
+// suite is what a cipher suite means here.
+type suite struct {
+	id     uint16
+	tls12  bool
+	keyLen int
+	chacha bool
+	sha384 bool
+}
+
+var suites = [...]suite{
+	{tls.TLS_AES_128_GCM_SHA256, false, 16, false, false},
+	{tls.TLS_AES_256_GCM_SHA384, false, 32, false, true},
+	{tls.TLS_CHACHA20_POLY1305_SHA256, false, 32, true, false},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, true, 16, false, false},
+	{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, true, 16, false, false},
+	{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, true, 16, false, false},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, true, 32, false, true},
+	{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, true, 32, false, true},
+	{tls.TLS_RSA_WITH_AES_256_GCM_SHA384, true, 32, false, true},
+	{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, true, 32, true, false},
+	{tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, true, 32, true, false},
+}
+
+func suiteOf(version, id uint16) *suite {
+	for i := range suites {
+		if s := &suites[i]; s.id == id && (s.tls12 && version == tls.VersionTLS12 || !s.tls12 && version == tls.VersionTLS13) {
+			return s
+		}
+	}
+	return nil
+}
+
+// Supported tells whether the package carries connections of this version and suite.
+func Supported(version, cipherSuite uint16) bool { return suiteOf(version, cipherSuite) != nil }
+
+func (s *suite) hash() func() hash.Hash {
+	if s.sha384 {
+		return sha512.New384
+	}
+	return sha256.New
+}
+
+func (s *suite) secretLen() int {
+	if s.sha384 {
+		return sha512.Size384
+	}
+	return sha256.Size
+}
+
+func (s *suite) cipher(key []byte) cipher.AEAD {
+	if s.chacha {
+		a, err := chacha20poly1305.New(key)
+		if err != nil {
+			panic(err) // the key's length is the suite's
+		}
+		return a
+	}
+	b, err := aes.NewCipher(key)
+	if err != nil {
+		panic(err)
+	}
+	a, err := cipher.NewGCM(b)
+	if err != nil {
+		panic(err)
+	}
+	return a
+}
+
+// half is one direction.
+type half struct {
+	aead   cipher.AEAD // nil at rest
+	seq    uint64
+	iv     [12]byte
+	secret [48]byte // TLS 1.3: the traffic secret; 1.2: the key
+	aad    [13]byte // TLS 1.2
+}
+
+// State is the record layer of one connection.
+type State struct {
+	in, out half
+	su      *suite
+	useless uint8
+	failed  bool        // in
+	owed    atomic.Bool // a KeyUpdate must go out before the next data
+}
+
+// New13 returns the State of a TLS 1.3 connection from its application traffic secrets: in protects what the peer sends, out what
+// is sent. outSeq records have already been sent with out's first key (session tickets).
+func New13(cipherSuite uint16, in, out []byte, outSeq uint64) (*State, error) {
+	su := suiteOf(tls.VersionTLS13, cipherSuite)
+	if su == nil || len(in) != su.secretLen() || len(out) != su.secretLen() {
+		return nil, fmt.Errorf("record: no TLS 1.3 suite %#x with secrets of %d and %d bytes", cipherSuite, len(in), len(out))
+	}
+	s := &State{su: su}
+	copy(s.in.secret[:], in)
+	copy(s.out.secret[:], out)
+	s.out.seq = outSeq
+	for _, h := range []*half{&s.in, &s.out} {
+		h.deriveIV(su)
+		h.aead = h.cipher(su)
+	}
+	return s, nil
+}
+
+// New12 returns the State of a server's TLS 1.2 connection after the Finished messages, from its master secret.
+func New12(cipherSuite uint16, master, clientRandom, serverRandom []byte) (*State, error) {
+	su := suiteOf(tls.VersionTLS12, cipherSuite)
+	if su == nil || len(master) != 48 || len(clientRandom) != 32 || len(serverRandom) != 32 {
+		return nil, fmt.Errorf("record: no TLS 1.2 suite %#x with these secrets", cipherSuite)
+	}
+	ivLen := 4
+	if su.chacha {
+		ivLen = 12
+	}
+	seed := append(append([]byte("key expansion"), serverRandom...), clientRandom...)
+	b := prf12(su.hash(), master, seed, 2*su.keyLen+2*ivLen)
+	s := &State{su: su}
+	copy(s.in.secret[:], b[:su.keyLen])
+	copy(s.out.secret[:], b[su.keyLen:2*su.keyLen])
+	copy(s.in.iv[:], b[2*su.keyLen:2*su.keyLen+ivLen])
+	copy(s.out.iv[:], b[2*su.keyLen+ivLen:])
+	s.in.seq, s.out.seq = 1, 1 // 0 was the Finished
+	s.in.aead, s.out.aead = s.in.cipher(su), s.out.cipher(su)
+	return s, nil
+}
+
+// Version is the connection's, as crypto/tls numbers it.
+func (s *State) Version() uint16 {
+	if s.su.tls12 {
+		return tls.VersionTLS12
+	}
+	return tls.VersionTLS13
+}
+
+// CipherSuite is the connection's.
+func (s *State) CipherSuite() uint16 { return s.su.id }
+
+// Rest gives the ciphers' memory back until they are needed: for a connection that is idle. It is then 300 bytes.
+func (s *State) Rest() { s.in.aead, s.out.aead = nil, nil }
+
+// Resting tells whether Rest was called and nothing has come or gone since.
+func (s *State) Resting() bool { return s.in.aead == nil && s.out.aead == nil }
+
+func (h *half) deriveIV(su *suite) {
+	copy(h.iv[:], expandLabel(su.hash(), h.secret[:su.secretLen()], "iv", 12))
+}
+
+func (h *half) cipher(su *suite) cipher.AEAD {
+	if su.tls12 {
+		return su.cipher(h.secret[:su.keyLen])
+	}
+	return su.cipher(expandLabel(su.hash(), h.secret[:su.secretLen()], "key", su.keyLen))
+}
+
+// update goes on to the next key of TLS 1.3.
+func (h *half) update(su *suite) {
+	n := su.secretLen()
+	copy(h.secret[:], expandLabel(su.hash(), h.secret[:n], "traffic upd", n))
+	h.deriveIV(su)
+	h.aead, h.seq = h.cipher(su), 0
+}
+
+// turn mixes the sequence number into the nonce, or out of it again.
+func (h *half) turn() {
+	binary.BigEndian.PutUint64(h.iv[4:], binary.BigEndian.Uint64(h.iv[4:])^h.seq)
+}
+
+// aad12 is the additional data of TLS 1.2.
+func (h *half) aad12(typ byte, n int) []byte {
+	binary.BigEndian.PutUint64(h.aad[:], h.seq)
+	h.aad[8], h.aad[9], h.aad[10], h.aad[11], h.aad[12] = typ, 3, 3, byte(n>>8), byte(n)
+	return h.aad[:]
+}
+
+// explicit tells whether records carry a part of the nonce.
+func (s *State) explicit() bool { return s.su.tls12 && !s.su.chacha }
+
+func expandLabel(h func() hash.Hash, secret []byte, label string, n int) []byte {
+	l := "tls13 " + label
+	b, err := hkdf.Expand(h, secret, string([]byte{byte(n >> 8), byte(n), byte(len(l))})+l+"\x00", n)
+	if err != nil {
+		panic(err) // only for lengths that no suite has
+	}
+	return b
+}
+
+// prf12 is TLS 1.2's pseudo-random function; seed begins with the label.
+func prf12(h func() hash.Hash, secret, seed []byte, n int) []byte {
+	m := hmac.New(h, secret)
+	sum := func(parts ...[]byte) []byte {
+		m.Reset()
+		for _, p := range parts {
+			m.Write(p)
+		}
+		return m.Sum(nil)
+	}
+	var out []byte
+	for a := sum(seed); len(out) < n; a = sum(a) {
+		out = append(out, sum(a, seed)...)
+	}
+	return out[:n]
+}
