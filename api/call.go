@@ -24,6 +24,7 @@ type Call struct {
 	Region    string
 	RequestID string
 	Principal Principal
+	Endpoint  string // http://HOST:PORT as the client addressed it
 	DB        *store.DB
 	Now       time.Time
 	// Keys are the values of policies' condition keys that the request itself gives, by the key in lower case, as

@@ -19,14 +19,18 @@ var Service = api.Service{
 	Operations: []api.OpInfo{
 		{Name: "AddListenerCertificates"},
 		{Name: "AddTags"},
+		{Name: "AddTrustStoreRevocations"},
 		{Name: "CreateListener", Inert: []string{"DefaultActions.AuthenticateCognitoConfig", "DefaultActions.AuthenticateOidcConfig", "DefaultActions.JwtValidationConfig", "MutualAuthentication.AdvertiseTrustStoreCaNames", "MutualAuthentication.IgnoreClientCertificateExpiry", "MutualAuthentication.TrustStoreArn", "MutualAuthentication.TrustStoreAssociationStatus"}},
 		{Name: "CreateLoadBalancer"},
 		{Name: "CreateRule", Inert: []string{"Actions.AuthenticateCognitoConfig", "Actions.AuthenticateOidcConfig", "Actions.JwtValidationConfig"}},
 		{Name: "CreateTargetGroup"},
+		{Name: "CreateTrustStore"},
 		{Name: "DeleteListener"},
 		{Name: "DeleteLoadBalancer"},
 		{Name: "DeleteRule"},
+		{Name: "DeleteSharedTrustStoreAssociation"},
 		{Name: "DeleteTargetGroup"},
+		{Name: "DeleteTrustStore"},
 		{Name: "DeregisterTargets"},
 		{Name: "DescribeAccountLimits"},
 		{Name: "DescribeCapacityReservation"},
@@ -41,7 +45,12 @@ var Service = api.Service{
 		{Name: "DescribeTargetGroupAttributes"},
 		{Name: "DescribeTargetGroups"},
 		{Name: "DescribeTargetHealth"},
-		{Name: "DescribeTrustStores", Inert: []string{"Marker", "PageSize"}},
+		{Name: "DescribeTrustStoreAssociations"},
+		{Name: "DescribeTrustStoreRevocations"},
+		{Name: "DescribeTrustStores"},
+		{Name: "GetResourcePolicy"},
+		{Name: "GetTrustStoreCaCertificatesBundle"},
+		{Name: "GetTrustStoreRevocationContent"},
 		{Name: "ModifyCapacityReservation"},
 		{Name: "ModifyIpPools"},
 		{Name: "ModifyListener", Inert: []string{"DefaultActions.AuthenticateCognitoConfig", "DefaultActions.AuthenticateOidcConfig", "DefaultActions.JwtValidationConfig", "MutualAuthentication.AdvertiseTrustStoreCaNames", "MutualAuthentication.IgnoreClientCertificateExpiry", "MutualAuthentication.TrustStoreArn", "MutualAuthentication.TrustStoreAssociationStatus"}},
@@ -50,9 +59,11 @@ var Service = api.Service{
 		{Name: "ModifyRule", Inert: []string{"Actions.AuthenticateCognitoConfig", "Actions.AuthenticateOidcConfig", "Actions.JwtValidationConfig"}},
 		{Name: "ModifyTargetGroup"},
 		{Name: "ModifyTargetGroupAttributes"},
+		{Name: "ModifyTrustStore"},
 		{Name: "RegisterTargets"},
 		{Name: "RemoveListenerCertificates"},
 		{Name: "RemoveTags"},
+		{Name: "RemoveTrustStoreRevocations"},
 		{Name: "SetIpAddressType"},
 		{Name: "SetRulePriorities"},
 		{Name: "SetSecurityGroups"},
@@ -62,19 +73,24 @@ var Service = api.Service{
 		{Shape: "ALPNPolicyNotSupportedException", Code: "ALPNPolicyNotFound", Status: 400},
 		{Shape: "AllocationIdNotFoundException", Code: "AllocationIdNotFound", Status: 400},
 		{Shape: "AvailabilityZoneNotSupportedException", Code: "AvailabilityZoneNotSupported", Status: 400},
+		{Shape: "CaCertificatesBundleNotFoundException", Code: "CaCertificatesBundleNotFound", Status: 400},
 		{Shape: "CapacityDecreaseRequestsLimitExceededException", Code: "CapacityDecreaseRequestLimitExceeded", Status: 400},
 		{Shape: "CapacityReservationPendingException", Code: "CapacityReservationPending", Status: 400},
 		{Shape: "CapacityUnitsLimitExceededException", Code: "CapacityUnitsLimitExceeded", Status: 400},
 		{Shape: "CertificateNotFoundException", Code: "CertificateNotFound", Status: 400},
+		{Shape: "DeleteAssociationSameAccountException", Code: "DeleteAssociationSameAccount", Status: 400},
 		{Shape: "DuplicateListenerException", Code: "DuplicateListener", Status: 400},
 		{Shape: "DuplicateLoadBalancerNameException", Code: "DuplicateLoadBalancerName", Status: 400},
 		{Shape: "DuplicateTagKeysException", Code: "DuplicateTagKeys", Status: 400},
 		{Shape: "DuplicateTargetGroupNameException", Code: "DuplicateTargetGroupName", Status: 400},
+		{Shape: "DuplicateTrustStoreNameException", Code: "DuplicateTrustStoreName", Status: 400},
 		{Shape: "HealthUnavailableException", Code: "HealthUnavailable", Status: 500},
 		{Shape: "IncompatibleProtocolsException", Code: "IncompatibleProtocols", Status: 400},
 		{Shape: "InsufficientCapacityException", Code: "InsufficientCapacity", Status: 500},
+		{Shape: "InvalidCaCertificatesBundleException", Code: "InvalidCaCertificatesBundle", Status: 400},
 		{Shape: "InvalidConfigurationRequestException", Code: "InvalidConfigurationRequest", Status: 400},
 		{Shape: "InvalidLoadBalancerActionException", Code: "InvalidLoadBalancerAction", Status: 400},
+		{Shape: "InvalidRevocationContentException", Code: "InvalidRevocationContent", Status: 400},
 		{Shape: "InvalidSchemeException", Code: "InvalidScheme", Status: 400},
 		{Shape: "InvalidSecurityGroupException", Code: "InvalidSecurityGroup", Status: 400},
 		{Shape: "InvalidSubnetException", Code: "InvalidSubnet", Status: 400},
@@ -85,6 +101,9 @@ var Service = api.Service{
 		{Shape: "PriorRequestNotCompleteException", Code: "PriorRequestNotComplete", Status: 429},
 		{Shape: "PriorityInUseException", Code: "PriorityInUse", Status: 400},
 		{Shape: "ResourceInUseException", Code: "ResourceInUse", Status: 400},
+		{Shape: "ResourceNotFoundException", Code: "ResourceNotFound", Status: 400},
+		{Shape: "RevocationContentNotFoundException", Code: "RevocationContentNotFound", Status: 400},
+		{Shape: "RevocationIdNotFoundException", Code: "RevocationIdNotFound", Status: 400},
 		{Shape: "RuleNotFoundException", Code: "RuleNotFound", Status: 400},
 		{Shape: "SSLPolicyNotFoundException", Code: "SSLPolicyNotFound", Status: 400},
 		{Shape: "SubnetNotFoundException", Code: "SubnetNotFound", Status: 400},
@@ -99,7 +118,11 @@ var Service = api.Service{
 		{Shape: "TooManyTagsException", Code: "TooManyTags", Status: 400},
 		{Shape: "TooManyTargetGroupsException", Code: "TooManyTargetGroups", Status: 400},
 		{Shape: "TooManyTargetsException", Code: "TooManyTargets", Status: 400},
+		{Shape: "TooManyTrustStoreRevocationEntriesException", Code: "TooManyTrustStoreRevocationEntries", Status: 400},
+		{Shape: "TooManyTrustStoresException", Code: "TooManyTrustStores", Status: 400},
 		{Shape: "TooManyUniqueTargetGroupsPerLoadBalancerException", Code: "TooManyUniqueTargetGroupsPerLoadBalancer", Status: 400},
+		{Shape: "TrustStoreAssociationNotFoundException", Code: "AssociationNotFound", Status: 400},
+		{Shape: "TrustStoreInUseException", Code: "TrustStoreInUse", Status: 400},
 		{Shape: "TrustStoreNotFoundException", Code: "TrustStoreNotFound", Status: 400},
 		{Shape: "TrustStoreNotReadyException", Code: "TrustStoreNotReady", Status: 400},
 		{Shape: "UnsupportedProtocolException", Code: "UnsupportedProtocol", Status: 400},
@@ -141,6 +164,7 @@ var Service = api.Service{
 		"RedirectActionQuery":                                      {Min: api.Ptr[float64](0), Max: api.Ptr[float64](128)},
 		"RedirectActionStatusCodeEnum":                             {Enum: []string{"HTTP_301", "HTTP_302"}},
 		"RemoveIpamPoolEnum":                                       {Enum: []string{"ipv4"}},
+		"RevocationType":                                           {Enum: []string{"CRL"}},
 		"RulePriority":                                             {Min: api.Ptr[float64](1), Max: api.Ptr[float64](50000)},
 		"TagKey":                                                   {Min: api.Ptr[float64](1), Max: api.Ptr[float64](128), Pattern: "^([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)$", GoPattern: "^(?:^([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)$)$"},
 		"TagList":                                                  {Min: api.Ptr[float64](1)},
@@ -157,44 +181,55 @@ var Service = api.Service{
 
 // The operations that have wire types.
 var (
-	AddListenerCertificates        = api.Op[AddListenerCertificatesInput, AddListenerCertificatesOutput]{Service: &Service, Name: "AddListenerCertificates"}
-	AddTags                        = api.Op[AddTagsInput, AddTagsOutput]{Service: &Service, Name: "AddTags"}
-	CreateListener                 = api.Op[CreateListenerInput, CreateListenerOutput]{Service: &Service, Name: "CreateListener"}
-	CreateLoadBalancer             = api.Op[CreateLoadBalancerInput, CreateLoadBalancerOutput]{Service: &Service, Name: "CreateLoadBalancer"}
-	CreateRule                     = api.Op[CreateRuleInput, CreateRuleOutput]{Service: &Service, Name: "CreateRule"}
-	CreateTargetGroup              = api.Op[CreateTargetGroupInput, CreateTargetGroupOutput]{Service: &Service, Name: "CreateTargetGroup"}
-	DeleteListener                 = api.Op[DeleteListenerInput, DeleteListenerOutput]{Service: &Service, Name: "DeleteListener"}
-	DeleteLoadBalancer             = api.Op[DeleteLoadBalancerInput, DeleteLoadBalancerOutput]{Service: &Service, Name: "DeleteLoadBalancer"}
-	DeleteRule                     = api.Op[DeleteRuleInput, DeleteRuleOutput]{Service: &Service, Name: "DeleteRule"}
-	DeleteTargetGroup              = api.Op[DeleteTargetGroupInput, DeleteTargetGroupOutput]{Service: &Service, Name: "DeleteTargetGroup"}
-	DeregisterTargets              = api.Op[DeregisterTargetsInput, DeregisterTargetsOutput]{Service: &Service, Name: "DeregisterTargets"}
-	DescribeAccountLimits          = api.Op[DescribeAccountLimitsInput, DescribeAccountLimitsOutput]{Service: &Service, Name: "DescribeAccountLimits"}
-	DescribeCapacityReservation    = api.Op[DescribeCapacityReservationInput, DescribeCapacityReservationOutput]{Service: &Service, Name: "DescribeCapacityReservation"}
-	DescribeListenerAttributes     = api.Op[DescribeListenerAttributesInput, DescribeListenerAttributesOutput]{Service: &Service, Name: "DescribeListenerAttributes"}
-	DescribeListenerCertificates   = api.Op[DescribeListenerCertificatesInput, DescribeListenerCertificatesOutput]{Service: &Service, Name: "DescribeListenerCertificates"}
-	DescribeListeners              = api.Op[DescribeListenersInput, DescribeListenersOutput]{Service: &Service, Name: "DescribeListeners"}
-	DescribeLoadBalancerAttributes = api.Op[DescribeLoadBalancerAttributesInput, DescribeLoadBalancerAttributesOutput]{Service: &Service, Name: "DescribeLoadBalancerAttributes"}
-	DescribeLoadBalancers          = api.Op[DescribeLoadBalancersInput, DescribeLoadBalancersOutput]{Service: &Service, Name: "DescribeLoadBalancers"}
-	DescribeRules                  = api.Op[DescribeRulesInput, DescribeRulesOutput]{Service: &Service, Name: "DescribeRules"}
-	DescribeSSLPolicies            = api.Op[DescribeSSLPoliciesInput, DescribeSSLPoliciesOutput]{Service: &Service, Name: "DescribeSSLPolicies"}
-	DescribeTags                   = api.Op[DescribeTagsInput, DescribeTagsOutput]{Service: &Service, Name: "DescribeTags"}
-	DescribeTargetGroupAttributes  = api.Op[DescribeTargetGroupAttributesInput, DescribeTargetGroupAttributesOutput]{Service: &Service, Name: "DescribeTargetGroupAttributes"}
-	DescribeTargetGroups           = api.Op[DescribeTargetGroupsInput, DescribeTargetGroupsOutput]{Service: &Service, Name: "DescribeTargetGroups"}
-	DescribeTargetHealth           = api.Op[DescribeTargetHealthInput, DescribeTargetHealthOutput]{Service: &Service, Name: "DescribeTargetHealth"}
-	DescribeTrustStores            = api.Op[DescribeTrustStoresInput, DescribeTrustStoresOutput]{Service: &Service, Name: "DescribeTrustStores"}
-	ModifyCapacityReservation      = api.Op[ModifyCapacityReservationInput, ModifyCapacityReservationOutput]{Service: &Service, Name: "ModifyCapacityReservation"}
-	ModifyIpPools                  = api.Op[ModifyIpPoolsInput, ModifyIpPoolsOutput]{Service: &Service, Name: "ModifyIpPools"}
-	ModifyListener                 = api.Op[ModifyListenerInput, ModifyListenerOutput]{Service: &Service, Name: "ModifyListener"}
-	ModifyListenerAttributes       = api.Op[ModifyListenerAttributesInput, ModifyListenerAttributesOutput]{Service: &Service, Name: "ModifyListenerAttributes"}
-	ModifyLoadBalancerAttributes   = api.Op[ModifyLoadBalancerAttributesInput, ModifyLoadBalancerAttributesOutput]{Service: &Service, Name: "ModifyLoadBalancerAttributes"}
-	ModifyRule                     = api.Op[ModifyRuleInput, ModifyRuleOutput]{Service: &Service, Name: "ModifyRule"}
-	ModifyTargetGroup              = api.Op[ModifyTargetGroupInput, ModifyTargetGroupOutput]{Service: &Service, Name: "ModifyTargetGroup"}
-	ModifyTargetGroupAttributes    = api.Op[ModifyTargetGroupAttributesInput, ModifyTargetGroupAttributesOutput]{Service: &Service, Name: "ModifyTargetGroupAttributes"}
-	RegisterTargets                = api.Op[RegisterTargetsInput, RegisterTargetsOutput]{Service: &Service, Name: "RegisterTargets"}
-	RemoveListenerCertificates     = api.Op[RemoveListenerCertificatesInput, RemoveListenerCertificatesOutput]{Service: &Service, Name: "RemoveListenerCertificates"}
-	RemoveTags                     = api.Op[RemoveTagsInput, RemoveTagsOutput]{Service: &Service, Name: "RemoveTags"}
-	SetIpAddressType               = api.Op[SetIpAddressTypeInput, SetIpAddressTypeOutput]{Service: &Service, Name: "SetIpAddressType"}
-	SetRulePriorities              = api.Op[SetRulePrioritiesInput, SetRulePrioritiesOutput]{Service: &Service, Name: "SetRulePriorities"}
-	SetSecurityGroups              = api.Op[SetSecurityGroupsInput, SetSecurityGroupsOutput]{Service: &Service, Name: "SetSecurityGroups"}
-	SetSubnets                     = api.Op[SetSubnetsInput, SetSubnetsOutput]{Service: &Service, Name: "SetSubnets"}
+	AddListenerCertificates           = api.Op[AddListenerCertificatesInput, AddListenerCertificatesOutput]{Service: &Service, Name: "AddListenerCertificates"}
+	AddTags                           = api.Op[AddTagsInput, AddTagsOutput]{Service: &Service, Name: "AddTags"}
+	AddTrustStoreRevocations          = api.Op[AddTrustStoreRevocationsInput, AddTrustStoreRevocationsOutput]{Service: &Service, Name: "AddTrustStoreRevocations"}
+	CreateListener                    = api.Op[CreateListenerInput, CreateListenerOutput]{Service: &Service, Name: "CreateListener"}
+	CreateLoadBalancer                = api.Op[CreateLoadBalancerInput, CreateLoadBalancerOutput]{Service: &Service, Name: "CreateLoadBalancer"}
+	CreateRule                        = api.Op[CreateRuleInput, CreateRuleOutput]{Service: &Service, Name: "CreateRule"}
+	CreateTargetGroup                 = api.Op[CreateTargetGroupInput, CreateTargetGroupOutput]{Service: &Service, Name: "CreateTargetGroup"}
+	CreateTrustStore                  = api.Op[CreateTrustStoreInput, CreateTrustStoreOutput]{Service: &Service, Name: "CreateTrustStore"}
+	DeleteListener                    = api.Op[DeleteListenerInput, DeleteListenerOutput]{Service: &Service, Name: "DeleteListener"}
+	DeleteLoadBalancer                = api.Op[DeleteLoadBalancerInput, DeleteLoadBalancerOutput]{Service: &Service, Name: "DeleteLoadBalancer"}
+	DeleteRule                        = api.Op[DeleteRuleInput, DeleteRuleOutput]{Service: &Service, Name: "DeleteRule"}
+	DeleteSharedTrustStoreAssociation = api.Op[DeleteSharedTrustStoreAssociationInput, DeleteSharedTrustStoreAssociationOutput]{Service: &Service, Name: "DeleteSharedTrustStoreAssociation"}
+	DeleteTargetGroup                 = api.Op[DeleteTargetGroupInput, DeleteTargetGroupOutput]{Service: &Service, Name: "DeleteTargetGroup"}
+	DeleteTrustStore                  = api.Op[DeleteTrustStoreInput, DeleteTrustStoreOutput]{Service: &Service, Name: "DeleteTrustStore"}
+	DeregisterTargets                 = api.Op[DeregisterTargetsInput, DeregisterTargetsOutput]{Service: &Service, Name: "DeregisterTargets"}
+	DescribeAccountLimits             = api.Op[DescribeAccountLimitsInput, DescribeAccountLimitsOutput]{Service: &Service, Name: "DescribeAccountLimits"}
+	DescribeCapacityReservation       = api.Op[DescribeCapacityReservationInput, DescribeCapacityReservationOutput]{Service: &Service, Name: "DescribeCapacityReservation"}
+	DescribeListenerAttributes        = api.Op[DescribeListenerAttributesInput, DescribeListenerAttributesOutput]{Service: &Service, Name: "DescribeListenerAttributes"}
+	DescribeListenerCertificates      = api.Op[DescribeListenerCertificatesInput, DescribeListenerCertificatesOutput]{Service: &Service, Name: "DescribeListenerCertificates"}
+	DescribeListeners                 = api.Op[DescribeListenersInput, DescribeListenersOutput]{Service: &Service, Name: "DescribeListeners"}
+	DescribeLoadBalancerAttributes    = api.Op[DescribeLoadBalancerAttributesInput, DescribeLoadBalancerAttributesOutput]{Service: &Service, Name: "DescribeLoadBalancerAttributes"}
+	DescribeLoadBalancers             = api.Op[DescribeLoadBalancersInput, DescribeLoadBalancersOutput]{Service: &Service, Name: "DescribeLoadBalancers"}
+	DescribeRules                     = api.Op[DescribeRulesInput, DescribeRulesOutput]{Service: &Service, Name: "DescribeRules"}
+	DescribeSSLPolicies               = api.Op[DescribeSSLPoliciesInput, DescribeSSLPoliciesOutput]{Service: &Service, Name: "DescribeSSLPolicies"}
+	DescribeTags                      = api.Op[DescribeTagsInput, DescribeTagsOutput]{Service: &Service, Name: "DescribeTags"}
+	DescribeTargetGroupAttributes     = api.Op[DescribeTargetGroupAttributesInput, DescribeTargetGroupAttributesOutput]{Service: &Service, Name: "DescribeTargetGroupAttributes"}
+	DescribeTargetGroups              = api.Op[DescribeTargetGroupsInput, DescribeTargetGroupsOutput]{Service: &Service, Name: "DescribeTargetGroups"}
+	DescribeTargetHealth              = api.Op[DescribeTargetHealthInput, DescribeTargetHealthOutput]{Service: &Service, Name: "DescribeTargetHealth"}
+	DescribeTrustStoreAssociations    = api.Op[DescribeTrustStoreAssociationsInput, DescribeTrustStoreAssociationsOutput]{Service: &Service, Name: "DescribeTrustStoreAssociations"}
+	DescribeTrustStoreRevocations     = api.Op[DescribeTrustStoreRevocationsInput, DescribeTrustStoreRevocationsOutput]{Service: &Service, Name: "DescribeTrustStoreRevocations"}
+	DescribeTrustStores               = api.Op[DescribeTrustStoresInput, DescribeTrustStoresOutput]{Service: &Service, Name: "DescribeTrustStores"}
+	GetResourcePolicy                 = api.Op[GetResourcePolicyInput, GetResourcePolicyOutput]{Service: &Service, Name: "GetResourcePolicy"}
+	GetTrustStoreCaCertificatesBundle = api.Op[GetTrustStoreCaCertificatesBundleInput, GetTrustStoreCaCertificatesBundleOutput]{Service: &Service, Name: "GetTrustStoreCaCertificatesBundle"}
+	GetTrustStoreRevocationContent    = api.Op[GetTrustStoreRevocationContentInput, GetTrustStoreRevocationContentOutput]{Service: &Service, Name: "GetTrustStoreRevocationContent"}
+	ModifyCapacityReservation         = api.Op[ModifyCapacityReservationInput, ModifyCapacityReservationOutput]{Service: &Service, Name: "ModifyCapacityReservation"}
+	ModifyIpPools                     = api.Op[ModifyIpPoolsInput, ModifyIpPoolsOutput]{Service: &Service, Name: "ModifyIpPools"}
+	ModifyListener                    = api.Op[ModifyListenerInput, ModifyListenerOutput]{Service: &Service, Name: "ModifyListener"}
+	ModifyListenerAttributes          = api.Op[ModifyListenerAttributesInput, ModifyListenerAttributesOutput]{Service: &Service, Name: "ModifyListenerAttributes"}
+	ModifyLoadBalancerAttributes      = api.Op[ModifyLoadBalancerAttributesInput, ModifyLoadBalancerAttributesOutput]{Service: &Service, Name: "ModifyLoadBalancerAttributes"}
+	ModifyRule                        = api.Op[ModifyRuleInput, ModifyRuleOutput]{Service: &Service, Name: "ModifyRule"}
+	ModifyTargetGroup                 = api.Op[ModifyTargetGroupInput, ModifyTargetGroupOutput]{Service: &Service, Name: "ModifyTargetGroup"}
+	ModifyTargetGroupAttributes       = api.Op[ModifyTargetGroupAttributesInput, ModifyTargetGroupAttributesOutput]{Service: &Service, Name: "ModifyTargetGroupAttributes"}
+	ModifyTrustStore                  = api.Op[ModifyTrustStoreInput, ModifyTrustStoreOutput]{Service: &Service, Name: "ModifyTrustStore"}
+	RegisterTargets                   = api.Op[RegisterTargetsInput, RegisterTargetsOutput]{Service: &Service, Name: "RegisterTargets"}
+	RemoveListenerCertificates        = api.Op[RemoveListenerCertificatesInput, RemoveListenerCertificatesOutput]{Service: &Service, Name: "RemoveListenerCertificates"}
+	RemoveTags                        = api.Op[RemoveTagsInput, RemoveTagsOutput]{Service: &Service, Name: "RemoveTags"}
+	RemoveTrustStoreRevocations       = api.Op[RemoveTrustStoreRevocationsInput, RemoveTrustStoreRevocationsOutput]{Service: &Service, Name: "RemoveTrustStoreRevocations"}
+	SetIpAddressType                  = api.Op[SetIpAddressTypeInput, SetIpAddressTypeOutput]{Service: &Service, Name: "SetIpAddressType"}
+	SetRulePriorities                 = api.Op[SetRulePrioritiesInput, SetRulePrioritiesOutput]{Service: &Service, Name: "SetRulePriorities"}
+	SetSecurityGroups                 = api.Op[SetSecurityGroupsInput, SetSecurityGroupsOutput]{Service: &Service, Name: "SetSecurityGroups"}
+	SetSubnets                        = api.Op[SetSubnetsInput, SetSubnetsOutput]{Service: &Service, Name: "SetSubnets"}
 )

@@ -38,6 +38,17 @@ type AddTagsInput struct {
 type AddTagsOutput struct {
 }
 
+// AddTrustStoreRevocationsInput is the shape AddTrustStoreRevocationsInput.
+type AddTrustStoreRevocationsInput struct {
+	RevocationContents []RevocationContent `json:"RevocationContents,omitempty" wire:"RevocationContents,RevocationContents,member"`
+	TrustStoreArn      *string             `json:"TrustStoreArn,omitempty" wire:"TrustStoreArn,TrustStoreArn,,required"`
+}
+
+// AddTrustStoreRevocationsOutput is the shape AddTrustStoreRevocationsOutput.
+type AddTrustStoreRevocationsOutput struct {
+	TrustStoreRevocations []TrustStoreRevocation `json:"TrustStoreRevocations,omitempty" wire:"TrustStoreRevocations,TrustStoreRevocations,member"`
+}
+
 // AdministrativeOverride is the shape AdministrativeOverride.
 type AdministrativeOverride struct {
 	Description *string `json:"Description,omitempty" wire:"Description,Description,"`
@@ -186,6 +197,20 @@ type CreateTargetGroupOutput struct {
 	TargetGroups []TargetGroup `json:"TargetGroups,omitempty" wire:"TargetGroups,TargetGroups,member"`
 }
 
+// CreateTrustStoreInput is the shape CreateTrustStoreInput.
+type CreateTrustStoreInput struct {
+	CaCertificatesBundleS3Bucket        *string `json:"CaCertificatesBundleS3Bucket,omitempty" wire:"CaCertificatesBundleS3Bucket,CaCertificatesBundleS3Bucket,,required"`
+	CaCertificatesBundleS3Key           *string `json:"CaCertificatesBundleS3Key,omitempty" wire:"CaCertificatesBundleS3Key,CaCertificatesBundleS3Key,,required"`
+	CaCertificatesBundleS3ObjectVersion *string `json:"CaCertificatesBundleS3ObjectVersion,omitempty" wire:"CaCertificatesBundleS3ObjectVersion,CaCertificatesBundleS3ObjectVersion,"`
+	Name                                *string `json:"Name,omitempty" wire:"Name,Name,,required,shape=TrustStoreName"`
+	Tags                                []Tag   `json:"Tags,omitempty" wire:"Tags,Tags,member,shape=TagList"`
+}
+
+// CreateTrustStoreOutput is the shape CreateTrustStoreOutput.
+type CreateTrustStoreOutput struct {
+	TrustStores []TrustStore `json:"TrustStores,omitempty" wire:"TrustStores,TrustStores,member"`
+}
+
 // DeleteListenerInput is the shape DeleteListenerInput.
 type DeleteListenerInput struct {
 	ListenerArn *string `json:"ListenerArn,omitempty" wire:"ListenerArn,ListenerArn,,required"`
@@ -213,6 +238,16 @@ type DeleteRuleInput struct {
 type DeleteRuleOutput struct {
 }
 
+// DeleteSharedTrustStoreAssociationInput is the shape DeleteSharedTrustStoreAssociationInput.
+type DeleteSharedTrustStoreAssociationInput struct {
+	ResourceArn   *string `json:"ResourceArn,omitempty" wire:"ResourceArn,ResourceArn,,required"`
+	TrustStoreArn *string `json:"TrustStoreArn,omitempty" wire:"TrustStoreArn,TrustStoreArn,,required"`
+}
+
+// DeleteSharedTrustStoreAssociationOutput is the shape DeleteSharedTrustStoreAssociationOutput.
+type DeleteSharedTrustStoreAssociationOutput struct {
+}
+
 // DeleteTargetGroupInput is the shape DeleteTargetGroupInput.
 type DeleteTargetGroupInput struct {
 	TargetGroupArn *string `json:"TargetGroupArn,omitempty" wire:"TargetGroupArn,TargetGroupArn,,required"`
@@ -220,6 +255,15 @@ type DeleteTargetGroupInput struct {
 
 // DeleteTargetGroupOutput is the shape DeleteTargetGroupOutput.
 type DeleteTargetGroupOutput struct {
+}
+
+// DeleteTrustStoreInput is the shape DeleteTrustStoreInput.
+type DeleteTrustStoreInput struct {
+	TrustStoreArn *string `json:"TrustStoreArn,omitempty" wire:"TrustStoreArn,TrustStoreArn,,required"`
+}
+
+// DeleteTrustStoreOutput is the shape DeleteTrustStoreOutput.
+type DeleteTrustStoreOutput struct {
 }
 
 // DeregisterTargetsInput is the shape DeregisterTargetsInput.
@@ -393,6 +437,41 @@ type DescribeTargetHealthOutput struct {
 	TargetHealthDescriptions []TargetHealthDescription `json:"TargetHealthDescriptions,omitempty" wire:"TargetHealthDescriptions,TargetHealthDescriptions,member"`
 }
 
+// DescribeTrustStoreAssociationsInput is the shape DescribeTrustStoreAssociationsInput.
+type DescribeTrustStoreAssociationsInput struct {
+	Marker        *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
+	PageSize      *int32  `json:"PageSize,omitempty" wire:"PageSize,PageSize,,shape=PageSize"`
+	TrustStoreArn *string `json:"TrustStoreArn,omitempty" wire:"TrustStoreArn,TrustStoreArn,,required"`
+}
+
+// DescribeTrustStoreAssociationsOutput is the shape DescribeTrustStoreAssociationsOutput.
+type DescribeTrustStoreAssociationsOutput struct {
+	NextMarker             *string                 `json:"NextMarker,omitempty" wire:"NextMarker,NextMarker,"`
+	TrustStoreAssociations []TrustStoreAssociation `json:"TrustStoreAssociations,omitempty" wire:"TrustStoreAssociations,TrustStoreAssociations,member"`
+}
+
+// DescribeTrustStoreRevocation is the shape DescribeTrustStoreRevocation.
+type DescribeTrustStoreRevocation struct {
+	NumberOfRevokedEntries *int64  `json:"NumberOfRevokedEntries,omitempty" wire:"NumberOfRevokedEntries,NumberOfRevokedEntries,"`
+	RevocationId           *int64  `json:"RevocationId,omitempty" wire:"RevocationId,RevocationId,"`
+	RevocationType         *string `json:"RevocationType,omitempty" wire:"RevocationType,RevocationType,,shape=RevocationType"`
+	TrustStoreArn          *string `json:"TrustStoreArn,omitempty" wire:"TrustStoreArn,TrustStoreArn,"`
+}
+
+// DescribeTrustStoreRevocationsInput is the shape DescribeTrustStoreRevocationsInput.
+type DescribeTrustStoreRevocationsInput struct {
+	Marker        *string `json:"Marker,omitempty" wire:"Marker,Marker,"`
+	PageSize      *int32  `json:"PageSize,omitempty" wire:"PageSize,PageSize,,shape=PageSize"`
+	RevocationIds []int64 `json:"RevocationIds,omitempty" wire:"RevocationIds,RevocationIds,member"`
+	TrustStoreArn *string `json:"TrustStoreArn,omitempty" wire:"TrustStoreArn,TrustStoreArn,,required"`
+}
+
+// DescribeTrustStoreRevocationsOutput is the shape DescribeTrustStoreRevocationsOutput.
+type DescribeTrustStoreRevocationsOutput struct {
+	NextMarker            *string                        `json:"NextMarker,omitempty" wire:"NextMarker,NextMarker,"`
+	TrustStoreRevocations []DescribeTrustStoreRevocation `json:"TrustStoreRevocations,omitempty" wire:"TrustStoreRevocations,TrustStoreRevocations,member"`
+}
+
 // DescribeTrustStoresInput is the shape DescribeTrustStoresInput.
 type DescribeTrustStoresInput struct {
 	Marker         *string  `json:"Marker,omitempty" wire:"Marker,Marker,"`
@@ -418,6 +497,37 @@ type FixedResponseActionConfig struct {
 type ForwardActionConfig struct {
 	TargetGroupStickinessConfig *TargetGroupStickinessConfig `json:"TargetGroupStickinessConfig,omitempty" wire:"TargetGroupStickinessConfig,TargetGroupStickinessConfig,"`
 	TargetGroups                []TargetGroupTuple           `json:"TargetGroups,omitempty" wire:"TargetGroups,TargetGroups,member"`
+}
+
+// GetResourcePolicyInput is the shape GetResourcePolicyInput.
+type GetResourcePolicyInput struct {
+	ResourceArn *string `json:"ResourceArn,omitempty" wire:"ResourceArn,ResourceArn,,required"`
+}
+
+// GetResourcePolicyOutput is the shape GetResourcePolicyOutput.
+type GetResourcePolicyOutput struct {
+	Policy *string `json:"Policy,omitempty" wire:"Policy,Policy,"`
+}
+
+// GetTrustStoreCaCertificatesBundleInput is the shape GetTrustStoreCaCertificatesBundleInput.
+type GetTrustStoreCaCertificatesBundleInput struct {
+	TrustStoreArn *string `json:"TrustStoreArn,omitempty" wire:"TrustStoreArn,TrustStoreArn,,required"`
+}
+
+// GetTrustStoreCaCertificatesBundleOutput is the shape GetTrustStoreCaCertificatesBundleOutput.
+type GetTrustStoreCaCertificatesBundleOutput struct {
+	Location *string `json:"Location,omitempty" wire:"Location,Location,"`
+}
+
+// GetTrustStoreRevocationContentInput is the shape GetTrustStoreRevocationContentInput.
+type GetTrustStoreRevocationContentInput struct {
+	RevocationId  *int64  `json:"RevocationId,omitempty" wire:"RevocationId,RevocationId,,required"`
+	TrustStoreArn *string `json:"TrustStoreArn,omitempty" wire:"TrustStoreArn,TrustStoreArn,,required"`
+}
+
+// GetTrustStoreRevocationContentOutput is the shape GetTrustStoreRevocationContentOutput.
+type GetTrustStoreRevocationContentOutput struct {
+	Location *string `json:"Location,omitempty" wire:"Location,Location,"`
 }
 
 // HostHeaderConditionConfig is the shape HostHeaderConditionConfig.
@@ -648,6 +758,19 @@ type ModifyTargetGroupOutput struct {
 	TargetGroups []TargetGroup `json:"TargetGroups,omitempty" wire:"TargetGroups,TargetGroups,member"`
 }
 
+// ModifyTrustStoreInput is the shape ModifyTrustStoreInput.
+type ModifyTrustStoreInput struct {
+	CaCertificatesBundleS3Bucket        *string `json:"CaCertificatesBundleS3Bucket,omitempty" wire:"CaCertificatesBundleS3Bucket,CaCertificatesBundleS3Bucket,,required"`
+	CaCertificatesBundleS3Key           *string `json:"CaCertificatesBundleS3Key,omitempty" wire:"CaCertificatesBundleS3Key,CaCertificatesBundleS3Key,,required"`
+	CaCertificatesBundleS3ObjectVersion *string `json:"CaCertificatesBundleS3ObjectVersion,omitempty" wire:"CaCertificatesBundleS3ObjectVersion,CaCertificatesBundleS3ObjectVersion,"`
+	TrustStoreArn                       *string `json:"TrustStoreArn,omitempty" wire:"TrustStoreArn,TrustStoreArn,,required"`
+}
+
+// ModifyTrustStoreOutput is the shape ModifyTrustStoreOutput.
+type ModifyTrustStoreOutput struct {
+	TrustStores []TrustStore `json:"TrustStores,omitempty" wire:"TrustStores,TrustStores,member"`
+}
+
 // MutualAuthenticationAttributes is the shape MutualAuthenticationAttributes.
 type MutualAuthenticationAttributes struct {
 	AdvertiseTrustStoreCaNames    *string `json:"AdvertiseTrustStoreCaNames,omitempty" wire:"AdvertiseTrustStoreCaNames,AdvertiseTrustStoreCaNames,,shape=AdvertiseTrustStoreCaNamesEnum"`
@@ -712,6 +835,24 @@ type RemoveTagsInput struct {
 
 // RemoveTagsOutput is the shape RemoveTagsOutput.
 type RemoveTagsOutput struct {
+}
+
+// RemoveTrustStoreRevocationsInput is the shape RemoveTrustStoreRevocationsInput.
+type RemoveTrustStoreRevocationsInput struct {
+	RevocationIds []int64 `json:"RevocationIds,omitempty" wire:"RevocationIds,RevocationIds,member,required"`
+	TrustStoreArn *string `json:"TrustStoreArn,omitempty" wire:"TrustStoreArn,TrustStoreArn,,required"`
+}
+
+// RemoveTrustStoreRevocationsOutput is the shape RemoveTrustStoreRevocationsOutput.
+type RemoveTrustStoreRevocationsOutput struct {
+}
+
+// RevocationContent is the shape RevocationContent.
+type RevocationContent struct {
+	RevocationType  *string `json:"RevocationType,omitempty" wire:"RevocationType,RevocationType,,shape=RevocationType"`
+	S3Bucket        *string `json:"S3Bucket,omitempty" wire:"S3Bucket,S3Bucket,"`
+	S3Key           *string `json:"S3Key,omitempty" wire:"S3Key,S3Key,"`
+	S3ObjectVersion *string `json:"S3ObjectVersion,omitempty" wire:"S3ObjectVersion,S3ObjectVersion,"`
 }
 
 // RewriteConfig is the shape RewriteConfig.
@@ -911,6 +1052,19 @@ type TrustStore struct {
 	NumberOfCaCertificates *int32  `json:"NumberOfCaCertificates,omitempty" wire:"NumberOfCaCertificates,NumberOfCaCertificates,"`
 	Status                 *string `json:"Status,omitempty" wire:"Status,Status,"`
 	TotalRevokedEntries    *int64  `json:"TotalRevokedEntries,omitempty" wire:"TotalRevokedEntries,TotalRevokedEntries,"`
+	TrustStoreArn          *string `json:"TrustStoreArn,omitempty" wire:"TrustStoreArn,TrustStoreArn,"`
+}
+
+// TrustStoreAssociation is the shape TrustStoreAssociation.
+type TrustStoreAssociation struct {
+	ResourceArn *string `json:"ResourceArn,omitempty" wire:"ResourceArn,ResourceArn,"`
+}
+
+// TrustStoreRevocation is the shape TrustStoreRevocation.
+type TrustStoreRevocation struct {
+	NumberOfRevokedEntries *int64  `json:"NumberOfRevokedEntries,omitempty" wire:"NumberOfRevokedEntries,NumberOfRevokedEntries,"`
+	RevocationId           *int64  `json:"RevocationId,omitempty" wire:"RevocationId,RevocationId,"`
+	RevocationType         *string `json:"RevocationType,omitempty" wire:"RevocationType,RevocationType,,shape=RevocationType"`
 	TrustStoreArn          *string `json:"TrustStoreArn,omitempty" wire:"TrustStoreArn,TrustStoreArn,"`
 }
 

@@ -90,7 +90,9 @@ func (f *finder) groupLaunches(t *as.LaunchTemplateSpecification, m *as.MixedIns
 
 // elbMembers are the members whose ARNs an operation of Elastic Load Balancing is about.
 var elbMembers = map[string]string{
-	"AddListenerCertificates": "ListenerArn", "AddTags": "ResourceArns", "CreateListener": "LoadBalancerArn", "CreateRule": "ListenerArn",
+	"AddListenerCertificates": "ListenerArn", "AddTags": "ResourceArns", "AddTrustStoreRevocations": "TrustStoreArn", "CreateListener": "LoadBalancerArn", "CreateRule": "ListenerArn",
+	"DeleteSharedTrustStoreAssociation": "TrustStoreArn", "DeleteTrustStore": "TrustStoreArn", "GetTrustStoreCaCertificatesBundle": "TrustStoreArn",
+	"GetTrustStoreRevocationContent": "TrustStoreArn", "GetResourcePolicy": "ResourceArn", "ModifyTrustStore": "TrustStoreArn", "RemoveTrustStoreRevocations": "TrustStoreArn",
 	"DeleteListener": "ListenerArn", "DeleteLoadBalancer": "LoadBalancerArn", "DeleteRule": "RuleArn", "DeleteTargetGroup": "TargetGroupArn",
 	"DeregisterTargets": "TargetGroupArn", "ModifyCapacityReservation": "LoadBalancerArn", "ModifyIpPools": "LoadBalancerArn",
 	"ModifyListener": "ListenerArn", "ModifyListenerAttributes": "ListenerArn", "ModifyLoadBalancerAttributes": "LoadBalancerArn",
@@ -114,6 +116,9 @@ func (f *finder) elb() {
 		f.add(made, nil)
 	case "CreateTargetGroup":
 		made = f.scope.ARN("elasticloadbalancing", "targetgroup/"+f.text("Name")+"/*")
+		f.add(made, nil)
+	case "CreateTrustStore":
+		made = f.scope.ARN("elasticloadbalancing", "truststore/"+f.text("Name")+"/*")
 		f.add(made, nil)
 	case "CreateListener":
 		made = strings.Replace(f.text("LoadBalancerArn"), ":loadbalancer/", ":listener/", 1) + "/*"

@@ -66,10 +66,19 @@ type Listener struct {
 	Certificates    []string // ARNs; the default one first
 	SSLPolicy       string
 	ALPN            string
+	MutualTLS       MutualTLS // of HTTPS listeners
 	Attributes      map[string]string
 	DefaultRuleARN  string
 	DefaultActions  []Action
 	CreatedAt       time.Time
+}
+
+// MutualTLS is how a listener asks clients for certificates.
+type MutualTLS struct {
+	Mode          string // off, passthrough, verify; empty as off
+	TrustStoreARN string // of verify
+	IgnoreExpiry  bool
+	AdvertiseCAs  string // on or off: of verify
 }
 
 // Rule is a rule of a listener; the default rule is part of the listener.
@@ -211,6 +220,12 @@ var (
 	Listeners = store.NewTable("listener", func(v Listener) string { return v.Key(v.ARN) },
 		store.Index[Listener]{Name: "lb", Keys: func(v Listener) []string { return []string{v.Key(v.LoadBalancerARN)} }},
 		store.Index[Listener]{Name: "certificate", Keys: func(v Listener) []string { return v.Certificates }},
+		store.Index[Listener]{Name: "trust-store", Keys: func(v Listener) []string {
+			if v.MutualTLS.TrustStoreARN == "" {
+				return nil
+			}
+			return []string{v.Key(v.MutualTLS.TrustStoreARN)}
+		}},
 		store.Index[Listener]{Name: "group", Keys: func(v Listener) []string { return groupKeys(v.Scope, v.DefaultActions) }})
 	Rules = store.NewTable("listener-rule", func(v Rule) string { return v.Key(v.ARN) },
 		store.Index[Rule]{Name: "listener", Keys: func(v Rule) []string { return []string{v.Key(v.ListenerARN)} }},
@@ -231,7 +246,7 @@ var (
 )
 
 // Tables lists the package's tables.
-var Tables = []store.AnyTable{LoadBalancers, Listeners, Rules, TargetGroups, Registrations, Observations}
+var Tables = []store.AnyTable{LoadBalancers, Listeners, Rules, TargetGroups, Registrations, Observations, TrustStores, Revocations}
 
 // groupKeys lists the keys of the target groups that actions forward to.
 func groupKeys(s scope.Scope, actions []Action) []string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 
 	"skerry/api"
@@ -16,6 +17,7 @@ import (
 	"skerry/api/sts"
 	"skerry/internal/access"
 	"skerry/internal/balance"
+	"skerry/internal/bucket"
 	"skerry/internal/compute"
 	"skerry/internal/endpoint/acmapi"
 	"skerry/internal/endpoint/asgapi"
@@ -44,7 +46,7 @@ func newMux(c *control) *api.Mux {
 	c.alarms = &metric.Evaluator{DB: c.db, Store: c.metrics, Clock: c.clock, Log: c.log, TimeScale: c.o.TimeScale, OnAction: c.act}
 	(&ec2api.Server{DB: c.db, Console: c.console, Images: newImaging(c), Log: c.log}).Register(m)
 	(&asgapi.Server{DB: c.db, Engine: engine}).Register(m)
-	(&elbapi.Server{DB: c.db}).Register(m)
+	(&elbapi.Server{DB: c.db, Buckets: bucket.Dir(filepath.Join(c.o.DataDir, bucket.Name)), Contents: c.contents}).Register(m)
 	(&cwapi.Server{DB: c.db, Metrics: c.metrics, Evaluator: c.alarms, TimeScale: c.o.TimeScale}).Register(m)
 	(&iamapi.Server{DB: c.db}).Register(m)
 	(&stsapi.Server{DB: c.db}).Register(m)
@@ -55,11 +57,23 @@ func newMux(c *control) *api.Mux {
 // compose builds the API from the parts.
 func (c *control) compose() {
 	c.permissions = &access.Checker{DB: c.db}
+	c.contents = elbapi.NewContents(c.db, c.clock)
 	o := gateway.Options{Mux: newMux(c), DB: c.db, Clock: c.clock, Log: c.log, Permit: c.permit, Authorize: c.permissions.Authorize}
 	o.Credentials = func(id string, r *http.Request) (gateway.Credential, error) { return c.credential(id, r, true) }
-	c.handler = gateway.New(o)
+	c.handler = c.withContents(gateway.New(o))
 	o.Credentials = func(id string, r *http.Request) (gateway.Credential, error) { return c.credential(id, r, false) }
-	c.inside = gateway.New(o)
+	c.inside = c.withContents(gateway.New(o))
+}
+
+// withContents serves trust stores' contents beside the API.
+func (c *control) withContents(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == elbapi.ContentPath {
+			c.contents.ServeHTTP(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // credential finds an access key: the root's own, one of the state, or, for a request from this host, a well-known one.

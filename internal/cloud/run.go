@@ -22,6 +22,7 @@ import (
 	"skerry/internal/driver"
 	"skerry/internal/driver/container"
 	"skerry/internal/driver/sim"
+	"skerry/internal/endpoint/elbapi"
 	"skerry/internal/fabric"
 	"skerry/internal/identity"
 	"skerry/internal/image"
@@ -75,6 +76,7 @@ type control struct {
 	scaler   *scaling.Reconciler
 	alarms   *metric.Evaluator
 	handler  http.Handler // of requests from this host
+	contents *elbapi.Contents
 	inside   http.Handler // of requests from instances
 	networks *networks
 	loop     *instances

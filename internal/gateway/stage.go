@@ -204,7 +204,7 @@ func authenticate(x *Exchange) error {
 	}
 	x.Call = &api.Call{
 		Ctx: x.Request.Context(), Account: cred.Principal.Account, Region: region, RequestID: x.RequestID,
-		Principal: cred.Principal, DB: o.DB, Now: x.Start.UTC(), Keys: conditionKeys(x),
+		Principal: cred.Principal, Endpoint: "http://" + x.Request.Host, DB: o.DB, Now: x.Start.UTC(), Keys: conditionKeys(x),
 	}
 	x.Call.Principal.AccessKeyID = s.AccessKeyID
 	x.Call.Authorize = func(action, resource string) error { return o.Authorize(x.Call, action, resource) }

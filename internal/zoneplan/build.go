@@ -239,4 +239,4 @@ func cookieKey(arn string, created int64) []byte {
 
 // Tables are those that Build reads: a change of another one changes no plan, unless a function of Options does.
 var Tables = []store.AnyTable{network.VPCs, network.Subnets, network.ENIs, network.SecurityGroups, compute.Instances, compute.KeyPairs, tag.Tags,
-	balance.LoadBalancers, balance.Listeners, balance.Rules, balance.TargetGroups, balance.Registrations, balance.Observations, certificate.Certificates}
+	balance.LoadBalancers, balance.Listeners, balance.Rules, balance.TargetGroups, balance.Registrations, balance.Observations, balance.TrustStores, balance.Revocations, certificate.Certificates}

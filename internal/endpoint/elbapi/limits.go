@@ -31,6 +31,7 @@ var limits = []struct {
 	{"certificates-per-application-load-balancer", balance.MaxCertificates},
 	{"certificates-per-network-load-balancer", balance.MaxCertificates},
 	{"targets-per-target-group", 1000},
+	{"trust-stores", balance.MaxTrustStores},
 }
 
 func (s *Server) describeAccountLimits(c *api.Call, in *elbv2.DescribeAccountLimitsInput) (*elbv2.DescribeAccountLimitsOutput, error) {
@@ -70,12 +71,4 @@ func (s *Server) describeSSLPolicies(c *api.Call, in *elbv2.DescribeSSLPoliciesI
 		out.SslPolicies = append(out.SslPolicies, w)
 	}
 	return out, nil
-}
-
-// describeTrustStores: there are none, as none can be made.
-func (s *Server) describeTrustStores(c *api.Call, in *elbv2.DescribeTrustStoresInput) (*elbv2.DescribeTrustStoresOutput, error) {
-	if len(in.TrustStoreArns) > 0 || len(in.Names) > 0 {
-		return nil, fault.New(fault.NotFound, "TrustStoreNotFound", "One or more trust stores not found")
-	}
-	return &elbv2.DescribeTrustStoresOutput{TrustStores: []elbv2.TrustStore{}}, nil
 }

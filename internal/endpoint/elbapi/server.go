@@ -6,6 +6,7 @@ import (
 
 	"skerry/api"
 	"skerry/api/elbv2"
+	"skerry/internal/bucket"
 	"skerry/internal/certificate"
 	"skerry/internal/fault"
 	"skerry/internal/scope"
@@ -14,7 +15,9 @@ import (
 
 // Server holds what the handlers need beside the call.
 type Server struct {
-	DB *store.DB
+	DB       *store.DB
+	Buckets  bucket.Dir // where trust stores' bundles and revocation lists come from
+	Contents *Contents
 }
 
 // Register adds the handlers to the table.
@@ -62,7 +65,19 @@ func (s *Server) Register(m *api.Mux) {
 	api.Handle(m, elbv2.DescribeTags, s.describeTags)
 	api.Handle(m, elbv2.DescribeAccountLimits, s.describeAccountLimits)
 	api.Handle(m, elbv2.DescribeSSLPolicies, s.describeSSLPolicies)
+
+	api.Handle(m, elbv2.CreateTrustStore, s.createTrustStore)
+	api.Handle(m, elbv2.ModifyTrustStore, s.modifyTrustStore)
+	api.Handle(m, elbv2.DeleteTrustStore, s.deleteTrustStore)
 	api.Handle(m, elbv2.DescribeTrustStores, s.describeTrustStores)
+	api.Handle(m, elbv2.DescribeTrustStoreAssociations, s.describeTrustStoreAssociations)
+	api.Handle(m, elbv2.DeleteSharedTrustStoreAssociation, s.deleteSharedTrustStoreAssociation)
+	api.Handle(m, elbv2.AddTrustStoreRevocations, s.addTrustStoreRevocations)
+	api.Handle(m, elbv2.RemoveTrustStoreRevocations, s.removeTrustStoreRevocations)
+	api.Handle(m, elbv2.DescribeTrustStoreRevocations, s.describeTrustStoreRevocations)
+	api.Handle(m, elbv2.GetTrustStoreCaCertificatesBundle, s.getTrustStoreCaCertificatesBundle)
+	api.Handle(m, elbv2.GetTrustStoreRevocationContent, s.getTrustStoreRevocationContent)
+	api.Handle(m, elbv2.GetResourcePolicy, s.getResourcePolicy)
 }
 
 func invalid(format string, args ...any) error {

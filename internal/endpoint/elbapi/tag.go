@@ -29,7 +29,7 @@ func exists(tx store.Tx, s scope.Scope, arn string) error {
 	case "listener-rule":
 		_, _, err = balance.GetRule(tx, s, arn)
 	case "truststore":
-		err = fault.New(fault.NotFound, "TrustStoreNotFound", "Trust store '%s' not found", arn)
+		_, err = balance.GetTrustStore(tx, s, arn)
 	default:
 		err = invalid("'%s' is not a valid load balancer, target group, listener, rule or trust store ARN", arn)
 	}
