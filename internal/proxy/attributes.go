@@ -83,7 +83,8 @@ func (a *attributes) unknown() (keys []string) {
 type balancerAttributes struct {
 	idle          time.Duration
 	keepAlive     time.Duration // longest life of a client connection
-	strictest     bool
+	desync        desyncMode
+	getBodies     bool // Config.GetBodies
 	dropOddNames  bool
 	preserveHost  bool
 	tlsHeaders    bool
@@ -105,7 +106,7 @@ func readBalancerAttributes(m map[string]string) (balancerAttributes, error) {
 	b := balancerAttributes{
 		idle:          a.seconds("idle_timeout.timeout_seconds", 60, 1, 4000),
 		keepAlive:     a.seconds("client_keep_alive.seconds", 3600, 60, 604800),
-		strictest:     a.oneOf("routing.http.desync_mitigation_mode", "defensive", "monitor", "defensive", "strictest") == "strictest",
+		desync:        desyncMode(slices.Index(desyncModes, a.oneOf("routing.http.desync_mitigation_mode", "defensive", desyncModes...))),
 		dropOddNames:  a.bool("routing.http.drop_invalid_header_fields.enabled", false),
 		preserveHost:  a.bool("routing.http.preserve_host_header.enabled", false),
 		tlsHeaders:    a.bool("routing.http.x_amzn_tls_version_and_cipher_suite.enabled", false),

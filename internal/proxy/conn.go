@@ -114,7 +114,7 @@ func (c *conn) grow() bool {
 	return true
 }
 
-var errTimeout = &statusError{408, "RequestTimeout"}
+var errTimeout = &statusError{408, "RequestTimeout", noOddity}
 
 // readHead waits for a complete head and returns it; it is at hand until the next read.
 func (c *conn) readHead() ([]byte, error) {
@@ -169,7 +169,7 @@ func (c *conn) readHead() ([]byte, error) {
 // refuse answers a request that can't be handled and ends the connection.
 func (c *conn) refuse(se *statusError) {
 	c.lt = c.ln.table.Load()
-	if se.status == 400 {
+	if se.odd != noOddity {
 		c.p.counters.inc(cDesync)
 	}
 	c.p.counters.elb(se.status)

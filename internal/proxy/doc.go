@@ -7,8 +7,9 @@
 // requests in flight, when it became healthy) is kept across tables by group and target.
 //
 // Guarantees.
-//   - A message whose framing two parsers could read differently is never forwarded: the request is answered 400, the
-//     response becomes 502 (or is cut, when its head has gone out), and the connection is closed.
+//   - A message whose framing two parsers could read differently is never forwarded as it is: the request is answered 400
+//     or, where the desync mode lets it pass, repaired (desync.go; every parsed request must be judged before it goes on) and
+//     its connections end; the response becomes 502 (or is cut, when its head has gone out), and the connection is closed.
 //   - What is forwarded is framed anew: one Content-Length or one chunked coding, no hop-by-hop header passes.
 //   - A request is sent a second time only if no byte of the answer arrived on a reused connection, all of its bytes are
 //     still at hand, and it is idempotent or was never written whole.

@@ -481,7 +481,7 @@ func TestOwnAnswers(t *testing.T) {
 	}{
 		{lines("TRACE / HTTP/1.1", "Host: a"), 405},
 		{lines("GET /empty HTTP/1.1", "Host: a", "X-Forwarded-For: "+strings.Repeat("1,", 30)+"1"), 463},
-		{lines("GET / HTTP/1.1", "Host: a", "X: "+strings.Repeat("x", maxLine+10)), 400},
+		{lines("GET / HTTP/1.1", "Host: a", "X: "+strings.Repeat("x", maxLine+10)), 431},
 		{lines("GET /"+strings.Repeat("x", maxLine+10)+" HTTP/1.1", "Host: a"), 414},
 		{lines("GET / HTTP/1.1"), 400},
 	} {

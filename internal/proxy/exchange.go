@@ -352,7 +352,7 @@ func (x *exchange) answer(u *upstream, buf, first []byte) outcome {
 		}
 		x.w.touch()
 		if end {
-			x.settle(u, !extra && x.resp.keepAlive && src.framing != byClose)
+			x.settle(u, !extra && x.resp.keepAlive && src.framing != byClose && !x.req.closes)
 			return finished
 		}
 	}
@@ -651,7 +651,7 @@ func (x *exchange) serve(now time.Time) {
 	case string(r.method) == "TRACE" || string(r.method) == "CONNECT":
 		x.fail(405)
 		return
-	case r.oddity && lt.attrs.strictest:
+	case lt.attrs.judge(r):
 		x.p.counters.inc(cDesync)
 		x.fail(400)
 		return
@@ -659,8 +659,11 @@ func (x *exchange) serve(now time.Time) {
 		x.fail(463)
 		return
 	}
-	if r.oddity {
+	if r.odd != noOddity {
 		x.p.counters.inc(cDesync)
+	}
+	if r.closes {
+		x.keep, x.linger = false, true
 	}
 	if r.oddNames {
 		if lt.attrs.dropOddNames {

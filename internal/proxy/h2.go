@@ -112,8 +112,9 @@ func (s *h2server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var se *statusError
 	switch err := st.req.parse(st.head); {
 	case len(st.head) > maxRequestHead:
-		x.fail(400)
+		x.fail(431)
 	case err == nil:
+		st.req.bodyOdd = noOddity // frames delimit a body whatever the method
 		x.serve(now)
 	default:
 		se, _ = err.(*statusError)

@@ -20,30 +20,30 @@ var errMore = errors.New("head incomplete")
 type statusError struct {
 	status int
 	reason string
+	odd    oddity // the desync reason; repair may mend it
 }
 
 func (e *statusError) Error() string { return e.reason }
 
-// The reasons bear the names of the load balancer's request classes.
 var (
-	errBadHeader       = &statusError{400, "BadHeader"}
-	errBadMethod       = &statusError{400, "BadMethod"}
-	errBadURI          = &statusError{400, "BadUri"}
-	errBadVersion      = &statusError{400, "BadVersion"}
-	errVersion         = &statusError{505, "UnsupportedVersion"}
-	errHost            = &statusError{400, "BadHost"}
-	errBadLength       = &statusError{400, "BadContentLength"}
-	errLengths         = &statusError{400, "MultipleContentLength"}
-	errBothFramings    = &statusError{400, "BothTeClPresent"}
-	errCodings         = &statusError{400, "MultipleTransferEncodingChunked"}
-	errCodingVersion   = &statusError{400, "UndefinedTransferEncodingSemantics"}
-	errCoding          = &statusError{501, "UnsupportedTransferEncoding"}
-	errHeaderTooLarge  = &statusError{400, "HeaderTooLarge"}
-	errLineTooLong     = &statusError{414, "UriTooLong"}
-	errExpectation     = &statusError{417, "UnsupportedExpectation"}
-	errBadResponse     = &statusError{502, "MalformedResponse"}
-	errBadChunk        = &statusError{400, "BadChunk"}
-	errTrailerTooLarge = &statusError{400, "TrailerTooLarge"}
+	errBadHeader       = &statusError{400, "BadHeader", badHeader}
+	errBadMethod       = &statusError{400, "BadMethod", badMethod}
+	errBadURI          = &statusError{400, "BadUri", badURI}
+	errBadVersion      = &statusError{400, "BadVersion", badVersion}
+	errVersion         = &statusError{505, "UnsupportedVersion", nonCompliantVersion}
+	errHost            = &statusError{400, "BadHost", noOddity}
+	errBadLength       = &statusError{400, "BadContentLength", badContentLength}
+	errLengths         = &statusError{400, "MultipleContentLength", multipleContentLength}
+	errBothFramings    = &statusError{400, "BothTeClPresent", bothTeClPresent}
+	errCodings         = &statusError{400, "MultipleTransferEncodingChunked", multipleChunked}
+	errCodingVersion   = &statusError{400, "BadTransferEncoding", badTransferEncoding}
+	errCoding          = &statusError{501, "UnsupportedTransferEncoding", badTransferEncoding}
+	errHeaderTooLarge  = &statusError{431, "HeaderTooLarge", noOddity}
+	errLineTooLong     = &statusError{414, "UriTooLong", noOddity}
+	errExpectation     = &statusError{417, "UnsupportedExpectation", noOddity}
+	errBadResponse     = &statusError{502, "MalformedResponse", noOddity}
+	errBadChunk        = &statusError{400, "BadChunk", badTransferEncoding}
+	errTrailerTooLarge = &statusError{400, "TrailerTooLarge", noOddity}
 )
 
 // Character classes.
@@ -53,6 +53,7 @@ const (
 	isURI                    // of a request target
 	isHost                   // of a Host header
 	isPlain                  // of a header name that drop_invalid_header_fields lets pass
+	isASCII                  // of a header value, without bytes beyond ASCII
 )
 
 var class [256]byte
@@ -62,11 +63,11 @@ func init() {
 		b := byte(c)
 		switch alnum := b >= '0' && b <= '9' || b|32 >= 'a' && b|32 <= 'z'; {
 		case alnum, b == '-':
-			class[b] = isToken | isValue | isURI | isHost | isPlain
+			class[b] = isToken | isValue | isURI | isHost | isPlain | isASCII
 		case b >= 0x80:
 			class[b] = isValue | isURI
 		case b > ' ' && b < 0x7f:
-			class[b] = isValue
+			class[b] = isValue | isASCII
 			if b != '#' {
 				class[b] |= isURI
 			}
@@ -77,7 +78,7 @@ func init() {
 				class[b] |= isHost
 			}
 		case b == ' ', b == '\t':
-			class[b] = isValue
+			class[b] = isValue | isASCII
 		}
 	}
 }
@@ -229,6 +230,7 @@ type field struct {
 	start, end  int // of the line in the head, with its CRLF
 	id          fieldID
 	drop        bool // does not pass on: hop-by-hop, nominated by Connection, or made anew
+	beyondASCII bool // its value has bytes beyond ASCII
 }
 
 // headScanner finds the end of a head as its bytes arrive, each byte looked at once.
@@ -295,9 +297,15 @@ func parseFields(head []byte, p int, fs []field) ([]field, error) {
 		if q == p || q == len(head) || head[q] != ':' {
 			return fs, errBadHeader
 		}
-		e := q + 1
-		for e < len(head) && class[head[e]]&isValue != 0 {
+		e, beyond := q+1, false
+		for e < len(head) && class[head[e]]&isASCII != 0 {
 			e++
+		}
+		if e < len(head) && head[e] >= 0x80 {
+			beyond = true
+			for e < len(head) && class[head[e]]&isValue != 0 {
+				e++
+			}
 		}
 		if e+1 >= len(head) || head[e] != '\r' || head[e+1] != '\n' {
 			return fs, errBadHeader
@@ -305,7 +313,7 @@ func parseFields(head []byte, p int, fs []field) ([]field, error) {
 		if len(fs) == maxFields {
 			return fs, errHeaderTooLarge
 		}
-		fs = append(fs, field{name: head[p:q], value: trim(head[q+1 : e]), start: p, end: e + 2, id: known(head[p:q])})
+		fs = append(fs, field{name: head[p:q], value: trim(head[q+1 : e]), start: p, end: e + 2, id: known(head[p:q]), beyondASCII: beyond})
 		p = e + 2
 	}
 }
@@ -327,16 +335,39 @@ type request struct {
 	chunked    bool
 	keepAlive  bool
 	expect     bool
-	upgrade    bool // asks for a WebSocket
-	noBodyRead bool // HEAD
-	idempotent bool // may be sent again (RFC 9110 section 9.2.2)
-	oddity     bool // compliant but unusual: refused in strictest mode
-	oddNames   bool // has header names outside of [-A-Za-z0-9]
+	upgrade    bool   // asks for a WebSocket
+	noBodyRead bool   // HEAD
+	idempotent bool   // may be sent again (RFC 9110 section 9.2.2)
+	odd        oddity // what departs from the RFCs; judge weighs it
+	bodyOdd    oddity // the same of a body that GET and HEAD do not have a use for
+	closes     bool   // both connections end with this exchange
+	oddNames   bool   // has header names outside of [-A-Za-z0-9]
 	hosts      int
 }
 
-// parse reads a complete head.
+// parse reads a complete head. One that is not strictly right is repaired if that can be done, and r.odd says what was
+// wrong: judge must then decide what becomes of the request.
 func (r *request) parse(head []byte) error {
+	err := r.parseStrict(head)
+	if err == nil {
+		return nil
+	}
+	var se *statusError
+	if !errors.As(err, &se) || se.odd == noOddity {
+		return err
+	}
+	fixed, why := repair(head)
+	if why == noOddity {
+		return err
+	}
+	if err := r.parseStrict(fixed); err != nil {
+		return err
+	}
+	r.odd = worse(why, r.odd)
+	return nil
+}
+
+func (r *request) parseStrict(head []byte) error {
 	fs := r.fields[:0]
 	*r = request{head: head, length: -1, fields: fs}
 	e := bytes.IndexByte(head, '\n')
@@ -435,10 +466,17 @@ func (r *request) examine() error {
 	absolute := r.host
 	for i := range r.fields {
 		f := &r.fields[i]
+		if f.beyondASCII {
+			r.odd = worse(r.odd, nonCompliantHeader)
+		}
 		switch f.id {
 		case fOther:
 			if !r.oddNames && !allOf(f.name, isPlain) {
 				r.oddNames = true
+			}
+			if len(f.name) >= 13 && suspicious(f.name) {
+				r.odd = worse(r.odd, suspiciousHeader)
+				f.drop = true
 			}
 		case fHost:
 			r.hosts++
@@ -503,7 +541,14 @@ func (r *request) examine() error {
 		return errHost
 	}
 	if m := string(r.method); (m == "GET" || m == "HEAD") && (r.length >= 0 || r.chunked) {
-		r.oddity = true
+		switch {
+		case r.chunked:
+			r.bodyOdd = undefinedTransferEncoding
+		case r.length > 0:
+			r.bodyOdd = undefinedContentLength
+		default:
+			r.bodyOdd = getHeadZeroContentLength
+		}
 	}
 	if nominates {
 		asksUpgrade := r.dropNominated()

@@ -49,6 +49,7 @@ func LoadStandalone(path string) (Standalone, error) {
 	if _, err := d.Token(); err != io.EOF {
 		return Standalone{}, fmt.Errorf("%s: something follows the configuration", path)
 	}
+	s.strict()
 	for i := range s.Listeners {
 		for k := range s.Listeners[i].Certificates {
 			if err := s.Listeners[i].Certificates[k].load(filepath.Dir(path)); err != nil {
@@ -60,6 +61,18 @@ func LoadStandalone(path string) (Standalone, error) {
 		return Standalone{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return s, nil
+}
+
+const modeAttribute = "routing.http.desync_mitigation_mode"
+
+// strict sets the default of a proxy without a cloud: strictest, but a body of GET or HEAD passes if it is framed once.
+func (s *Standalone) strict() {
+	if s.Attributes[modeAttribute] == "" {
+		if s.Attributes == nil {
+			s.Attributes = map[string]string{}
+		}
+		s.Attributes[modeAttribute], s.GetBodies = "strictest", true
+	}
 }
 
 // load reads the files that the certificate names.
@@ -119,6 +132,7 @@ func (s Short) Standalone() (Standalone, error) {
 	var out Standalone
 	out.LBName = "proxy"
 	out.Attributes = map[string]string{"routing.http.preserve_host_header.enabled": "true"}
+	out.strict()
 	if len(s.Backends) == 0 {
 		return out, errors.New("no backend is given")
 	}

@@ -116,6 +116,7 @@ func compile(cfg Config, old live, now time.Time) (*table, live, error) {
 	if t.attrs, err = readBalancerAttributes(cfg.Attributes); err != nil {
 		return nil, lv, err
 	}
+	t.attrs.getBodies = cfg.GetBodies
 	for key, tg := range cfg.TargetGroups {
 		if t.groups[key], err = compileGroup(key, tg, old, &lv, now); err != nil {
 			return nil, lv, err
