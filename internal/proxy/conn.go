@@ -48,11 +48,15 @@ func peerOf(c net.Conn) peerInfo {
 	return p
 }
 
-// serve handles requests until the connection ends.
-func (c *conn) serve() {
+// serve handles requests until the connection ends. atHand has been read from it already.
+func (c *conn) serve(atHand []byte) {
 	c.rest = make([]byte, restBuffer)
 	c.buf = c.rest
 	defer c.release()
+	if len(atHand) > len(c.buf) {
+		c.grow()
+	}
+	c.w = copy(c.buf, atHand)
 	for {
 		head, err := c.readHead()
 		if err != nil {
@@ -285,18 +289,23 @@ func (c *conn) atHand(dst []byte) (out []byte, end bool, err error) {
 		return dst, false, err
 	}
 	c.x.bytes.Add(int64(data))
-	if c.src.framing == byLength {
-		return append(dst, b[:data]...), end, nil
+	return appendBody(dst, b[:data], end, &c.src), end, nil
+}
+
+// appendBody frames a part of a body as src is framed.
+func appendBody(dst, data []byte, end bool, src *bodySource) []byte {
+	if src.framing == byLength {
+		return append(dst, data...)
 	}
-	if data > 0 {
-		dst = appendChunk(dst, b[:data])
+	if len(data) > 0 {
+		dst = appendChunk(dst, data)
 	}
 	if end {
 		dst = append(dst, "0\r\n"...)
-		dst = append(dst, c.src.dec.trailer...)
+		dst = append(dst, src.dec.trailer...)
 		dst = append(dst, '\r', '\n')
 	}
-	return dst, end, nil
+	return dst
 }
 
 func appendChunk(dst, data []byte) []byte {

@@ -61,7 +61,10 @@ type exchange struct {
 	begun  bool   // the answer's head has gone out
 	cut    bool   // the answer ended before its end: the client must see that
 	linger bool   // the client may still be sending
-	bytes  atomic.Int64
+	loop   bool   // an epoll loop owns it, not a goroutine
+	// forwards tells the loop that the request is ready to be sent to the chosen target.
+	forwards bool
+	bytes    atomic.Int64
 
 	// The request body.
 	bodyEnd bool // all of it is in out
@@ -76,43 +79,53 @@ var errBodyCut = errors.New("request body incomplete")
 
 // forward sends the request to a target and its answer to the client.
 func (x *exchange) forward(a *action, now time.Time) {
+	ob := buffers.Get().(*buffer)
+	defer func() { x.out = nil; buffers.Put(ob) }()
+	x.out = ob.b[:0]
+	if !x.prepare(a, now) {
+		return
+	}
+	x.send(now)
+	x.choice.t.inflight.Add(-1)
+}
+
+// prepare chooses the target and appends to out the request as the target gets it, as far as it is at hand. If it returns
+// false, the exchange has ended.
+func (x *exchange) prepare(a *action, now time.Time) bool {
 	g, set := a.chooseGroup(x.req, x.lt.sealer, now)
 	if g == nil {
 		x.fail(503)
-		return
+		return false
 	}
 	x.tgFor = a.sticky
 	t, sticky := g.choose(x.req, x.lt.sealer, now)
 	x.choice = choice{g: g, t: t, setGroup: set, sticky: sticky}
 	if t == nil {
 		x.fail(503)
-		return
+		return false
 	}
 	g.counters.inc(cRequest)
 	x.p.counters.inc(cRequest)
 	if g.failOpen {
 		g.counters.inc(cUnhealthyRouting)
 	}
-	ob := buffers.Get().(*buffer)
-	defer func() { x.out = nil; buffers.Put(ob) }()
-	x.out = appendRequest(ob.b[:0], x.req, x.lt, x.peer, now)
+	x.out = appendRequest(x.out, x.req, x.lt, x.peer, now)
 	x.bodyEnd = !x.req.hasBody()
 	if e, ok := x.c.(early); ok && !x.bodyEnd {
 		var err error
 		if x.out, x.bodyEnd, err = e.atHand(x.out); err != nil {
 			x.p.counters.inc(cDesync)
 			x.fail(400)
-			return
+			return false
 		}
 		if x.req.expect && !x.bodyEnd {
 			if e.expectContinue() != nil {
 				x.cut = true
-				return
+				return false
 			}
 		}
 	}
-	x.send(now)
-	x.choice.t.inflight.Add(-1)
+	return true
 }
 
 // send runs the attempts. It leaves the chosen target's inflight count raised by one.
@@ -255,19 +268,25 @@ func (x *exchange) attempt(u *upstream, mayRetry bool) outcome {
 		}
 		used += headLen
 	}
-	now := x.p.opt.Clock()
-	g := x.choice.g
-	if x.resp.status == 101 {
-		if !x.req.upgrade || !x.resp.upgrade {
-			return x.bad(u)
-		}
+	if x.resp.status == 101 && (!x.req.upgrade || !x.resp.upgrade) {
+		return x.bad(u)
 	}
+	x.answered(start, x.p.opt.Clock())
+	if x.resp.status == 101 {
+		x.tunnel(u, in.b[used:have])
+		return finished
+	}
+	return x.answer(u, buf.b, in.b[used:have])
+}
+
+// answered counts the target's answer, whose head has arrived, and plans what the client gets of it.
+func (x *exchange) answered(start, now time.Time) {
+	g := x.choice.g
 	g.latency.add(now.Sub(start))
 	g.counters.target(x.resp.status)
 	x.p.counters.target(x.resp.status)
 	if x.resp.status == 101 {
-		x.tunnel(u, in.b[used:have])
-		return finished
+		return
 	}
 	if g.attrs.sticky != notSticky || x.choice.setGroup {
 		x.extra = appendStickiness(x.extra[:0], &x.choice, &x.resp, x.lt, x.tgFor, now)
@@ -284,11 +303,10 @@ func (x *exchange) attempt(u *upstream, mayRetry bool) outcome {
 		x.keep = false // the body will hardly be read to its end
 	}
 	x.plan = planResponse(&x.resp, x.req, x.keep)
-	return x.answer(u, buf.b, in.b[used:have])
 }
 
-// answer passes the answer's body on. first holds what has been read of it.
-func (x *exchange) answer(u *upstream, buf, first []byte) outcome {
+// source tells how the body of the target's answer is framed.
+func (x *exchange) source() bodySource {
 	src := bodySource{framing: byClose, left: x.resp.length}
 	switch {
 	case x.resp.bodyless(x.req.noBodyRead):
@@ -298,6 +316,12 @@ func (x *exchange) answer(u *upstream, buf, first []byte) outcome {
 	case x.resp.length >= 0:
 		src.framing = byLength
 	}
+	return src
+}
+
+// answer passes the answer's body on. first holds what has been read of it.
+func (x *exchange) answer(u *upstream, buf, first []byte) outcome {
+	src := x.source()
 	space := buf[chunkRoom : len(buf)-chunkTail-8]
 	for {
 		var n int
@@ -634,7 +658,7 @@ func (x *exchange) reset(p *Proxy, lt *listenerTable, r *request, peer *peerInfo
 	x.p, x.lt, x.req, x.peer, x.w, x.c = p, lt, r, peer, w, c
 	x.choice, x.tgFor, x.plan = choice{}, 0, responsePlan{}
 	x.begun, x.cut, x.linger, x.bodyEnd, x.copying = false, false, false, false, false
-	x.done, x.bodyErr = nil, nil
+	x.done, x.bodyErr, x.forwards = nil, nil, false
 	x.failed.Store(false)
 }
 
@@ -644,8 +668,20 @@ type early interface {
 	expectContinue() error
 }
 
-// serve answers the request: by itself, or through a target.
-func (x *exchange) serve(now time.Time) {
+// serve answers the request: by itself, or through a target. On a loop it returns true, and has done nothing, if the loop
+// doesn't carry what is to be done: the connection then needs a goroutine.
+func (x *exchange) serve(now time.Time) (handover bool) {
+	r, lt := x.req, x.lt
+	a, tried := lt.decide(r, x.peer.addr.Addr())
+	if x.loop && (!a.plain || r.upgrade || a.kind == doForward && !x.p.sockets) {
+		return true
+	}
+	x.carryOut(a, tried, now)
+	return false
+}
+
+// carryOut does what was decided, unless the request must be refused.
+func (x *exchange) carryOut(a *action, tried int, now time.Time) {
 	r, lt := x.req, x.lt
 	switch {
 	case string(r.method) == "TRACE" || string(r.method) == "CONNECT":
@@ -672,7 +708,6 @@ func (x *exchange) serve(now time.Time) {
 			x.p.counters.inc(cForwardedHeader)
 		}
 	}
-	a, tried := lt.decide(r, x.peer.addr.Addr())
 	x.p.counters.add(cRuleEvaluations, int64(tried))
 	switch a.kind {
 	case doFixed:
@@ -688,7 +723,11 @@ func (x *exchange) serve(now time.Time) {
 		x.p.counters.inc(cRedirect)
 		x.local(ownAnswer{status: a.status, ctype: "text/html", body: htmlPages[a.status], location: loc})
 	case doForward:
-		x.forward(a, now)
+		if x.loop {
+			x.forwards = x.prepare(a, now)
+		} else {
+			x.forward(a, now)
+		}
 	}
 }
 

@@ -104,7 +104,7 @@ func compileRedirect(r Redirect) (action, error) {
 			return action{}, fmt.Errorf("redirect template %q", s)
 		}
 	}
-	a := action{kind: doRedirect, to: redirect{
+	a := action{kind: doRedirect, plain: true, to: redirect{
 		proto: or(strings.ToLower(strings.Replace(r.Protocol, "#{PROTOCOL}", "#{protocol}", 1)), "#{protocol}"),
 		host:  or(r.Host, "#{host}"), port: or(r.Port, "#{port}"), path: or(r.Path, "/#{path}"), query: or(r.Query, "#{query}"),
 	}}

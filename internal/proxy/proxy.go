@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,18 @@ type Options struct {
 	Clock func() time.Time
 	// MaxConnections bounds the client connections; above it new ones are refused. 0 is 65536.
 	MaxConnections int
+
+	// Engine carries the connections; nil makes one of its own, with a loop for each processor that Go uses. Many Proxies may
+	// share one.
+	Engine *Engine
+	// Goroutines leaves all connections to goroutines: no loop carries any.
+	Goroutines bool
+	// ListenSockets opens n listening sockets that share an address, one for each loop. nil is ListenSockets of this package,
+	// or Listen's socket for all loops, if Listen is set.
+	ListenSockets func(addr string, n int) ([]int, error)
+	// Socket makes a non-blocking TCP socket that will be connected to an address. It runs on a loop's thread, which is locked,
+	// and must not wait. nil is an ordinary socket; but if Dial is set, then all forwarding is left to goroutines.
+	Socket func(to netip.Addr) (int, error)
 }
 
 const defaultMaxConnections = 65536
@@ -39,6 +52,9 @@ type Proxy struct {
 	counters counters
 	active   atomic.Int64 // client connections
 	watches  watches
+	engine   *Engine        // nil: goroutines do everything
+	own      bool           // the engine ends with the proxy
+	sockets  bool           // loops can connect to targets
 	wg       sync.WaitGroup // listeners, connections
 	tickEnd  chan struct{}
 	tickDone chan struct{}
@@ -53,7 +69,8 @@ type Proxy struct {
 // listener is an open listening socket with the part of the table that it serves now.
 type listener struct {
 	addr    string
-	l       net.Listener
+	l       net.Listener // nil if loops accept
+	fds     []int        // one for each loop, until it has it
 	table   atomic.Pointer[listenerTable]
 	closing atomic.Bool
 	tls     *tls.Config // outer configuration: session tickets outlast tables
@@ -62,11 +79,17 @@ type listener struct {
 
 // New returns a Proxy that serves nothing yet.
 func New(opt Options) *Proxy {
+	if opt.Listen == nil && opt.ListenSockets == nil {
+		opt.ListenSockets = ListenSockets
+	}
 	if opt.Listen == nil {
 		opt.Listen = net.Listen
 	}
 	if opt.Dial == nil {
 		opt.Dial = (&net.Dialer{}).DialContext
+		if opt.Socket == nil {
+			opt.Socket = newSocket
+		}
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
@@ -79,6 +102,17 @@ func New(opt Options) *Proxy {
 	}
 	p := &Proxy{opt: opt, start: time.Now(), listeners: map[string]*listener{}, tickEnd: make(chan struct{}), tickDone: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.engine, p.sockets = opt.Engine, opt.Socket != nil
+	if opt.Goroutines {
+		p.engine = nil
+	} else if p.engine == nil {
+		var err error
+		if p.engine, err = NewEngine(0); err != nil {
+			opt.Log.Warn("no event loops, goroutines instead", "err", err)
+			p.engine = nil
+		}
+		p.own = p.engine != nil
+	}
 	go p.tick()
 	return p
 }
@@ -130,20 +164,27 @@ func (p *Proxy) Apply(cfg Config) error {
 		if p.listeners[addr] != nil {
 			continue
 		}
-		l, err := p.opt.Listen("tcp", addr)
+		ln, err := p.open(addr)
 		if err != nil {
 			for _, o := range opened {
-				o.l.Close()
+				o.drop()
 			}
 			return fmt.Errorf("listener %s: %w", addr, err)
 		}
-		opened[addr] = &listener{addr: addr, l: l}
+		opened[addr] = ln
 	}
 
 	for _, fn := range lv.adopt {
 		fn()
 	}
 	lv.adopt = nil
+	if p.engine != nil {
+		for _, tr := range lv.targets {
+			if tr.pools == nil {
+				tr.pools = make([]pool, len(p.engine.loops))
+			}
+		}
+	}
 	for k, tr := range p.live.targets {
 		if lv.targets[k] == nil {
 			p.retire(tr, lv, k)
@@ -168,10 +209,43 @@ func (p *Proxy) Apply(cfg Config) error {
 		}}
 		ln.h2 = p.newH2(ln)
 		p.listeners[addr] = ln
-		p.wg.Add(1)
-		go p.accept(ln)
+		if ln.l != nil {
+			p.wg.Add(1)
+			go p.accept(ln)
+		} else {
+			p.engine.listen(p, ln)
+		}
 	}
 	return nil
+}
+
+// open opens a listener: sockets for the loops, or one for a goroutine.
+func (p *Proxy) open(addr string) (ln *listener, err error) {
+	ln = &listener{addr: addr}
+	if p.engine != nil && p.opt.ListenSockets != nil {
+		ln.fds, err = p.opt.ListenSockets(addr, len(p.engine.loops))
+		return ln, err
+	}
+	if ln.l, err = p.opt.Listen("tcp", addr); err != nil {
+		return nil, err
+	}
+	if p.engine != nil {
+		if ln.fds = duplicates(ln.l, len(p.engine.loops)); ln.fds != nil {
+			ln.l.Close()
+			ln.l = nil
+		}
+	}
+	return ln, nil
+}
+
+// drop closes a listener that never served.
+func (ln *listener) drop() {
+	if ln.l != nil {
+		ln.l.Close()
+	}
+	for _, fd := range ln.fds {
+		closeSocket(fd)
+	}
 }
 
 // retire closes the idle connections of a target that is gone. What is in flight is cut when the target was taken out of a
@@ -185,12 +259,24 @@ func (p *Proxy) retire(t *target, lv live, key string) {
 			break
 		}
 	}
+	p.expire(t)
+}
+
+// expire closes the idle connections to a target, and those in use if it was removed.
+func (p *Proxy) expire(t *target) {
 	t.expire(p.opt.Clock(), -1)
+	if p.engine != nil {
+		p.engine.expire(t)
+	}
 }
 
 func (p *Proxy) closeListener(ln *listener) {
 	ln.closing.Store(true)
-	ln.l.Close()
+	if ln.l != nil {
+		ln.l.Close()
+	} else {
+		p.engine.unlisten(ln)
+	}
 	p.watches.each(func(w *watch) {
 		if w.ln == ln {
 			w.close()
@@ -216,30 +302,37 @@ func (p *Proxy) accept(ln *listener) {
 			continue
 		}
 		delay = 0
-		if p.active.Add(1) > int64(p.opt.MaxConnections) {
-			p.active.Add(-1)
-			p.counters.inc(cRejectedConnection)
+		if !p.admit() {
 			c.Close()
 			continue
 		}
-		p.counters.inc(cNewConnection)
-		p.wg.Add(1)
 		go p.serve(ln, c)
 	}
 }
 
+// admit counts a new connection in, unless there are too many. Who ends the connection calls left.
+func (p *Proxy) admit() bool {
+	if p.active.Add(1) > int64(p.opt.MaxConnections) {
+		p.active.Add(-1)
+		p.counters.inc(cRejectedConnection)
+		return false
+	}
+	p.counters.inc(cNewConnection)
+	p.wg.Add(1)
+	return true
+}
+
+func (p *Proxy) left() {
+	p.active.Add(-1)
+	p.wg.Done()
+}
+
 // serve runs one client connection.
 func (p *Proxy) serve(ln *listener, nc net.Conn) {
-	defer p.wg.Done()
-	defer p.active.Add(-1)
+	defer p.left()
 	defer nc.Close()
-	defer func() {
-		if err := recover(); err != nil { // one request's trouble is not the others'
-			p.opt.Log.Error("panic", "listener", ln.addr, "err", err, "stack", string(debug.Stack()))
-		}
-	}()
+	defer p.recovered(ln)
 	peer := peerOf(nc)
-	raw := rawConn(nc)
 	client := nc
 	if ln.table.Load().tls != nil {
 		tc := tls.Server(nc, ln.tls)
@@ -259,18 +352,37 @@ func (p *Proxy) serve(ln *listener, nc net.Conn) {
 			return
 		}
 	}
-	c := &conn{p: p, ln: ln, c: client, peer: peer, born: p.opt.Clock()}
-	c.watch = watch{p: p, ln: ln, client: client, raw: raw}
+	p.serveH1(&conn{p: p, ln: ln, c: client, peer: peer, born: p.opt.Clock()}, nc, nil)
+}
+
+// serveHanded goes on with a connection that a loop doesn't carry on. atHand has been read from it.
+func (p *Proxy) serveHanded(ln *listener, client, nc net.Conn, peer peerInfo, born time.Time, atHand []byte) {
+	defer p.left()
+	defer nc.Close()
+	defer p.recovered(ln)
+	p.serveH1(&conn{p: p, ln: ln, c: client, peer: peer, born: born}, nc, atHand)
+}
+
+// recovered keeps one request's trouble from being the others'.
+func (p *Proxy) recovered(ln *listener) {
+	if err := recover(); err != nil {
+		p.opt.Log.Error("panic", "listener", ln.addr, "err", err, "stack", string(debug.Stack()))
+	}
+}
+
+// serveH1 handles the requests of an HTTP/1 connection, which runs over nc.
+func (p *Proxy) serveH1(c *conn, nc net.Conn, atHand []byte) {
+	c.watch = watch{p: p, ln: c.ln, client: c.c, raw: rawConn(nc)}
 	p.watches.add(&c.watch)
 	defer p.watches.remove(&c.watch)
-	if ln.closing.Load() {
+	if c.ln.closing.Load() {
 		c.watch.close() // closed while this connection began: no watch was there to be told
 	}
-	c.serve()
-	if tc, ok := client.(*tls.Conn); ok {
-		tc.SetWriteDeadline(time.Now().Add(lastWriteTime))
-		if !c.x.cut {
-			tc.CloseWrite()
+	c.serve(atHand)
+	if c.c != nc {
+		nc.SetWriteDeadline(time.Now().Add(lastWriteTime))
+		if cw, ok := c.c.(interface{ CloseWrite() error }); ok && !c.x.cut {
+			cw.CloseWrite()
 		}
 	} else if c.x.cut && c.x.plan.framing == byClose {
 		reset(nc) // the client would take the part for the whole
@@ -332,6 +444,9 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 		}
 		for ended := false; !ended; {
 			p.watches.each(func(w *watch) { w.kill() })
+			if p.engine != nil {
+				p.engine.kill(p)
+			}
 			select {
 			case <-done:
 				ended = true
@@ -342,7 +457,10 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.cancel()
 	for _, t := range targets {
 		t.removed.Store(true)
-		t.expire(p.opt.Clock(), -1)
+		p.expire(t)
+	}
+	if p.own {
+		p.engine.Close()
 	}
 	close(p.tickEnd)
 	<-p.tickDone

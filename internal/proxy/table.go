@@ -57,6 +57,7 @@ const (
 
 type action struct {
 	kind    actionKind
+	plain   bool // an epoll loop carries it; else it needs a goroutine
 	forward []weighted
 	total   int // of the weights
 	sticky  time.Duration
@@ -76,6 +77,7 @@ type group struct {
 	*groupState
 	attrs    groupAttributes
 	tls      bool
+	plain    bool      // HTTP/1.1 without TLS to targets with numeric addresses
 	healthy  []*target // those that get new requests, as often as their weight says
 	distinct int       // targets in healthy
 	failOpen bool      // healthy holds the others too, because too few are
@@ -164,6 +166,7 @@ func compileGroup(key string, tg TargetGroup, old live, lv *live, now time.Time)
 	default:
 		return nil, fmt.Errorf("target group %s: protocol version %q is not served", name, tg.ProtocolVersion)
 	}
+	g.plain = !g.tls && (tg.ProtocolVersion == "" || tg.ProtocolVersion == HTTP1)
 	var healthy, others []Target
 	hadTargets := false
 	for k := range old.targets {
@@ -177,6 +180,10 @@ func compileGroup(key string, tg TargetGroup, old live, lv *live, now time.Time)
 		if _, _, err := net.SplitHostPort(x.Addr); err != nil {
 			return nil, fmt.Errorf("target group %s: target address %q: want host:port", name, x.Addr)
 		}
+		numeric, err := netip.ParseAddrPort(x.Addr)
+		if err != nil || numeric.Addr().Zone() != "" {
+			g.plain = false
+		}
 		tk := key + "\x00" + x.ID + "\x00" + x.Addr
 		if lv.targets[tk] != nil {
 			return nil, fmt.Errorf("target group %s: target %s %s is there twice", name, x.ID, x.Addr)
@@ -184,7 +191,7 @@ func compileGroup(key string, tg TargetGroup, old live, lv *live, now time.Time)
 		tr := old.targets[tk]
 		fresh := tr == nil
 		if fresh {
-			tr = &target{addr: x.Addr, id: hash(x.ID, x.Addr), tls: g.tls}
+			tr = &target{addr: x.Addr, numeric: netip.AddrPortFrom(numeric.Addr().Unmap(), numeric.Port()), id: hash(x.ID, x.Addr), tls: g.tls}
 		}
 		lv.targets[tk] = tr
 		g.members[tr.id] = member{tr, x.State}
@@ -316,7 +323,7 @@ func (t *table) compileActions(as []Action) (action, error) {
 	a := as[len(as)-1]
 	switch a.Type {
 	case Forward:
-		out := action{kind: doForward, sticky: time.Duration(a.StickySeconds) * time.Second}
+		out := action{kind: doForward, plain: true, sticky: time.Duration(a.StickySeconds) * time.Second}
 		for _, w := range a.Forward {
 			g := t.groups[w.GroupARN]
 			if g == nil {
@@ -331,6 +338,7 @@ func (t *table) compileActions(as []Action) (action, error) {
 			}
 			out.forward = append(out.forward, weighted{g, weight})
 			out.total += weight
+			out.plain = out.plain && g.plain
 		}
 		if len(out.forward) == 0 {
 			return action{}, fmt.Errorf("a forward action needs a target group")
@@ -356,7 +364,7 @@ func (t *table) compileActions(as []Action) (action, error) {
 		if !allOf([]byte(ct), isValue) {
 			return action{}, fmt.Errorf("content type %q", ct)
 		}
-		return action{kind: doFixed, status: code, body: []byte(a.Fixed.Body), ctype: ct + "; charset=utf-8"}, nil
+		return action{kind: doFixed, plain: true, status: code, body: []byte(a.Fixed.Body), ctype: ct + "; charset=utf-8"}, nil
 	}
 	return action{}, fmt.Errorf("action %q is not served", a.Type)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -22,6 +23,7 @@ const (
 // target is the live state of a registered target; it outlasts tables. Safe for concurrent use.
 type target struct {
 	addr     string
+	numeric  netip.AddrPort // the same, unless addr holds a name
 	id       uint64
 	tls      bool
 	inflight atomic.Int64
@@ -31,6 +33,8 @@ type target struct {
 
 	mu   sync.Mutex
 	idle []*upstream // the one used last is last
+
+	pools []pool // by loop
 }
 
 // upstream is a connection to a target.
