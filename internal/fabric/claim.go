@@ -42,10 +42,16 @@ func Preflight() error {
 	p, _ := newPool(netip.MustParsePrefix("127.127.0.0/16"))
 	v := VPC{ID: "preflight", CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16")}, ZonePorts: map[string]uint16{"z": 0}}
 	fronts := map[netip.Addr][]netip.Addr{offset(p.public, 2): {offset(p.public, 3), offset(p.public, 4)}, offset(p.public, 5): nil}
-	script := v.rules(p, false).full() + hostRules("preflight", p, true, nil, nil, fronts).full() +
-		nlbScript("z", []NLBService{{VIP: IMDSAddr, Port: 80, Proto: "tcp", Targets: []NLBTarget{{IP: DNSAddr, Port: 80, Weight: 1}}}})
+	script := v.rules(p, false).full() + hostRules("preflight", p, true, nil, nil, fronts).full()
 	if err := nft(context.Background(), path, script); err != nil {
-		return fmt.Errorf("the kernel or the program nft lacks something of nftables (needed: inet tables, nat, maps, jhash, numgen, conntrack; nft 1.0 or later): %w", err)
+		return fmt.Errorf("the kernel or the program nft lacks something of nftables (needed: inet tables, nat, maps, numgen, conntrack; nft 1.0 or later): %w", err)
+	}
+	two := []NLBTarget{{IP: DNSAddr, Port: 80, Weight: 1}, {IP: APIAddr, Port: 80, Weight: 1}}
+	if err := applyNLB(path, "z", []NLBService{{VIP: IMDSAddr, Port: 80, Proto: "tcp", Targets: two}}); err != nil {
+		return fmt.Errorf("the kernel lacks something of nftables that network load balancers need (jhash, set counters, ct timeout, reject): %w", err)
+	}
+	if err := applyNLB(path, "z", nil); err != nil {
+		return err
 	}
 	h, err := handleAt(path)
 	if err != nil {

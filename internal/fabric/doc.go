@@ -12,10 +12,13 @@
 //	prerouting  -300 on_raw           an instance's source address must be its own; public addresses that it asks for become
 //	                                  transit addresses; transit address of a node becomes the node's (all stateless)
 //	prerouting  -150 on_egress        egress rules of the sending instance, against the address that it asked for
+//	prerouting  -148                  NLB: new flows are counted; a segment of a flow that nobody knows any more gets a reset
 //	prerouting  -145 on_node_ingress  ingress rules of a node, before an NLB translates the address away
-//	prerouting  -110                  NLB: node's address and port become a target's (a table of its own for each zone)
+//	prerouting  -110                  NLB: node's address and port become a target's (a table of its own for each zone: see
+//	                                  nlbtable.go)
 //	prerouting  -100 on_dnat          transit address of an instance becomes its private one (only on the way in from the
 //	                                  gateway); metadata and DNS go to the zone's listener
+//	prerouting   -90                  NLB: flows' packets, bytes and resets are counted, here and in output
 //	forward        0 on_forward       only who has a public address leaves by the gateway, only what was asked for comes in;
 //	                                  an NLB's own egress rules against the target
 //	output      -150 on_output        egress rules of a node

@@ -3,14 +3,13 @@ package fabric
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"net/netip"
 	"slices"
-	"strings"
-	"sync"
-
-	"github.com/vishvananda/netlink"
+	"time"
 )
 
 // NLBService is one listener of a network load balancer's node: packets to VIP:Port go to one of the targets, the same
@@ -20,30 +19,43 @@ type NLBService struct {
 	Port             uint16
 	Proto            string // tcp, udp
 	Targets          []NLBTarget
-	PreserveClientIP bool // else targets see the node's address
-	StickySourceIP   bool // the client's address alone decides
+	PreserveClientIP bool          // else targets see the node's address
+	StickySourceIP   bool          // the client's address alone decides
+	Idle             time.Duration // after which a flow is forgotten, whole seconds; 0 = NLBIdleTCP or NLBIdleUDP
 }
 
-// NLBTarget is where an NLB sends to. Weights are relative; 0 gets no new flows.
+// NLBTarget is where an NLB sends to. Weights are relative; 0 gets no new flows, but may have some from before.
 type NLBTarget struct {
 	IP     netip.Addr
 	Port   uint16
 	Weight int
 }
 
-// maxSlots bounds the table from hash to target of one service.
-const maxSlots = 1024
-
-func nlbTable(zone string) string { return "inet nlb-" + zone }
-
-// nlbApplied remembers what this process wrote, so that equal states cost nothing: namespace and zone → inode, script.
-var nlbApplied sync.Map
-
-type nlbKey struct{ ns, zone string }
-type nlbState struct {
-	inode  uint64
-	script string
+// NLBKey names a service.
+type NLBKey struct {
+	VIP   netip.Addr
+	Port  uint16
+	Proto string
 }
+
+// Key returns the service's name.
+func (s NLBService) Key() NLBKey { return NLBKey{s.VIP, s.Port, s.Proto} }
+
+// Idle times of flows, and how long a target may take to answer a new one.
+const (
+	NLBIdleTCP   = 350 * time.Second
+	NLBIdleUDP   = 120 * time.Second
+	nlbAnswer    = 30 * time.Second
+	nlbClosing   = 10 * time.Second // what is over must not fill the table
+	nlbHalfClose = 120 * time.Second
+)
+
+// Bounds of the table from hash to target of one service. Sticky services have a table of one size, so that a target
+// which comes or goes moves its own share of the clients and nobody else's.
+const (
+	maxSlots    = 1024
+	stickySlots = 1021
+)
 
 // ApplyNLB makes the services of one zone's load-balancer nodes in the VPC namespace at ns equal to services, in one
 // transaction: no packet sees half of it, and nothing of other zones is touched. Established flows keep their target, also
@@ -52,19 +64,12 @@ func ApplyNLB(ctx context.Context, ns, zone string, services []NLBService) error
 	if err := checkNLB(zone, services); err != nil {
 		return err
 	}
-	inode := nsInode(ns)
-	if inode == 0 {
-		return fmt.Errorf("nlb of zone %s: no network namespace at %s", zone, ns)
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	key, state := nlbKey{ns, zone}, nlbState{inode, nlbScript(zone, services)}
-	if old, ok := nlbApplied.Load(key); ok && old == state {
-		return nil
-	}
-	nlbApplied.Delete(key)
-	if err := nft(ctx, ns, state.script); err != nil {
+	if err := applyNLB(ns, zone, services); err != nil {
 		return fmt.Errorf("nlb of zone %s: %w", zone, err)
 	}
-	nlbApplied.Store(key, state)
 	return nil
 }
 
@@ -77,18 +82,20 @@ func checkNLB(zone string, services []NLBService) error {
 	if err := checkWord("zone", zone); err != nil {
 		return err
 	}
-	seen := map[string]bool{}
+	seen := map[NLBKey]bool{}
 	for _, s := range services {
 		if !s.VIP.Is4() || s.Port == 0 || s.Proto != "tcp" && s.Proto != "udp" {
 			return fmt.Errorf("nlb service %s %v:%d: an IPv4 address, a port, and tcp or udp are needed", s.Proto, s.VIP, s.Port)
 		}
-		if id := fmt.Sprint(s.Proto, s.VIP, s.Port); seen[id] {
+		if seen[s.Key()] {
 			return fmt.Errorf("nlb service %s %v:%d is listed twice", s.Proto, s.VIP, s.Port)
-		} else {
-			seen[id] = true
 		}
+		seen[s.Key()] = true
 		if len(s.Targets) > maxSlots {
 			return fmt.Errorf("nlb service %s %v:%d: more than %d targets", s.Proto, s.VIP, s.Port, maxSlots)
+		}
+		if s.Idle < 0 || s.Idle%time.Second != 0 || s.Idle > math.MaxInt32*time.Second/1000 {
+			return fmt.Errorf("nlb service %s %v:%d: idle time %v", s.Proto, s.VIP, s.Port, s.Idle)
 		}
 		for _, t := range s.Targets {
 			if !t.IP.Is4() || t.Port == 0 || t.Weight < 0 {
@@ -99,48 +106,13 @@ func checkNLB(zone string, services []NLBService) error {
 	return nil
 }
 
-// nlbScript is the transaction that replaces a zone's table. Pure; equal services in any order give equal text.
-func nlbScript(zone string, services []NLBService) string {
-	r := newRuleset(nlbTable(zone))
-	services = slices.Clone(services)
-	slices.SortFunc(services, func(a, b NLBService) int {
-		return cmp.Or(a.VIP.Compare(b.VIP), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto))
-	})
-	var pre, post []string
-	for _, s := range services {
-		slots := s.slots()
-		if len(slots) == 0 {
-			continue
-		}
-		dest := fmt.Sprintf("ip daddr %s %s dport %d", s.VIP, s.Proto, s.Port)
-		if len(slots) == 1 {
-			pre = append(pre, fmt.Sprintf("%s dnat ip to %s:%d", dest, slots[0].IP, slots[0].Port))
-		} else {
-			key := fmt.Sprintf("ip saddr . %s sport . ip daddr . %s dport", s.Proto, s.Proto)
-			if s.StickySourceIP {
-				key = "ip saddr . ip daddr"
-			}
-			var elems []string
-			for i, t := range slots {
-				elems = append(elems, fmt.Sprintf("%d : %s . %d", i, t.IP, t.Port))
-			}
-			pre = append(pre, fmt.Sprintf("%s dnat ip to jhash %s mod %d seed 0x%x map { %s }", dest, key, len(slots), s.seed(), strings.Join(elems, ", ")))
-		}
-		orig := fmt.Sprintf("meta l4proto %s ct original ip daddr %s ct original proto-dst %d", s.Proto, s.VIP, s.Port)
-		if !s.PreserveClientIP {
-			post = append(post, fmt.Sprintf("%s snat ip to %s", orig, s.VIP))
-			continue
-		}
-		var self []string // a target that is its own client must not answer itself past the load balancer
-		for _, t := range slots {
-			self = append(self, fmt.Sprintf("%s . %s", t.IP, t.IP))
-		}
-		slices.Sort(self)
-		post = append(post, fmt.Sprintf("%s ip saddr . ip daddr { %s } snat ip to %s", orig, strings.Join(slices.Compact(self), ", "), s.VIP))
+// idle is the service's idle time in seconds.
+func (s NLBService) idle() uint32 {
+	d := NLBIdleTCP
+	if s.Proto == "udp" {
+		d = NLBIdleUDP
 	}
-	r.chain("on_dnat", "type nat hook prerouting priority -110;", pre...)
-	r.chain("on_snat", "type nat hook postrouting priority 90;", post...)
-	return r.full()
+	return uint32(cmp.Or(s.Idle, d) / time.Second)
 }
 
 // seed makes nodes that share clients choose differently.
@@ -150,21 +122,31 @@ func (s NLBService) seed() uint32 {
 	return h.Sum32() | 1
 }
 
-// slots is the table from hash to target: each target as often as its weight says, at least once, interleaved.
+// slots is the table from hash to target. Pure; the order of the targets means nothing.
 func (s NLBService) slots() []NLBTarget {
 	var ts []NLBTarget
-	sum, divisor := 0, 0
 	for _, t := range s.Targets {
 		if t.Weight > 0 {
 			ts = append(ts, t)
-			sum += t.Weight
-			divisor = gcd(divisor, t.Weight)
 		}
 	}
-	if len(ts) == 0 {
-		return nil
-	}
 	slices.SortFunc(ts, func(a, b NLBTarget) int { return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.Port, b.Port)) })
+	switch {
+	case len(ts) < 2:
+		return ts
+	case s.StickySourceIP:
+		return rendezvous(ts)
+	}
+	return interleave(ts)
+}
+
+// interleave gives each target as many slots as its weight says, at least one.
+func interleave(ts []NLBTarget) []NLBTarget {
+	sum, divisor := 0, 0
+	for _, t := range ts {
+		sum += t.Weight
+		divisor = gcd(divisor, t.Weight)
+	}
 	n := min(sum/divisor, maxSlots)
 	n = max(n, len(ts))
 	var out []NLBTarget
@@ -193,17 +175,35 @@ func gcd(a, b int) int {
 	return a
 }
 
-// CutFlows ends the flows of an NLB's listener to one target in the VPC namespace at ns, as for a target that has become
-// unhealthy or whose deregistration delay is over. What follows on such a flow is answered by another target, with a reset.
-func CutFlows(ns, proto string, vip netip.AddrPort, target netip.AddrPort) (int, error) {
-	num := map[string]uint8{"tcp": 6, "udp": 17}[proto]
-	return deleteFlows(ns, matchFunc(func(c *netlink.ConntrackFlow) bool {
-		return c.Forward.Protocol == num && is(c.Forward.DstIP, vip.Addr()) && c.Forward.DstPort == vip.Port() &&
-			is(c.Reverse.SrcIP, target.Addr()) && c.Reverse.SrcPort == target.Port()
-	}))
+// rendezvous gives each slot to the target that scores highest there (weighted rendezvous hashing): a target's score in a
+// slot depends on nothing but itself.
+func rendezvous(ts []NLBTarget) []NLBTarget {
+	seeds := make([]uint64, len(ts))
+	for i, t := range ts {
+		h := fnv.New64a()
+		h.Write(t.IP.AsSlice())
+		h.Write(binary.BigEndian.AppendUint16(nil, t.Port))
+		seeds[i] = h.Sum64()
+	}
+	out := make([]NLBTarget, stickySlots)
+	for slot := range out {
+		best := math.Inf(-1)
+		for i, t := range ts {
+			h := mix(seeds[i] ^ mix(uint64(slot)+1))
+			u := (float64(h>>11) + 0.5) / (1 << 53)
+			if score := -float64(t.Weight) / math.Log(u); score > best {
+				best, out[slot] = score, t
+			}
+		}
+	}
+	return out
 }
 
-func is(ip []byte, a netip.Addr) bool {
-	b, ok := netip.AddrFromSlice(ip)
-	return ok && b.Unmap() == a
+// mix is a bijection that spreads its bits (the finaliser of splitmix64).
+func mix(x uint64) uint64 {
+	x ^= x >> 30
+	x *= 0xbf58476d1ce4e5b9
+	x ^= x >> 27
+	x *= 0x94d049bb133111eb
+	return x ^ x>>31
 }

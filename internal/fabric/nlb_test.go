@@ -114,7 +114,7 @@ func TestNLBChangesLeaveFlowsAndOtherZonesAlone(t *testing.T) {
 	}
 	reaches(t, client, "10.0.0.20:9090", "t1")
 
-	n, err := CutFlows(w.f.VPCNamespace("vpc-1"), "tcp", netip.MustParseAddrPort("10.0.0.20:8080"), netip.MustParseAddrPort("10.0.1.10:80"))
+	n, err := CutFlows(w.f.VPCNamespace("vpc-1"), []NLBFlows{{service().Key(), netip.MustParseAddrPort("10.0.1.10:80")}})
 	if err != nil || n != 1 {
 		t.Errorf("CutFlows ended %d flows (%v), wanted the one to t0", n, err)
 	}
@@ -130,11 +130,11 @@ func TestNLBHidesClientsWhereAsked(t *testing.T) {
 	v, ts := farm(t, w, 1)
 	s := service(ts...)
 	w.nlb("a", s)
-	// a target that is its own client
-	reaches(t, v.Interfaces[2].NetNS, "10.0.0.20:8080", "t0 10.0.0.20")
+	blocked(t, v.Interfaces[2].NetNS, "10.0.0.20:8080", "a target that sees its clients' addresses can't be its own client")
 	s.PreserveClientIP = false
 	w.nlb("a", s)
 	reaches(t, v.Interfaces[1].NetNS, "10.0.0.20:8080", "t0 10.0.0.20")
+	reaches(t, v.Interfaces[2].NetNS, "10.0.0.20:8080", "t0 10.0.0.20")
 	reaches(t, "", w.public(9).String()+":8080", "t0 10.0.0.20")
 }
 

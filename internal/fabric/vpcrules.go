@@ -98,6 +98,7 @@ func (v *VPC) baseChains(r *ruleset, p pool, egress bool) {
 	ranges = append(ranges, "127.0.0.0/8", "169.254.0.0/16")
 	local := []string{IMDSAddr.String(), DNSAddr.String(), APIAddr.String(), v.resolver().String()}
 
+	probes := fmt.Sprintf("meta mark 0x%x accept", nlbMark) // what ends an NLB's flows: see CutFlows
 	raw := []string{`iifname "lo" accept`, `iifname "igw" goto on_raw_igw`}
 	if p.translated() {
 		raw = append(raw,
@@ -146,6 +147,7 @@ func (v *VPC) baseChains(r *ruleset, p pool, egress bool) {
 	r.chain("on_output", "type filter hook output priority -150;",
 		`oifname "lo" accept`,
 		"ct state established,related accept",
+		probes,
 		"ip saddr vmap @node_sg_out")
 	r.chain("on_input", "type filter hook input priority 150; policy drop;",
 		`iifname "lo" accept`,
@@ -159,6 +161,7 @@ func (v *VPC) baseChains(r *ruleset, p pool, egress bool) {
 	r.chain("on_ingress", "type filter hook postrouting priority 150;",
 		"ct state established,related accept",
 		`oifname { "lo", "igw" } accept`,
+		probes,
 		"oifname vmap @sg_in",
 		"drop")
 	last := []string{

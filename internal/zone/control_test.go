@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -26,6 +27,8 @@ type fakeNet struct {
 	listen  map[string]string // namespace and address → loopback address
 	missing map[string]bool   // namespaces that are not there
 	nlb     [][]fabric.NLBService
+	counts  map[fabric.NLBKey]fabric.NLBCounts
+	active  map[fabric.NLBKey]int
 	cut     []netip.AddrPort
 }
 
@@ -89,11 +92,27 @@ func (f *fakeNet) lastNLB() []fabric.NLBService {
 	return f.nlb[len(f.nlb)-1]
 }
 
-func (f *fakeNet) CutFlows(_, _ string, _, target netip.AddrPort) (int, error) {
+func (f *fakeNet) CutFlows(_ string, cuts []fabric.NLBFlows) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.cut = append(f.cut, target)
-	return 1, nil
+	for _, c := range cuts {
+		f.cut = append(f.cut, c.Target)
+	}
+	return len(cuts), nil
+}
+
+func (f *fakeNet) CutOthers(string, fabric.NLBKey, []netip.AddrPort) (int, error) { return 0, nil }
+
+func (f *fakeNet) ReadNLB(string, string) (map[fabric.NLBKey]fabric.NLBCounts, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.counts), nil
+}
+
+func (f *fakeNet) CountFlows(string) (map[fabric.NLBKey]int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.active), nil
 }
 
 // run starts a zone's process in dir and stops it with the test.
@@ -188,14 +207,14 @@ func TestHealthReachesTheReportAndTheKernel(t *testing.T) {
 		t.Errorf("serving %v, applied %q", r.Serving, r.Applied)
 	}
 	s := n.lastNLB()
-	if len(s) != 1 || len(s[0].Targets) != 1 || int(s[0].Targets[0].Port) != good || !s[0].PreserveClientIP {
+	if len(s) != 1 || len(s[0].Targets) != 2 || int(s[0].Targets[0].Port) != good || s[0].Targets[0].Weight != 1 || s[0].Targets[1].Weight != 0 || !s[0].PreserveClientIP {
 		t.Errorf("the kernel got %+v, wanted the healthy target alone", s)
 	}
 	status.Store(500)
 	until(t, "both unhealthy", func() bool {
 		return states() == "unhealthy Target.ResponseCodeMismatch;unhealthy Target.ResponseCodeMismatch;"
 	})
-	if s := n.lastNLB(); len(s[0].Targets) != 2 {
+	if s := n.lastNLB(); len(s[0].Targets) != 2 || s[0].Targets[0].Weight != 1 || s[0].Targets[1].Weight != 1 {
 		t.Errorf("no target is healthy, yet not all of them get flows: %+v", s)
 	}
 	badStatus.Store(200)

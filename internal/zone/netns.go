@@ -23,7 +23,10 @@ type Net interface {
 	// Ident changes when another namespace has come under the path; an error means that there is none.
 	Ident(ns string) (string, error)
 	ApplyNLB(ctx context.Context, ns, zone string, services []fabric.NLBService) error
-	CutFlows(ns, proto string, vip, target netip.AddrPort) (int, error)
+	CutFlows(ns string, cuts []fabric.NLBFlows) (int, error)
+	CutOthers(ns string, service fabric.NLBKey, targets []netip.AddrPort) (int, error)
+	ReadNLB(ns, zone string) (map[fabric.NLBKey]fabric.NLBCounts, error)
+	CountFlows(ns string) (map[fabric.NLBKey]int, error)
 }
 
 // kernelNet is Linux.
@@ -73,8 +76,16 @@ func (kernelNet) ApplyNLB(ctx context.Context, ns, zone string, services []fabri
 	return fabric.ApplyNLB(ctx, ns, zone, services)
 }
 
-func (kernelNet) CutFlows(ns, proto string, vip, target netip.AddrPort) (int, error) {
-	return fabric.CutFlows(ns, proto, vip, target)
+func (kernelNet) CutFlows(ns string, cuts []fabric.NLBFlows) (int, error) { return fabric.CutFlows(ns, cuts) }
+
+func (kernelNet) CutOthers(ns string, service fabric.NLBKey, targets []netip.AddrPort) (int, error) {
+	return fabric.CutOthers(ns, service, targets)
 }
+
+func (kernelNet) ReadNLB(ns, zone string) (map[fabric.NLBKey]fabric.NLBCounts, error) {
+	return fabric.ReadNLB(ns, zone)
+}
+
+func (kernelNet) CountFlows(ns string) (map[fabric.NLBKey]int, error) { return fabric.CountFlows(ns) }
 
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -2,29 +2,43 @@ package zone
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
 
 	"skerry/internal/fabric"
 )
 
-// nlbState is what one VPC's kernel tables were last made from.
+// nlbState is what one VPC's kernel table was last made from.
 type nlbState struct {
 	ident    string
-	services []fabric.NLBService
-	// out are the targets that flows had been led to, by service, with what becomes of their flows when they leave.
-	in map[flowKey]bool
+	services []kernelService
+	open     map[fabric.NLBFlows]bool      // flows that may go on, also where no new ones begin
+	sick     map[fabric.NLBFlows]time.Time // targets that are unhealthy, since when
+	counts   map[fabric.NLBKey]fabric.NLBCounts
+	counted  time.Time
+	active   map[fabric.NLBKey]int
+	listed   time.Time // when active was read
 }
 
-// flowKey names the flows of one listener to one target.
-type flowKey struct {
-	proto       string
-	vip, target netip.AddrPort
-	cutBad      bool // when the target becomes unhealthy
-	cutGone     bool // when its deregistration delay is over
+// kernelService is one listener and protocol that the kernel serves.
+type kernelService struct {
+	fabric.NLBService
+	arn       string // of the load balancer
+	failOpen  bool   // not enough targets are healthy, so all get flows
+	cutGone   bool   // flows end when their target's deregistration delay is over
+	cutSick   bool   // flows end when their target becomes unhealthy,
+	sickAfter time.Duration
+	healthy   map[netip.AddrPort]bool // what flows may go on to
+	unhealthy map[netip.AddrPort]bool
+}
+
+func (s kernelService) flows(target netip.AddrPort) fabric.NLBFlows {
+	return fabric.NLBFlows{Service: s.Key(), Target: target}
 }
 
 func (n *nodes) networkBalancers(ns string) []Balancer {
@@ -59,7 +73,7 @@ func (n *nodes) applyNLBs(ctx context.Context, serving map[string]bool) []error 
 			}
 			errs = append(errs, err)
 		}
-		if s := n.nlbs[ns]; s != nil && s.services != nil {
+		if s := n.nlbs[ns]; s != nil {
 			for _, b := range byNS[ns] {
 				serving[b.ARN] = true
 			}
@@ -71,92 +85,169 @@ func (n *nodes) applyNLBs(ctx context.Context, serving map[string]bool) []error 
 	return errs
 }
 
-// applyNLB makes one VPC's table equal to its balancers, and cuts the flows that have to end.
+// applyNLB makes one VPC's table equal to its balancers, and ends the flows that have to end.
 func (n *nodes) applyNLB(ctx context.Context, ns string, balancers []Balancer) error {
 	ident, err := n.o.Net.Ident(ns)
 	if err != nil {
 		return err
 	}
-	services, in, bad := n.services(balancers)
 	old := n.nlbs[ns]
+	if old != nil && old.ident != ident {
+		old = nil
+	}
+	next := &nlbState{ident: ident, services: n.kernelServices(balancers), counts: map[fabric.NLBKey]fabric.NLBCounts{}}
+	if old != nil {
+		if !sameModes(old.services, next.services) { // what was counted until now, was counted for how it was until now
+			n.countNLB(ns, old)
+		}
+		next.counts, next.counted, next.active, next.listed = old.counts, old.counted, old.active, old.listed
+		maps.DeleteFunc(next.counts, func(k fabric.NLBKey, _ fabric.NLBCounts) bool {
+			return !slices.ContainsFunc(next.services, func(s kernelService) bool { return s.Key() == k })
+		})
+	}
+	services := make([]fabric.NLBService, 0, len(next.services))
+	for _, s := range next.services {
+		services = append(services, s.NLBService)
+	}
 	if err := n.o.Net.ApplyNLB(ctx, ns, n.o.Zone, services); err != nil {
 		return fmt.Errorf("network load balancers: %w", err)
 	}
-	if services == nil {
-		services = []fabric.NLBService{}
-	}
-	n.nlbs[ns] = &nlbState{ident: ident, services: services, in: in}
-	if old == nil || old.ident != ident {
-		return nil
-	}
-	for f := range old.in {
-		registered := in[f] || bad[f]
-		if bad[f] && f.cutBad || !registered && f.cutGone {
-			if _, err := n.o.Net.CutFlows(ns, f.proto, f.vip, f.target); err != nil {
-				n.o.Log.Warn("flows to a target could not be ended", "zone", n.o.Zone, "target", f.target, "err", err)
-			}
-		}
+	n.nlbs[ns] = next
+	if err := n.endFlows(ns, old, next, n.o.Now()); err != nil {
+		n.o.Log.Warn("flows to a target could not be ended", "zone", n.o.Zone, "namespace", ns, "err", err)
 	}
 	return nil
 }
 
-// services are the listeners of network load balancers' nodes as the kernel serves them: flows go to the healthy targets,
-// to all if none is healthy. in are the flows that may go on, bad those to targets that have become unhealthy.
-func (n *nodes) services(balancers []Balancer) (out []fabric.NLBService, in, bad map[flowKey]bool) {
-	in, bad = map[flowKey]bool{}, map[flowKey]bool{}
-	for _, b := range balancers {
-		for _, l := range b.Listeners {
-			g, ok := n.byGroup[l.forwardsTo()]
-			if !ok {
+// endFlows ends the flows that may not go on, and notes which may.
+func (n *nodes) endFlows(ns string, old, next *nlbState, now time.Time) error {
+	var cuts []fabric.NLBFlows
+	next.open, next.sick = map[fabric.NLBFlows]bool{}, map[fabric.NLBFlows]time.Time{}
+	var errs []error
+	for _, s := range next.services {
+		for t := range s.healthy {
+			next.open[s.flows(t)] = true
+		}
+		for t := range s.unhealthy {
+			f := s.flows(t)
+			since, was := now, false
+			if old != nil {
+				if at, ok := old.sick[f]; ok {
+					since, was = at, true
+				}
+			}
+			next.sick[f] = since
+			switch {
+			case s.failOpen, !s.cutSick && s.sickAfter == 0, !s.cutSick && now.Sub(since) < s.sickAfter:
+				next.open[f] = true
+			case old == nil || old.open[f] || !was:
+				cuts = append(cuts, f)
+			}
+		}
+		if old == nil && s.cutGone { // who knows what left while nobody looked
+			_, err := n.o.Net.CutOthers(ns, s.Key(), slices.Collect(maps.Keys(mergeSets(s.healthy, s.unhealthy))))
+			errs = append(errs, err)
+		}
+	}
+	if old != nil {
+		for _, s := range old.services {
+			if !s.cutGone {
 				continue
 			}
-			var healthy, all []fabric.NLBTarget
-			unhealthy := map[netip.AddrPort]bool{}
-			var draining []netip.AddrPort
-			for _, t := range g.Targets {
-				at := netip.AddrPortFrom(t.IP, uint16(t.Port))
-				if t.Draining {
-					draining = append(draining, at)
-					continue
-				}
-				nt := fabric.NLBTarget{IP: t.IP, Port: uint16(t.Port), Weight: 1}
-				all = append(all, nt)
-				switch n.checks.state(g, t) {
-				case Healthy:
-					healthy = append(healthy, nt)
-				case Unhealthy:
-					unhealthy[at] = true
-				}
-			}
-			failOpen := !g.enoughHealthy(len(healthy), len(all))
-			if failOpen {
-				healthy = all
-			}
-			for _, proto := range l.kernelProtocols() {
-				vip := netip.AddrPortFrom(b.NodeIP, uint16(l.Port))
-				out = append(out, fabric.NLBService{VIP: b.NodeIP, Port: uint16(l.Port), Proto: proto, Targets: healthy,
-					PreserveClientIP: g.Attributes["preserve_client_ip.enabled"] == "true",
-					StickySourceIP:   g.Attributes["stickiness.enabled"] == "true"})
-				key := func(at netip.AddrPort) flowKey {
-					return flowKey{proto: proto, vip: vip, target: at,
-						cutBad:  g.Attributes["target_health_state.unhealthy.connection_termination.enabled"] != "false",
-						cutGone: g.Attributes["deregistration_delay.connection_termination.enabled"] == "true"}
-				}
-				for _, t := range all {
-					at := netip.AddrPortFrom(t.IP, t.Port)
-					if unhealthy[at] && !failOpen {
-						bad[key(at)] = true
-					} else {
-						in[key(at)] = true
-					}
-				}
-				for _, at := range draining {
-					in[key(at)] = true
+			for t := range mergeSets(s.healthy, s.unhealthy) {
+				f := s.flows(t)
+				if _, sick := next.sick[f]; !sick && !next.open[f] {
+					cuts = append(cuts, f)
 				}
 			}
 		}
 	}
-	return out, in, bad
+	if len(cuts) > 0 {
+		_, err := n.o.Net.CutFlows(ns, cuts)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func mergeSets[K comparable](a, b map[K]bool) map[K]bool {
+	out := maps.Clone(a)
+	maps.Copy(out, b)
+	return out
+}
+
+// sameModes tells whether counts of both lists mean the same.
+func sameModes(a, b []kernelService) bool {
+	return slices.EqualFunc(a, b, func(x, y kernelService) bool {
+		return x.Key() == y.Key() && x.arn == y.arn && x.failOpen == y.failOpen && x.empty() == y.empty()
+	})
+}
+
+func (s kernelService) empty() bool {
+	return !slices.ContainsFunc(s.Targets, func(t fabric.NLBTarget) bool { return t.Weight > 0 })
+}
+
+// kernelServices are the listeners of network load balancers' nodes that the kernel serves: flows go to the healthy
+// targets, to all if too few are healthy.
+func (n *nodes) kernelServices(balancers []Balancer) (out []kernelService) {
+	for _, b := range balancers {
+		for _, l := range b.Listeners {
+			g, ok := n.byGroup[l.forwardsTo()]
+			if !ok || l.userSpace(g) {
+				continue
+			}
+			out = append(out, n.listenerServices(b, l, g)...)
+		}
+	}
+	return out
+}
+
+func (n *nodes) listenerServices(b Balancer, l Listener, g TargetGroup) (out []kernelService) {
+	s := kernelService{arn: b.ARN, healthy: map[netip.AddrPort]bool{}, unhealthy: map[netip.AddrPort]bool{},
+		cutGone: g.Attributes["deregistration_delay.connection_termination.enabled"] == "true",
+		cutSick: g.Attributes["target_health_state.unhealthy.connection_termination.enabled"] != "false"}
+	if v, err := strconv.Atoi(g.Attributes["target_health_state.unhealthy.draining_interval_seconds"]); err == nil {
+		s.sickAfter = n.o.scaled(v)
+	}
+	var healthy, all, draining []fabric.NLBTarget
+	for _, t := range g.Targets {
+		at := netip.AddrPortFrom(t.IP, uint16(t.Port))
+		nt := fabric.NLBTarget{IP: t.IP, Port: uint16(t.Port), Weight: 1}
+		if t.Draining {
+			nt.Weight = 0
+			draining = append(draining, nt)
+			s.healthy[at] = true
+			continue
+		}
+		all = append(all, nt)
+		switch n.checks.state(g, t) {
+		case Healthy:
+			healthy = append(healthy, nt)
+			s.healthy[at] = true
+		case Unhealthy:
+			s.unhealthy[at] = true
+		default:
+			s.healthy[at] = true
+		}
+	}
+	s.failOpen = !g.enoughHealthy(len(healthy), len(all)) && len(all) > 0
+	if !s.failOpen {
+		for i := range all { // known, but without new flows
+			if !slices.Contains(healthy, all[i]) {
+				all[i].Weight = 0
+			}
+		}
+	}
+	s.NLBService = fabric.NLBService{VIP: b.NodeIP, Port: uint16(l.Port), Targets: append(all, draining...),
+		PreserveClientIP: g.Attributes["preserve_client_ip.enabled"] == "true",
+		StickySourceIP:   g.Attributes["stickiness.enabled"] == "true"}
+	for _, proto := range l.kernelProtocols() {
+		s.Proto, s.Idle = proto, 0
+		if v, err := strconv.Atoi(l.Attributes["tcp.idle_timeout.seconds"]); err == nil && proto == "tcp" {
+			s.Idle = time.Duration(v) * time.Second
+		}
+		out = append(out, s)
+	}
+	return out
 }
 
 // enoughHealthy tells whether the healthy targets take all flows; with too few of them all targets do.
@@ -179,6 +270,11 @@ func (l Listener) forwardsTo() string {
 		}
 	}
 	return ""
+}
+
+// userSpace tells whether a listener is served by this process, because it looks into its connections.
+func (l Listener) userSpace(g TargetGroup) bool {
+	return l.Protocol == "TLS" || l.Protocol == "TCP" && g.Attributes["proxy_protocol_v2.enabled"] == "true"
 }
 
 func (l Listener) kernelProtocols() []string {

@@ -72,10 +72,12 @@ func (n *nodes) apply(ctx context.Context, d Desired) []error {
 	for arn, a := range n.albs {
 		if !slices.ContainsFunc(d.Balancers, func(b Balancer) bool { return b.ARN == arn }) {
 			delete(n.albs, arn)
-			delete(n.totals, arn)
 			n.retire(a)
 		}
 	}
+	maps.DeleteFunc(n.totals, func(arn string, _ *BalancerStats) bool {
+		return !slices.ContainsFunc(d.Balancers, func(b Balancer) bool { return b.ARN == arn })
+	})
 	errs = append(errs, n.applyNLBs(ctx, serving)...)
 	n.rep.setServing(serving)
 	return errs
@@ -193,19 +195,31 @@ func (b Balancer) uses(group string) bool {
 func (n *nodes) stats() []BalancerStats {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.countNLBs()
 	var out []BalancerStats
 	for _, b := range n.desired.Balancers {
-		t := n.totals[b.ARN]
-		if t == nil {
-			t = &BalancerStats{ARN: b.ARN, Name: b.Name, Type: b.Type, Counters: map[string]float64{}, Groups: map[string]GroupStats{}}
-			n.totals[b.ARN] = t
-		}
+		t := n.total(b.ARN)
 		if a := n.albs[b.ARN]; a != nil {
 			t.add(a.proxy.Stats())
 		}
 		out = append(out, t.clone())
 	}
 	return out
+}
+
+// total is a balancer's running total, nil if there is no such balancer. The caller holds mu.
+func (n *nodes) total(arn string) *BalancerStats {
+	if t := n.totals[arn]; t != nil {
+		return t
+	}
+	for _, b := range n.desired.Balancers {
+		if b.ARN == arn {
+			t := &BalancerStats{ARN: b.ARN, Name: b.Name, Type: b.Type, Counters: map[string]float64{}, Groups: map[string]GroupStats{}}
+			n.totals[arn] = t
+			return t
+		}
+	}
+	return nil
 }
 
 func (t *BalancerStats) add(s proxy.Stats) {
