@@ -76,7 +76,9 @@ func (kernelNet) ApplyNLB(ctx context.Context, ns, zone string, services []fabri
 	return fabric.ApplyNLB(ctx, ns, zone, services)
 }
 
-func (kernelNet) CutFlows(ns string, cuts []fabric.NLBFlows) (int, error) { return fabric.CutFlows(ns, cuts) }
+func (kernelNet) CutFlows(ns string, cuts []fabric.NLBFlows) (int, error) {
+	return fabric.CutFlows(ns, cuts)
+}
 
 func (kernelNet) CutOthers(ns string, service fabric.NLBKey, targets []netip.AddrPort) (int, error) {
 	return fabric.CutOthers(ns, service, targets)
