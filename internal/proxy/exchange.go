@@ -97,6 +97,10 @@ func (x *exchange) prepare(a *action, now time.Time) bool {
 		x.fail(503)
 		return false
 	}
+	if a.transforms != nil && !a.transforms.rewrite(x.req) {
+		x.fail(500)
+		return
+	}
 	x.tgFor = a.sticky
 	t, sticky := g.choose(x.req, x.lt.sealer, now)
 	x.choice = choice{g: g, t: t, setGroup: set, sticky: sticky}

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +29,7 @@ type listenerTable struct {
 	stdPort  bool   // 80 or 443
 	hidden   bool   // no Server header on own answers
 	rules    []rule // by priority
+	index    *ruleIndex
 	fallback []action
 	tls      *tls.Config
 	respSet  []responseHeader
@@ -65,6 +65,10 @@ type action struct {
 	body    []byte // of a fixed response
 	ctype   string
 	status  int
+
+	priority   int // of its rule; 0 is the default one's
+	transforms *transforms
+	offLoop    bool // only the goroutine path carries it
 }
 
 type weighted struct {
@@ -292,9 +296,6 @@ func (t *table) compileListener(l Listener) (*listenerTable, error) {
 	slices.SortStableFunc(rules, func(a, b Rule) int { return a.Priority - b.Priority })
 	for _, r := range rules {
 		var c rule
-		if len(r.Transforms) > 0 {
-			return nil, fmt.Errorf("rule %d: transforms are not served", r.Priority)
-		}
 		for _, x := range r.Conditions {
 			cc, err := compileCondition(x)
 			if err != nil {
@@ -305,8 +306,14 @@ func (t *table) compileListener(l Listener) (*listenerTable, error) {
 		if c.action, err = t.compileActions(r.Actions); err != nil {
 			return nil, fmt.Errorf("rule %d: %w", r.Priority, err)
 		}
+		if c.action.transforms, err = compileTransforms(r.Transforms); err != nil {
+			return nil, fmt.Errorf("rule %d: %w", r.Priority, err)
+		}
+		c.action.priority = r.Priority
+		c.action.offLoop = c.action.offLoop || c.action.transforms != nil
 		lt.rules = append(lt.rules, c)
 	}
+	lt.index = newRuleIndex(lt.rules)
 	return lt, nil
 }
 
@@ -393,19 +400,4 @@ func responseHeaders(a *attributes) (out []responseHeader) {
 		}
 	}
 	return out
-}
-
-// decide returns the action for a request, and how many rules were tried.
-func (l *listenerTable) decide(r *request, peer netip.Addr) (*action, int) {
-rules:
-	for i := range l.rules {
-		ru := &l.rules[i]
-		for k := range ru.conditions {
-			if !ru.conditions[k].match(r, peer) {
-				continue rules
-			}
-		}
-		return &ru.action, i + 1
-	}
-	return &l.fallback[0], len(l.rules)
 }
