@@ -99,7 +99,7 @@ func (x *exchange) prepare(a *action, now time.Time) bool {
 	}
 	if a.transforms != nil && !a.transforms.rewrite(x.req) {
 		x.fail(500)
-		return
+		return false
 	}
 	x.tgFor = a.sticky
 	t, sticky := g.choose(x.req, x.lt.sealer, now)

@@ -537,7 +537,7 @@ func (l *loop) deliver(x *lexchange, from, n int, end, extra bool) bool {
 	if !end {
 		return true
 	}
-	x.settles = !extra && x.resp.keepAlive && x.asrc.framing != byClose
+	x.settles = !extra && x.resp.keepAlive && x.asrc.framing != byClose && !x.req.closes
 	if x.plan.close {
 		x.keep = false
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,7 +69,6 @@ type action struct {
 
 	priority   int // of its rule; 0 is the default one's
 	transforms *transforms
-	offLoop    bool // only the goroutine path carries it
 }
 
 type weighted struct {
@@ -310,7 +310,6 @@ func (t *table) compileListener(l Listener) (*listenerTable, error) {
 			return nil, fmt.Errorf("rule %d: %w", r.Priority, err)
 		}
 		c.action.priority = r.Priority
-		c.action.offLoop = c.action.offLoop || c.action.transforms != nil
 		lt.rules = append(lt.rules, c)
 	}
 	lt.index = newRuleIndex(lt.rules)
