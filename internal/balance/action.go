@@ -15,34 +15,32 @@ const (
 	ForwardType  = "forward"
 	RedirectType = "redirect"
 	FixedType    = "fixed-response"
+	OIDCType     = "authenticate-oidc"
+	CognitoType  = "authenticate-cognito"
+	JWTType      = "jwt-validation"
 )
+
+// maxActions is AWS's quota of actions a rule.
+const maxActions = 5
 
 func badAction(format string, args ...any) error {
 	return fault.New(fault.Invalid, "InvalidLoadBalancerAction", format, args...)
 }
 
-// checkActions checks the actions of a rule or listener and fills in their defaults.
-func checkActions(tx store.Tx, lb LoadBalancer, l Listener, actions []Action) ([]Action, error) {
-	if len(actions) == 0 {
-		return nil, invalid("An action must be specified")
-	}
-	if len(actions) > 1 {
-		finals := 0
-		for _, a := range actions {
-			switch a.Type {
-			case ForwardType, RedirectType, FixedType:
-				finals++
-			}
-		}
-		if finals > 1 {
-			return nil, badAction("You must specify exactly one of the following action types: 'forward', 'fixed-response', 'redirect'")
-		}
+// checkActions checks the actions of a rule or listener, in their order, and fills in their defaults. The old ones are those
+// that they replace.
+func checkActions(tx store.Tx, lb LoadBalancer, l Listener, actions, old []Action) ([]Action, error) {
+	if err := checkSequence(actions); err != nil {
+		return nil, err
 	}
 	out := slices.Clone(actions)
 	for i := range out {
 		a := &out[i]
 		if a.Order < 0 || a.Order > 50000 {
 			return nil, invalid("The order '%d' of an action must be between 1 and 50000", a.Order)
+		}
+		if lb.Type == Network && a.Type != ForwardType {
+			return nil, badAction("Actions of type '%s' are not supported for network load balancers", a.Type)
 		}
 		var err error
 		switch a.Type {
@@ -54,7 +52,11 @@ func checkActions(tx store.Tx, lb LoadBalancer, l Listener, actions []Action) ([
 			*a, err = checkFixed(*a)
 		case "":
 			err = invalid("An action type must be specified")
-		case "authenticate-oidc", "authenticate-cognito", "jwt-validation":
+		case OIDCType:
+			*a, err = checkOIDC(l, *a, old)
+		case JWTType:
+			*a, err = checkJWT(l, *a)
+		case CognitoType: // there are no user pools
 			err = fault.New(fault.Unsupported, "InvalidLoadBalancerAction", "Actions of type '%s' are not supported", a.Type)
 		default:
 			err = invalid("Action type '%s' must be one of 'redirect, fixed-response, forward, authenticate-cognito, authenticate-oidc, jwt-validation'", a.Type)
@@ -62,15 +64,54 @@ func checkActions(tx store.Tx, lb LoadBalancer, l Listener, actions []Action) ([
 		if err != nil {
 			return nil, err
 		}
-		if lb.Type == Network && a.Type != ForwardType {
-			return nil, badAction("Actions of type '%s' are not supported for network load balancers", a.Type)
-		}
 	}
 	return out, nil
 }
 
+// checkSequence refuses actions that can't follow each other: one may authenticate the client, and one decides, last.
+func checkSequence(actions []Action) error {
+	switch {
+	case len(actions) == 0:
+		return invalid("An action must be specified")
+	case len(actions) > maxActions:
+		return fault.New(fault.Limit, "TooManyActions", "The maximum number of actions per rule has been reached")
+	}
+	deciding, before := 0, 0
+	orders := map[int32]bool{}
+	for _, a := range actions {
+		switch a.Type {
+		case ForwardType, RedirectType, FixedType:
+			deciding++
+		case OIDCType, CognitoType, JWTType:
+			before++
+		default:
+			continue // refused by its type
+		}
+		if len(actions) > 1 && (a.Order == 0 || orders[a.Order]) {
+			return badAction("Each action must have an order of its own when multiple actions are specified")
+		}
+		orders[a.Order] = true
+	}
+	last := actions[len(actions)-1].Type
+	switch {
+	case deciding > 1 || deciding == 0 && before > 0:
+		return badAction("You must specify exactly one of the following action types: 'forward', 'fixed-response', 'redirect'")
+	case before > 1:
+		return badAction("You can specify at most one of the following action types: 'authenticate-oidc', 'authenticate-cognito', 'jwt-validation'")
+	case before > 0 && (last == OIDCType || last == CognitoType || last == JWTType):
+		return badAction("The last action to be performed must be one of the following types: 'forward', 'fixed-response', 'redirect'")
+	}
+	return nil
+}
+
+// only tells whether an action has no other configuration than its type's.
+func (a Action) only(kind string) bool {
+	return (a.Forward == nil && a.TargetGroupARN == "" || kind == ForwardType) && (a.Redirect == nil || kind == RedirectType) && (a.Fixed == nil || kind == FixedType) &&
+		(a.OIDC == nil || kind == OIDCType) && (a.JWT == nil || kind == JWTType)
+}
+
 func checkForward(tx store.Tx, lb LoadBalancer, l Listener, a Action) (Action, error) {
-	if a.Redirect != nil || a.Fixed != nil {
+	if !a.only(ForwardType) {
 		return a, badAction("A 'forward' action can only have a ForwardConfig")
 	}
 	if a.Forward == nil || len(a.Forward.Groups) == 0 {
@@ -167,7 +208,7 @@ var redirectKeywords = map[string][]string{
 }
 
 func checkRedirect(l Listener, a Action) (Action, error) {
-	if a.Redirect == nil || a.Forward != nil || a.Fixed != nil || a.TargetGroupARN != "" {
+	if a.Redirect == nil || !a.only(RedirectType) {
 		return a, badAction("A 'redirect' action must have a RedirectConfig and nothing else")
 	}
 	r := *a.Redirect
@@ -221,7 +262,7 @@ var (
 )
 
 func checkFixed(a Action) (Action, error) {
-	if a.Fixed == nil || a.Forward != nil || a.Redirect != nil || a.TargetGroupARN != "" {
+	if a.Fixed == nil || !a.only(FixedType) {
 		return a, badAction("A 'fixed-response' action must have a FixedResponseConfig and nothing else")
 	}
 	f := *a.Fixed

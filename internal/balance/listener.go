@@ -1,7 +1,7 @@
 package balance
 
 import (
-	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -27,6 +27,7 @@ type ListenerParams struct {
 	Certificate    string
 	SSLPolicy      string
 	ALPN           string
+	MutualTLS      *MutualTLS
 	DefaultActions []Action
 	Tags           map[string]string
 }
@@ -77,7 +78,7 @@ func CreateListener(w *store.WriteTx, s scope.Scope, lbARN string, p ListenerPar
 		if !portsClash(o, l) {
 			continue
 		}
-		if o.Protocol == l.Protocol && slices.Equal(first(o.Certificates), l.Certificates) && o.SSLPolicy == l.SSLPolicy && o.ALPN == l.ALPN &&
+		if o.Protocol == l.Protocol && slices.Equal(first(o.Certificates), l.Certificates) && o.SSLPolicy == l.SSLPolicy && o.ALPN == l.ALPN && o.MutualTLS == l.MutualTLS &&
 			actionsEqual(o.DefaultActions, l.DefaultActions) {
 			return o, nil
 		}
@@ -157,13 +158,16 @@ func (p ListenerParams) apply(tx store.Tx, lb LoadBalancer, l Listener) (Listene
 		}
 		l.Certificates, l.SSLPolicy = nil, ""
 	}
+	var err error
+	if l.MutualTLS, err = checkMutualTLS(tx, lb, l, p.MutualTLS); err != nil {
+		return l, err
+	}
 	if p.DefaultActions != nil || l.DefaultActions == nil {
-		var err error
-		if l.DefaultActions, err = checkActions(tx, lb, l, p.DefaultActions); err != nil {
+		if l.DefaultActions, err = checkActions(tx, lb, l, p.DefaultActions, l.DefaultActions); err != nil {
 			return l, err
 		}
 	} else if p.Protocol != "" { // the groups must still fit
-		if _, err := checkActions(tx, lb, l, l.DefaultActions); err != nil {
+		if _, err := checkActions(tx, lb, l, l.DefaultActions, nil); err != nil {
 			return l, err
 		}
 	}
@@ -258,26 +262,10 @@ func CertificateUsers(tx store.Tx, certificateARN string) []string {
 	return out
 }
 
+// actionsEqual compares what actions do.
 func actionsEqual(a, b []Action) bool {
-	return slices.EqualFunc(a, b, func(x, y Action) bool { return fmt.Sprintf("%+v", flat(x)) == fmt.Sprintf("%+v", flat(y)) })
-}
-
-// flat is an action without pointers, for comparison.
-func flat(a Action) any {
-	v := struct {
-		Type     string
-		Forward  Forward
-		Redirect Redirect
-		Fixed    FixedResponse
-	}{Type: a.Type}
-	if a.Forward != nil {
-		v.Forward = *a.Forward
-	}
-	if a.Redirect != nil {
-		v.Redirect = *a.Redirect
-	}
-	if a.Fixed != nil {
-		v.Fixed = *a.Fixed
-	}
-	return v
+	return slices.EqualFunc(a, b, func(x, y Action) bool {
+		x.Order, y.Order, x.TargetGroupARN, y.TargetGroupARN = 0, 0, "", ""
+		return reflect.DeepEqual(x, y)
+	})
 }

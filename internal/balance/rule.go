@@ -63,8 +63,15 @@ func RulesOf(tx store.Tx, l Listener) []Rule {
 	return out
 }
 
+// RuleParams are the parameters of CreateRule and ModifyRule, where nil leaves what is there.
+type RuleParams struct {
+	Conditions []Condition
+	Transforms []Transform // empty: none any more
+	Actions    []Action
+}
+
 // CreateRule makes a rule of an application load balancer's listener.
-func CreateRule(w *store.WriteTx, s scope.Scope, listenerARN string, priority int32, conditions []Condition, actions []Action, tags map[string]string) (Rule, error) {
+func CreateRule(w *store.WriteTx, s scope.Scope, listenerARN string, priority int32, p RuleParams, tags map[string]string) (Rule, error) {
 	l, err := GetListener(w, s, listenerARN)
 	if err != nil {
 		return Rule{}, err
@@ -91,15 +98,19 @@ func CreateRule(w *store.WriteTx, s scope.Scope, listenerARN string, priority in
 	if n >= MaxRules {
 		return Rule{}, fault.New(fault.Limit, "TooManyRules", "The maximum number of rules on load balancer '%s' has been reached", lb.ARN)
 	}
-	if err := checkConditions(conditions); err != nil {
+	if err := checkConditions(p.Conditions); err != nil {
 		return Rule{}, err
 	}
-	if actions, err = checkActions(w, lb, l, actions); err != nil {
+	if err := checkTransforms(p.Transforms); err != nil {
+		return Rule{}, err
+	}
+	actions, err := checkActions(w, lb, l, p.Actions, nil)
+	if err != nil {
 		return Rule{}, err
 	}
 	id := l.ARN[strings.LastIndex(l.ARN, "/")+1:]
 	r := Rule{Scope: s, ARN: s.ARN("elasticloadbalancing", "listener-rule/"+lb.Dimension()+"/"+id+"/"+hex16(w)), ListenerARN: l.ARN, Priority: priority,
-		Conditions: conditions, Actions: actions, CreatedAt: w.Now()}
+		Conditions: p.Conditions, Transforms: p.Transforms, Actions: actions, CreatedAt: w.Now()}
 	Rules.Put(w, r)
 	tag.SetSystem(w, s, r.ARN, tags)
 	return r, nil
@@ -112,8 +123,8 @@ func checkPriority(p int32) error {
 	return nil
 }
 
-// ModifyRule replaces the conditions or actions that are given (nil leaves them). The default rule has actions only.
-func ModifyRule(w *store.WriteTx, s scope.Scope, arn string, conditions []Condition, actions []Action) (Rule, error) {
+// ModifyRule replaces the parts that are given. The default rule has actions only.
+func ModifyRule(w *store.WriteTx, s scope.Scope, arn string, p RuleParams) (Rule, error) {
 	r, isDefault, err := GetRule(w, s, arn)
 	if err != nil {
 		return Rule{}, err
@@ -126,17 +137,26 @@ func ModifyRule(w *store.WriteTx, s scope.Scope, arn string, conditions []Condit
 	if err != nil {
 		return Rule{}, err
 	}
-	if conditions != nil {
+	if p.Conditions != nil {
 		if isDefault {
 			return Rule{}, fault.New(fault.Denied, "OperationNotPermitted", "Default rule '%s' conditions cannot be modified", arn)
 		}
-		if err := checkConditions(conditions); err != nil {
+		if err := checkConditions(p.Conditions); err != nil {
 			return Rule{}, err
 		}
-		r.Conditions = conditions
+		r.Conditions = p.Conditions
 	}
-	if actions != nil {
-		if r.Actions, err = checkActions(w, lb, l, actions); err != nil {
+	if p.Transforms != nil {
+		if isDefault {
+			return Rule{}, fault.New(fault.Denied, "OperationNotPermitted", "Default rule '%s' transforms cannot be modified", arn)
+		}
+		if err := checkTransforms(p.Transforms); err != nil {
+			return Rule{}, err
+		}
+		r.Transforms = p.Transforms
+	}
+	if p.Actions != nil {
+		if r.Actions, err = checkActions(w, lb, l, p.Actions, r.Actions); err != nil {
 			return Rule{}, err
 		}
 	}

@@ -88,9 +88,13 @@ type Rule struct {
 	ListenerARN string
 	Priority    int32
 	Conditions  []Condition
+	Transforms  []Transform
 	Actions     []Action
 	CreatedAt   time.Time
 }
+
+// Transform rewrites what the target gets: the host header, or path and query.
+type Transform struct{ Type, Regex, Replace string }
 
 // Condition is one condition. Config tells that the client used the field's own member rather than Values.
 type Condition struct {
@@ -113,6 +117,30 @@ type Action struct {
 	Forward        *Forward
 	Redirect       *Redirect
 	Fixed          *FixedResponse
+	OIDC           *OIDC
+	JWT            *JWT
+}
+
+// OIDC is an authenticate-oidc action, defaults filled in.
+type OIDC struct {
+	Issuer, AuthorizationEndpoint, TokenEndpoint, UserInfoEndpoint string
+	ClientID, ClientSecret                                         string
+	UseExistingSecret                                              bool // only on its way in: the secret of the rule's action is taken over
+	SessionCookieName, Scope, OnUnauthenticated                    string
+	SessionTimeout                                                 int64 // seconds
+	ExtraParams                                                    map[string]string
+}
+
+// JWT is a jwt-validation action.
+type JWT struct {
+	Issuer, JWKSEndpoint string
+	Claims               []Claim
+}
+
+// Claim is a claim that a token must have.
+type Claim struct {
+	Name, Format string
+	Values       []string
 }
 
 // Forward is a forward action's groups.

@@ -178,6 +178,10 @@ type (
 	Weighted    = proxy.Weighted
 	Redirect    = proxy.Redirect
 	Fixed       = proxy.Fixed
+	OIDC        = proxy.OIDC
+	JWT         = proxy.JWT
+	JWTClaim    = proxy.JWTClaim
+	Transform   = proxy.Transform
 )
 
 // TargetGroup is a target group that a balancer of this zone uses, with the targets that its node may route to.

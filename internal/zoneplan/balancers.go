@@ -91,6 +91,9 @@ func (b *builder) listener(l balance.Listener) zone.Listener {
 			}
 			z.Conditions = append(z.Conditions, zc)
 		}
+		for _, t := range r.Transforms {
+			z.Transforms = append(z.Transforms, zone.Transform{Type: t.Type, Regex: t.Regex, Replace: t.Replace})
+		}
 		out.Rules = append(out.Rules, z)
 	}
 	return out
@@ -113,6 +116,17 @@ func actions(in []balance.Action) []zone.Action {
 		}
 		if f := a.Fixed; f != nil {
 			z.Fixed = &zone.Fixed{StatusCode: f.StatusCode, ContentType: f.ContentType, Body: f.Body}
+		}
+		if o := a.OIDC; o != nil {
+			z.OIDC = &zone.OIDC{Issuer: o.Issuer, AuthorizationEndpoint: o.AuthorizationEndpoint, TokenEndpoint: o.TokenEndpoint, UserInfoEndpoint: o.UserInfoEndpoint,
+				ClientID: o.ClientID, ClientSecret: o.ClientSecret, SessionCookieName: o.SessionCookieName, SessionTimeoutSeconds: int(o.SessionTimeout), Scope: o.Scope,
+				ExtraParams: o.ExtraParams, OnUnauthenticated: o.OnUnauthenticated}
+		}
+		if j := a.JWT; j != nil {
+			z.JWT = &zone.JWT{Issuer: j.Issuer, JWKSEndpoint: j.JWKSEndpoint}
+			for _, c := range j.Claims {
+				z.JWT.Claims = append(z.JWT.Claims, zone.JWTClaim{Name: c.Name, Format: c.Format, Values: c.Values})
+			}
 		}
 		out = append(out, z)
 	}

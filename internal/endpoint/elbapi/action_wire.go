@@ -40,6 +40,24 @@ func fromActions(in []elbv2.Action) ([]balance.Action, error) {
 		if f := a.FixedResponseConfig; f != nil {
 			b.Fixed = &balance.FixedResponse{StatusCode: api.Val(f.StatusCode), ContentType: api.Val(f.ContentType), Body: api.Val(f.MessageBody)}
 		}
+		if o := a.AuthenticateOidcConfig; o != nil {
+			b.OIDC = &balance.OIDC{Issuer: api.Val(o.Issuer), AuthorizationEndpoint: api.Val(o.AuthorizationEndpoint), TokenEndpoint: api.Val(o.TokenEndpoint),
+				UserInfoEndpoint: api.Val(o.UserInfoEndpoint), ClientID: api.Val(o.ClientId), ClientSecret: api.Val(o.ClientSecret), UseExistingSecret: api.Val(o.UseExistingClientSecret),
+				SessionCookieName: api.Val(o.SessionCookieName), SessionTimeout: api.Val(o.SessionTimeout), Scope: api.Val(o.Scope),
+				OnUnauthenticated: api.Val(o.OnUnauthenticatedRequest), ExtraParams: o.AuthenticationRequestExtraParams}
+		}
+		if j := a.JwtValidationConfig; j != nil {
+			b.JWT = &balance.JWT{Issuer: api.Val(j.Issuer), JWKSEndpoint: api.Val(j.JwksEndpoint)}
+			for _, c := range j.AdditionalClaims {
+				b.JWT.Claims = append(b.JWT.Claims, balance.Claim{Name: api.Val(c.Name), Format: api.Val(c.Format), Values: c.Values})
+			}
+		}
+		if a.AuthenticateCognitoConfig != nil && b.Type != balance.CognitoType {
+			return nil, fault.New(fault.Invalid, "InvalidLoadBalancerAction", "An AuthenticateCognitoConfig belongs to an action of type 'authenticate-cognito'")
+		}
+		if err := missing.action(b); err != nil {
+			return nil, err
+		}
 		out = append(out, b)
 	}
 	slices.SortStableFunc(out, func(a, b balance.Action) int { return cmp.Compare(a.Order, b.Order) })
@@ -75,6 +93,17 @@ func toActions(in []balance.Action) []elbv2.Action {
 			}
 			if f.Body != "" {
 				w.FixedResponseConfig.MessageBody = api.Ptr(f.Body)
+			}
+		}
+		if o := a.OIDC; o != nil { // never with the secret
+			w.AuthenticateOidcConfig = &elbv2.AuthenticateOidcActionConfig{Issuer: api.Ptr(o.Issuer), AuthorizationEndpoint: api.Ptr(o.AuthorizationEndpoint), TokenEndpoint: api.Ptr(o.TokenEndpoint),
+				UserInfoEndpoint: api.Ptr(o.UserInfoEndpoint), ClientId: api.Ptr(o.ClientID), SessionCookieName: api.Ptr(o.SessionCookieName), SessionTimeout: api.Ptr(o.SessionTimeout),
+				Scope: api.Ptr(o.Scope), OnUnauthenticatedRequest: api.Ptr(o.OnUnauthenticated), AuthenticationRequestExtraParams: o.ExtraParams}
+		}
+		if j := a.JWT; j != nil {
+			w.JwtValidationConfig = &elbv2.JwtValidationActionConfig{Issuer: api.Ptr(j.Issuer), JwksEndpoint: api.Ptr(j.JWKSEndpoint)}
+			for _, c := range j.Claims {
+				w.JwtValidationConfig.AdditionalClaims = append(w.JwtValidationConfig.AdditionalClaims, elbv2.JwtValidationActionAdditionalClaim{Name: api.Ptr(c.Name), Format: api.Ptr(c.Format), Values: c.Values})
 			}
 		}
 		out = append(out, w)
@@ -173,9 +202,47 @@ func toConditions(in []balance.Condition) []elbv2.RuleCondition {
 	return out
 }
 
-func noTransforms(t []elbv2.RuleTransform) error {
-	if len(t) > 0 {
-		return fault.New(fault.Unsupported, "InvalidConfigurationRequest", "The parameter Transforms is not supported")
+// fromTransforms reads transforms; each has exactly one rewrite.
+func fromTransforms(in []elbv2.RuleTransform) ([]balance.Transform, error) {
+	if in == nil {
+		return nil, nil
 	}
-	return nil
+	if len(in) > 0 && missing["transforms"] {
+		return nil, fault.New(fault.Unsupported, "InvalidConfigurationRequest", "The parameter Transforms is not supported")
+	}
+	out := make([]balance.Transform, 0, len(in))
+	for _, t := range in {
+		b := balance.Transform{Type: api.Val(t.Type)}
+		var rewrites []elbv2.RewriteConfig
+		host, url := t.HostHeaderRewriteConfig, t.UrlRewriteConfig
+		switch {
+		case b.Type == "host-header-rewrite" && host != nil && url == nil:
+			rewrites = host.Rewrites
+		case b.Type == "url-rewrite" && url != nil && host == nil:
+			rewrites = url.Rewrites
+		default:
+			return nil, invalid("A transform must have the configuration of its type '%s' and nothing else", b.Type)
+		}
+		if len(rewrites) != 1 {
+			return nil, invalid("A '%s' transform must have exactly one rewrite", b.Type)
+		}
+		b.Regex, b.Replace = api.Val(rewrites[0].Regex), api.Val(rewrites[0].Replace)
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+func toTransforms(in []balance.Transform) []elbv2.RuleTransform {
+	var out []elbv2.RuleTransform
+	for _, t := range in {
+		w := elbv2.RuleTransform{Type: api.Ptr(t.Type)}
+		rewrites := []elbv2.RewriteConfig{{Regex: api.Ptr(t.Regex), Replace: api.Ptr(t.Replace)}}
+		if t.Type == "url-rewrite" {
+			w.UrlRewriteConfig = &elbv2.UrlRewriteConfig{Rewrites: rewrites}
+		} else {
+			w.HostHeaderRewriteConfig = &elbv2.HostHeaderRewriteConfig{Rewrites: rewrites}
+		}
+		out = append(out, w)
+	}
+	return out
 }

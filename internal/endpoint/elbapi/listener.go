@@ -1,6 +1,7 @@
 package elbapi
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -34,8 +35,14 @@ func listenerParams(tx store.Tx, s scope.Scope, protocol *string, port *int32, c
 		}
 		p.ALPN = alpn[0]
 	}
-	if mtls != nil && api.Val(mtls.Mode) != "" && *mtls.Mode != "off" {
-		return p, fault.New(fault.Unsupported, "InvalidConfigurationRequest", "Mutual authentication mode '%s' is not supported", *mtls.Mode)
+	if mtls != nil {
+		p.MutualTLS = &balance.MutualTLS{Mode: api.Val(mtls.Mode), TrustStoreARN: api.Val(mtls.TrustStoreArn), IgnoreExpiry: api.Val(mtls.IgnoreClientCertificateExpiry), AdvertiseCAs: api.Val(mtls.AdvertiseTrustStoreCaNames)}
+		if m := p.MutualTLS.Mode; m != "" && m != "off" && missing["mutual-authentication"] {
+			return p, fault.New(fault.Unsupported, "InvalidConfigurationRequest", "Mutual authentication mode '%s' is not supported", m)
+		}
+		if mtls.TrustStoreAssociationStatus != nil {
+			return p, invalid("TrustStoreAssociationStatus cannot be specified")
+		}
 	}
 	var err error
 	p.DefaultActions, err = fromActions(actions)
@@ -115,7 +122,12 @@ func toListener(l balance.Listener) elbv2.Listener {
 		out.SslPolicy = &l.SSLPolicy
 	}
 	if l.Protocol == balance.HTTPS {
-		out.MutualAuthentication = &elbv2.MutualAuthenticationAttributes{Mode: api.Ptr("off")}
+		m := l.MutualTLS
+		out.MutualAuthentication = &elbv2.MutualAuthenticationAttributes{Mode: api.Ptr(cmp.Or(m.Mode, "off"))}
+		if m.TrustStoreARN != "" {
+			out.MutualAuthentication.TrustStoreArn, out.MutualAuthentication.TrustStoreAssociationStatus = &m.TrustStoreARN, api.Ptr("active")
+			out.MutualAuthentication.IgnoreClientCertificateExpiry, out.MutualAuthentication.AdvertiseTrustStoreCaNames = &m.IgnoreExpiry, &m.AdvertiseCAs
+		}
 	}
 	if l.ALPN != "" {
 		out.AlpnPolicy = []string{l.ALPN}

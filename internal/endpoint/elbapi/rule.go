@@ -10,11 +10,22 @@ import (
 )
 
 func toRule(r balance.Rule) elbv2.Rule {
-	out := elbv2.Rule{RuleArn: api.Ptr(r.ARN), Priority: api.Ptr("default"), IsDefault: api.Ptr(r.Priority == 0), Conditions: toConditions(r.Conditions), Actions: toActions(r.Actions)}
+	out := elbv2.Rule{RuleArn: api.Ptr(r.ARN), Priority: api.Ptr("default"), IsDefault: api.Ptr(r.Priority == 0), Conditions: toConditions(r.Conditions), Actions: toActions(r.Actions), Transforms: toTransforms(r.Transforms)}
 	if r.Priority > 0 {
 		out.Priority = api.Ptr(strconv.Itoa(int(r.Priority)))
 	}
 	return out
+}
+
+func ruleParams(conditions []elbv2.RuleCondition, transforms []elbv2.RuleTransform, actions []elbv2.Action) (p balance.RuleParams, err error) {
+	if p.Conditions, err = fromConditions(conditions); err != nil {
+		return p, err
+	}
+	if p.Transforms, err = fromTransforms(transforms); err != nil {
+		return p, err
+	}
+	p.Actions, err = fromActions(actions)
+	return p, err
 }
 
 func (s *Server) createRule(c *api.Call, in *elbv2.CreateRuleInput) (*elbv2.CreateRuleOutput, error) {
@@ -26,14 +37,7 @@ func (s *Server) createRule(c *api.Call, in *elbv2.CreateRuleInput) (*elbv2.Crea
 	if err != nil {
 		return nil, err
 	}
-	if err := noTransforms(in.Transforms); err != nil {
-		return nil, err
-	}
-	conditions, err := fromConditions(in.Conditions)
-	if err != nil {
-		return nil, err
-	}
-	actions, err := fromActions(in.Actions)
+	p, err := ruleParams(in.Conditions, in.Transforms, in.Actions)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +46,7 @@ func (s *Server) createRule(c *api.Call, in *elbv2.CreateRuleInput) (*elbv2.Crea
 	}
 	out := &elbv2.CreateRuleOutput{}
 	return out, c.Update(func(w *store.WriteTx) error {
-		r, err := balance.CreateRule(w, c.Scope(), arn, api.Val(in.Priority), conditions, actions, tags)
+		r, err := balance.CreateRule(w, c.Scope(), arn, api.Val(in.Priority), p, tags)
 		if err != nil {
 			return err
 		}
@@ -56,26 +60,25 @@ func (s *Server) modifyRule(c *api.Call, in *elbv2.ModifyRuleInput) (*elbv2.Modi
 	if err != nil {
 		return nil, err
 	}
-	if err := noTransforms(in.Transforms); err != nil {
-		return nil, err
-	}
-	conditions, err := fromConditions(in.Conditions)
+	p, err := ruleParams(in.Conditions, in.Transforms, in.Actions)
 	if err != nil {
 		return nil, err
 	}
-	actions, err := fromActions(in.Actions)
-	if err != nil {
-		return nil, err
+	if api.Val(in.ResetTransforms) {
+		if len(p.Transforms) > 0 {
+			return nil, invalid("You cannot specify both Transforms and ResetTransforms")
+		}
+		p.Transforms = []balance.Transform{}
 	}
-	if len(conditions) == 0 && len(actions) == 0 && !api.Val(in.ResetTransforms) {
-		return nil, invalid("Either conditions or actions must be specified")
+	if len(p.Conditions) == 0 && len(p.Actions) == 0 && p.Transforms == nil {
+		return nil, invalid("Either conditions, actions or transforms must be specified")
 	}
 	if err := authorize(c, "ModifyRule", arn); err != nil {
 		return nil, err
 	}
 	out := &elbv2.ModifyRuleOutput{}
 	return out, c.Update(func(w *store.WriteTx) error {
-		r, err := balance.ModifyRule(w, c.Scope(), arn, conditions, actions)
+		r, err := balance.ModifyRule(w, c.Scope(), arn, p)
 		if err != nil {
 			return err
 		}
