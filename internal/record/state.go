@@ -30,6 +30,7 @@ const (
 const (
 	maxUseless  = 32      // control and empty records in a row
 	updateAfter = 1 << 23 // records sealed with one key; AES-GCM's bound is 2^24.5 full ones
+	maxEarly    = 8       // records that a server sends before its handshake is over
 )
 
 // suite is what a cipher suite means here.
@@ -233,4 +234,25 @@ func prf12(h func() hash.Hash, secret, seed []byte, n int) []byte {
 		out = append(out, sum(a, seed)...)
 	}
 	return out[:n]
+}
+
+// Resume sets where a TLS 1.3 State goes on to send: behind last, if it was sealed with the State's key as one of the first
+// records (a session ticket), or else at the beginning.
+func (s *State) Resume(last []byte) {
+	n, err := Length(last)
+	if err != nil || n == 0 || n > len(last) || n < headerLen+1+tagLen || s.su.tls12 {
+		return
+	}
+	scratch := make([]byte, 0, n)
+	for k := range uint64(maxEarly) {
+		s.out.seq = k
+		s.out.turn()
+		_, err := s.out.aead.Open(scratch, s.out.iv[:], last[headerLen:n], last[:headerLen])
+		s.out.turn()
+		if err == nil {
+			s.out.seq = k + 1
+			return
+		}
+	}
+	s.out.seq = 0
 }

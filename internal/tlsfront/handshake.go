@@ -1,0 +1,263 @@
+package tlsfront
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"reflect"
+	"slices"
+	"time"
+
+	"skerry/internal/record"
+)
+
+// Session is a connection after its handshake.
+type Session struct {
+	Facts *Facts
+	State *record.State // nil: crypto/tls goes on with the connection
+	Rest  []byte        // read beyond the handshake, sealed; if State is not nil
+	tc    *tls.Conn
+	w     *wire
+}
+
+// Conn returns a net.Conn over nc, which is the handshake's connection. plain has been opened by State already, and rest is what
+// is at hand behind it; the caller must have taken Rest into account.
+func (s *Session) Conn(nc net.Conn, plain, rest []byte) net.Conn {
+	if s.State != nil {
+		return record.NewConn(nc, s.State, plain, rest)
+	}
+	s.w.nc, s.w.sock, s.w.yield = nc, nil, nil
+	return s.tc
+}
+
+// accepter does one handshake at a time. Its configurations' callbacks know it, so that nothing need be looked up by connection.
+type accepter struct {
+	s          *Server
+	cfg, plain *tls.Config // plain agrees on no protocol
+	epoch      int64       // of the ticket keys
+	facts      *Facts
+	random     [32]byte // the client's, TLS 1.2
+	in, out    [48]byte // traffic secrets; in: TLS 1.2's master secret
+	nin, nout  int
+}
+
+func (s *Server) accepter(now time.Time) *accepter {
+	a, _ := s.spare.Get().(*accepter)
+	if a == nil {
+		a = &accepter{s: s, cfg: s.base.Clone(), epoch: -1}
+		a.cfg.KeyLogWriter = (*keyLog)(a)
+		a.cfg.GetCertificate = a.certificate
+		a.cfg.VerifyConnection = a.verify
+		a.plain = a.cfg.Clone()
+		a.plain.NextProtos = nil
+		a.cfg.GetConfigForClient = a.hello
+	}
+	if e := ticketEpoch(now); s.tickets != nil && e != a.epoch {
+		a.epoch = e
+		keys := s.tickets.keys(e)
+		a.cfg.SetSessionTicketKeys(keys)
+		a.plain.SetSessionTicketKeys(keys)
+	}
+	return a
+}
+
+// hello sees every client's hello.
+func (a *accepter) hello(h *tls.ClientHelloInfo) (*tls.Config, error) {
+	a.facts.ServerName, a.facts.Offered = h.ServerName, h.SupportedProtos
+	if a.s.certs.mismatch && len(h.SupportedProtos) > 0 && len(a.cfg.NextProtos) > 0 &&
+		!slices.ContainsFunc(h.SupportedProtos, func(p string) bool { return slices.Contains(a.cfg.NextProtos, p) }) {
+		return a.plain, nil
+	}
+	return nil, nil
+}
+
+func (a *accepter) certificate(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c := a.s.certs.choose(h)
+	a.facts.Certificate = c
+	return &c.cert, nil
+}
+
+func (a *accepter) verify(cs tls.ConnectionState) error {
+	v := a.s.mutual
+	if v == nil {
+		return nil
+	}
+	a.facts.Client = cs.PeerCertificates
+	if why := v.judge(cs.PeerCertificates, a.facts.Began); why != "" {
+		a.facts.Verified = "Failed:" + string(why)
+		return why
+	}
+	if v.verifies {
+		a.facts.Verified = Success
+	}
+	return nil
+}
+
+// keyLog takes the secrets out of the lines that crypto/tls writes.
+type keyLog accepter
+
+var (
+	labelIn  = []byte("CLIENT_TRAFFIC_SECRET_0 ")
+	labelOut = []byte("SERVER_TRAFFIC_SECRET_0 ")
+	label12  = []byte("CLIENT_RANDOM ")
+)
+
+func (k *keyLog) Write(line []byte) (int, error) {
+	n := len(line)
+	line = bytes.TrimSuffix(line, []byte{'\n'})
+	secret := line[bytes.LastIndexByte(line, ' ')+1:]
+	if len(secret) > 2*len(k.in) {
+		return 0, errors.New("a secret of unknown length")
+	}
+	switch {
+	case bytes.HasPrefix(line, labelIn):
+		k.nin, _ = hex.Decode(k.in[:], secret)
+	case bytes.HasPrefix(line, labelOut):
+		k.nout, _ = hex.Decode(k.out[:], secret)
+	case bytes.HasPrefix(line, label12) && len(line) >= len(label12)+64:
+		k.nin, _ = hex.Decode(k.in[:], secret)
+		hex.Decode(k.random[:], line[len(label12):][:64])
+	}
+	return n, nil
+}
+
+// Accept does a handshake over nc, whose deadline bounds it. The facts are never nil.
+func (s *Server) Accept(nc net.Conn, now time.Time) (*Session, *Facts, error) {
+	f := &Facts{Began: now}
+	sess, err := s.run(&wire{nc: nc}, f)
+	return sess, f, err
+}
+
+// run does one handshake.
+func (s *Server) run(w *wire, f *Facts) (sess *Session, err error) {
+	a := s.accepter(f.Began)
+	start := time.Now()
+	w.buf = wireBuffers.Get().(*[wireBuffer]byte)
+	a.facts = f
+	a.nin, a.nout = 0, 0
+	tc := tls.Server(w, a.cfg)
+	err = tc.Handshake()
+	f.Took = time.Since(start)
+	sess = &Session{Facts: f}
+	if err == nil {
+		s.learn(f, tc.ConnectionState())
+		sess.State, err = a.takeover(w, f)
+	} else {
+		f.failed(s, err)
+	}
+	if err == nil && sess.State == nil {
+		w.free = true
+		sess.tc, sess.w = tc, w // and a, which tc's configuration belongs to
+		return sess, nil
+	}
+	if w.r < w.w {
+		sess.Rest = bytes.Clone(w.buf[w.r:w.w])
+	}
+	wireBuffers.Put(w.buf)
+	w.buf = nil
+	clear(a.in[:])
+	clear(a.out[:])
+	a.facts = nil
+	s.spare.Put(a)
+	if err != nil {
+		return nil, err
+	}
+	return sess, nil
+}
+
+func (s *Server) learn(f *Facts, cs tls.ConnectionState) {
+	f.Version, f.Suite, f.Group, f.Protocol, f.Resumed = cs.Version, cs.CipherSuite, cs.CurveID, cs.NegotiatedProtocol, cs.DidResume
+	if f.Certificate == nil {
+		f.Certificate = s.certs.named(f.ServerName)
+	}
+}
+
+// failed notes why a handshake failed.
+func (f *Facts) failed(s *Server, err error) {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
+		if v := reflect.ValueOf(op.Err); v.Kind() == reflect.Uint8 { // crypto/tls's own type, which it does not export
+			f.Alert, f.Alerted = byte(v.Uint()), true
+		}
+	}
+	if s.mutual != nil && s.mutual.verifies && f.Verified == "" && err != io.EOF {
+		f.Verified = "Failed:" + unmapped
+	}
+}
+
+// takeover makes the record layer of a connection; nil if it is none that can be taken over.
+func (a *accepter) takeover(w *wire, f *Facts) (*record.State, error) {
+	if !record.Supported(f.Version, f.Suite) {
+		return nil, nil
+	}
+	var s *record.State
+	var err error
+	if f.Version == tls.VersionTLS13 {
+		if s, err = record.New13(f.Suite, a.in[:a.nin], a.out[:a.nout], 0); err == nil {
+			s.Resume(w.last)
+		}
+	} else {
+		if a.nin == 0 { // crypto/tls logs no secret of a resumed TLS 1.2 session
+			return nil, nil
+		}
+		if !w.greeted {
+			return nil, errors.New("no ServerHello was seen")
+		}
+		s, err = record.New12(f.Suite, a.in[:a.nin], a.random[:], w.random[:])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("taking over the connection: %w", err)
+	}
+	return s, nil
+}
+
+// Handshake is a handshake in steps.
+type Handshake struct {
+	Facts   *Facts
+	next    func() (bool, bool)
+	stop    func()
+	sess    *Session
+	err     error
+	done    bool
+	writing bool
+}
+
+// Begin prepares a handshake over sock. The first Step begins it. All steps must be the same goroutine's; if it is locked to its
+// thread, then it must have been so here.
+func (s *Server) Begin(sock Socket, now time.Time) *Handshake {
+	h := &Handshake{Facts: &Facts{Began: now}}
+	h.next, h.stop = iter.Pull(func(yield func(bool) bool) { h.sess, h.err = s.run(&wire{sock: sock, yield: yield}, h.Facts) })
+	return h
+}
+
+// Step goes on until the handshake is over, or waits for the socket: to be writable, if Writing, else readable. A panic in
+// crypto/tls is the caller's.
+func (h *Handshake) Step() (done bool) {
+	if h.done {
+		return true
+	}
+	writing, more := h.next()
+	h.writing, h.done = writing, !more
+	return h.done
+}
+
+// Writing tells what the handshake waits for.
+func (h *Handshake) Writing() bool { return h.writing }
+
+// Result is the outcome, after Step has returned true.
+func (h *Handshake) Result() (*Session, error) { return h.sess, h.err }
+
+// Abort ends a handshake that is not over. The socket may see a last Write.
+func (h *Handshake) Abort() {
+	if !h.done {
+		h.done = true
+		h.stop()
+		if h.err == nil {
+			h.err = errAborted
+		}
+	}
+}
