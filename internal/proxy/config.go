@@ -1,5 +1,7 @@
 package proxy
 
+import "skerry/internal/tlsfront"
+
 // Config is all that one load-balancer node serves. It is plain data, and the JSON form of docs/format/proxy.md.
 // Attribute maps have the keys and values of the Elastic Load Balancing API; a key that is absent has its default there.
 type Config struct {
@@ -35,11 +37,15 @@ type Listener struct {
 	Port           int               `json:"port,omitempty"`
 	Certificates   []Certificate     `json:"certificates,omitempty"` // the default one first
 	SSLPolicy      string            `json:"sslPolicy,omitempty"`
+	MutualTLS      MutualTLS         `json:"mutualTls,omitzero"`
 	Attributes     map[string]string `json:"attributes,omitempty"`
 	Rules          []Rule            `json:"rules,omitempty"`
 	DefaultActions []Action          `json:"defaultActions"`
 	DefaultARN     string            `json:"defaultArn,omitempty"`
 }
+
+// MutualTLS says what certificate is asked of clients.
+type MutualTLS = tlsfront.MutualTLS
 
 // Certificate is a certificate chain and its private key, PEM. In a configuration file, certFile and keyFile name files.
 type Certificate struct {

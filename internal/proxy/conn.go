@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -379,20 +378,4 @@ func (c *conn) upgrade(x *exchange, first []byte) (net.Conn, []byte, error) {
 	pending := c.buf[c.r:c.w]
 	c.r, c.w = 0, 0
 	return c.c, pending, err
-}
-
-// tlsInfo notes what the handshake agreed on.
-func (p *peerInfo) tlsInfo(s tls.ConnectionState) {
-	p.tls = true
-	switch s.Version {
-	case tls.VersionTLS13:
-		p.tlsVer = "TLSv1.3"
-	case tls.VersionTLS12:
-		p.tlsVer = "TLSv1.2"
-	case tls.VersionTLS11:
-		p.tlsVer = "TLSv1.1"
-	default:
-		p.tlsVer = "TLSv1"
-	}
-	p.suite = opensslName(s.CipherSuite)
 }

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
+
+	"skerry/internal/tlsfront"
 )
 
 const maxForwardedFor = 30 // addresses in X-Forwarded-For
@@ -18,6 +20,8 @@ type peerInfo struct {
 	tls    bool
 	tlsVer string
 	suite  string
+	mutual *[numMTLS]string // the client's certificate
+	facts  *tlsfront.Facts  // of the handshake
 }
 
 // tooManyForwarders tells whether X-Forwarded-For holds more addresses than a request may have come through.
@@ -50,6 +54,8 @@ func appendRequest(dst []byte, r *request, l *listenerTable, peer *peerInfo, now
 		switch {
 		case f.id == fForwardedFor:
 			drop = a.forwarded != xffPreserve
+		case len(l.tlsHeaders.renamed) > 0 && f.id == fOther && l.tlsHeaders.reserved(f.name):
+			drop = true
 		case a.dropOddNames && f.id == fOther && !allOf(f.name, isPlain):
 			drop = true
 		}
@@ -81,12 +87,8 @@ func appendRequest(dst []byte, r *request, l *listenerTable, peer *peerInfo, now
 	dst = append(dst, l.port...)
 	dst = append(dst, "\r\n"...)
 	dst = appendTrace(dst, r, now)
-	if a.tlsHeaders && peer.tls {
-		dst = append(dst, "x-amzn-tls-version: "...)
-		dst = append(dst, peer.tlsVer...)
-		dst = append(dst, "\r\nx-amzn-tls-cipher-suite: "...)
-		dst = append(dst, peer.suite...)
-		dst = append(dst, '\r', '\n')
+	if peer.tls {
+		dst = appendTLSHeaders(dst, l, peer)
 	}
 	switch {
 	case r.chunked:

@@ -3,9 +3,9 @@ package proxy
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -60,7 +60,7 @@ func (s *h2server) shutdown() {
 
 func (s *h2server) close() { s.h1.Close() }
 
-func (p *Proxy) serveH2(ln *listener, c *tls.Conn, peer peerInfo) {
+func (p *Proxy) serveH2(ln *listener, c net.Conn, peer peerInfo) {
 	hc := &h2conn{peer: peer, born: p.opt.Clock()}
 	w := &watch{p: p, ln: ln, client: c}
 	p.watches.add(w)

@@ -221,8 +221,13 @@ func known(name []byte) fieldID {
 			return fTLSInfo
 		}
 	}
+	if len(name) > len(mtlsPrefix) && equalFold(name[:len(mtlsPrefix)], mtlsPrefix) {
+		return fTLSInfo
+	}
 	return fOther
 }
+
+const mtlsPrefix = "x-amzn-mtls-" // only we tell targets about clients' certificates
 
 // field is one header line of a head.
 type field struct {

@@ -2,10 +2,8 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -73,7 +71,6 @@ type listener struct {
 	fds     []int        // one for each loop, until it has it
 	table   atomic.Pointer[listenerTable]
 	closing atomic.Bool
-	tls     *tls.Config // outer configuration: session tickets outlast tables
 	h2      *h2server
 }
 
@@ -201,12 +198,6 @@ func (p *Proxy) Apply(cfg Config) error {
 	}
 	for addr, ln := range opened {
 		ln.table.Store(t.listeners[addr])
-		ln.tls = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			if c := ln.table.Load().tls; c != nil {
-				return c, nil
-			}
-			return nil, errors.New("not a TLS listener any more")
-		}}
 		ln.h2 = p.newH2(ln)
 		p.listeners[addr] = ln
 		if ln.l != nil {
@@ -334,21 +325,12 @@ func (p *Proxy) serve(ln *listener, nc net.Conn) {
 	defer p.recovered(ln)
 	peer := peerOf(nc)
 	client := nc
-	if ln.table.Load().tls != nil {
-		tc := tls.Server(nc, ln.tls)
-		nc.SetDeadline(time.Now().Add(handshakeTimeout))
-		if err := tc.HandshakeContext(p.ctx); err != nil {
-			if err != io.EOF {
-				p.counters.inc(cTLSError)
-			}
+	if lt := ln.table.Load(); lt.tls != nil {
+		if client = p.handshake(ln, lt, nc, &peer); client == nil {
 			return
 		}
-		nc.SetDeadline(time.Time{})
-		state := tc.ConnectionState()
-		peer.tlsInfo(state)
-		client = tc
-		if state.NegotiatedProtocol == "h2" {
-			p.serveH2(ln, tc, peer)
+		if peer.facts.Protocol == "h2" {
+			p.serveH2(ln, client, peer)
 			return
 		}
 	}

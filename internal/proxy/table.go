@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -32,9 +31,10 @@ type listenerTable struct {
 	rules    []rule // by priority
 	index    *ruleIndex
 	fallback []action
-	tls      *tls.Config
-	respSet  []responseHeader
-	unknown  []string // attributes that have no meaning here
+	tls      *frontTLS // nil: not HTTPS
+	tlsHeaders
+	respSet []responseHeader
+	unknown []string // attributes that have no meaning here
 }
 
 // responseHeader is a header that a listener attribute sets on every response.
@@ -110,14 +110,15 @@ func hash(parts ...string) uint64 {
 // live are the parts that outlast tables. Apply owns it.
 type live struct {
 	groups  map[string]*groupState
-	targets map[string]*target // by group key, id and address
-	adopt   []func()           // what changes in the targets' live state once the table serves
+	targets map[string]*target   // by group key, id and address
+	fronts  map[string]*frontTLS // by listener address
+	adopt   []func()             // what changes in the targets' live state once the table serves
 }
 
 // compile builds a table. It takes the live state that stays from old and returns the new state; old doesn't change.
 func compile(cfg Config, old live, now time.Time) (*table, live, error) {
 	t := &table{listeners: map[string]*listenerTable{}, groups: map[string]*group{}, sealer: newSealer(cfg.CookieKey, cfg.LBName)}
-	lv := live{groups: map[string]*groupState{}, targets: map[string]*target{}}
+	lv := live{groups: map[string]*groupState{}, targets: map[string]*target{}, fronts: map[string]*frontTLS{}}
 	var err error
 	if t.attrs, err = readBalancerAttributes(cfg.Attributes); err != nil {
 		return nil, lv, err
@@ -129,7 +130,7 @@ func compile(cfg Config, old live, now time.Time) (*table, live, error) {
 		}
 	}
 	for _, l := range cfg.Listeners {
-		lt, err := t.compileListener(l)
+		lt, err := t.compileListener(l, &cfg, old, &lv)
 		if err != nil {
 			return nil, lv, fmt.Errorf("listener %s: %w", l.Addr, err)
 		}
@@ -260,7 +261,7 @@ func schedule(ts []Target, of func(Target) *target) []*target {
 	return out
 }
 
-func (t *table) compileListener(l Listener) (*listenerTable, error) {
+func (t *table) compileListener(l Listener, cfg *Config, old live, lv *live) (*listenerTable, error) {
 	_, port, err := net.SplitHostPort(l.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("want host:port")
@@ -272,6 +273,7 @@ func (t *table) compileListener(l Listener) (*listenerTable, error) {
 	a := attributes{of: "listener " + l.Addr, m: l.Attributes}
 	lt.hidden = !a.bool("routing.http.response.server.enabled", true)
 	lt.respSet = responseHeaders(&a)
+	lt.tlsHeaders = readTLSHeaders(&a)
 	lt.unknown = a.unknown()
 	if a.err != nil {
 		return nil, a.err
@@ -281,9 +283,10 @@ func (t *table) compileListener(l Listener) (*listenerTable, error) {
 		lt.proto = "http"
 	case HTTPS:
 		lt.proto = "https"
-		if lt.tls, err = serverTLS(l, t.attrs.http2); err != nil {
+		if lt.tls, err = compileFront(l, cfg, port, t.attrs.http2, old.fronts[l.Addr]); err != nil {
 			return nil, err
 		}
+		lv.fronts[l.Addr] = lt.tls
 	default:
 		return nil, fmt.Errorf("protocol %q is not served", l.Protocol)
 	}

@@ -1,185 +1,210 @@
 package proxy
 
 import (
-	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
+	"encoding/pem"
 	"fmt"
-	"slices"
+	"io"
+	"net"
+	"reflect"
 	"strings"
+	"sync"
 	"time"
+
+	"skerry/internal/tlsfront"
 )
 
 const handshakeTimeout = 10 * time.Second
 
-// Cipher suites of the security policies, as far as crypto/tls has them. TLS 1.3's are not configurable there.
-var (
-	suitesGCM = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384}
-	suitesCBC2  = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256}
-	suitesCBC1  = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA}
-	suitesRSA2  = []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_128_CBC_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384}
-	suitesRSA1  = []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA}
-	suites3DES  = []uint16{tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA}
-	suitesPFS2  = slices.Concat(suitesGCM, suitesCBC2)
-	suitesPFS   = slices.Concat(suitesPFS2, suitesCBC1)
-	suitesExt1  = slices.Concat(suitesPFS2, suitesRSA2)
-	suitesExt2  = slices.Concat(suitesPFS, suitesRSA2, suitesRSA1)
-	defaultName = "ELBSecurityPolicy-2016-08"
-)
-
-type tlsPolicy struct {
-	min, max uint16
-	suites   []uint16
+// frontTLS is a listener's TLS, kept from table to table while its configuration is the same.
+type frontTLS struct {
+	config tlsfront.Config
+	server *tlsfront.Server
 }
 
-var tlsPolicies = map[string]tlsPolicy{
-	"TLS13-1-3-2021-06":      {tls.VersionTLS13, tls.VersionTLS13, nil},
-	"TLS13-1-2-Res-2021-06":  {tls.VersionTLS12, tls.VersionTLS13, suitesGCM},
-	"TLS13-1-2-2021-06":      {tls.VersionTLS12, tls.VersionTLS13, suitesPFS2},
-	"TLS13-1-2-Ext1-2021-06": {tls.VersionTLS12, tls.VersionTLS13, suitesExt1},
-	"TLS13-1-2-Ext2-2021-06": {tls.VersionTLS12, tls.VersionTLS13, suitesExt2},
-	"TLS13-1-1-2021-06":      {tls.VersionTLS11, tls.VersionTLS13, suitesExt2},
-	"TLS13-1-0-2021-06":      {tls.VersionTLS10, tls.VersionTLS13, suitesExt2},
-	"2016-08":                {tls.VersionTLS10, tls.VersionTLS12, suitesExt2},
-	"2015-05":                {tls.VersionTLS10, tls.VersionTLS12, suitesExt2},
-	"TLS-1-0-2015-04":        {tls.VersionTLS10, tls.VersionTLS12, slices.Concat(suitesExt2, suites3DES)},
-	"TLS-1-1-2017-01":        {tls.VersionTLS11, tls.VersionTLS12, suitesExt2},
-	"TLS-1-2-2017-01":        {tls.VersionTLS12, tls.VersionTLS12, suitesExt1},
-	"TLS-1-2-Ext-2018-06":    {tls.VersionTLS12, tls.VersionTLS12, suitesExt2},
-	"FS-2018-06":             {tls.VersionTLS10, tls.VersionTLS12, suitesPFS},
-	"FS-1-1-2019-08":         {tls.VersionTLS11, tls.VersionTLS12, suitesPFS},
-	"FS-1-2-2019-08":         {tls.VersionTLS12, tls.VersionTLS12, suitesPFS},
-	"FS-1-2-Res-2019-08":     {tls.VersionTLS12, tls.VersionTLS12, suitesPFS2},
-	"FS-1-2-Res-2020-10":     {tls.VersionTLS12, tls.VersionTLS12, suitesGCM},
-}
+// processSecret keys the session tickets of load balancers without a key: they resume only here.
+var processSecret = sync.OnceValue(func() []byte {
+	b := make([]byte, 32)
+	rand.Read(b)
+	return b
+})
 
-// lookupPolicy finds a security policy. The PQ and FIPS variants have the versions and suites of their base.
-func lookupPolicy(name string) (tlsPolicy, bool) {
-	if name == "" {
-		name = defaultName
+// compileFront builds a listener's TLS, or takes the old one if it says the same.
+func compileFront(l Listener, cfg *Config, port string, http2 bool, old *frontTLS) (*frontTLS, error) {
+	c := tlsfront.Config{Policy: l.SSLPolicy, Mutual: l.MutualTLS, Protocols: []string{"http/1.1", "http/1.0"}, Mismatch: true,
+		TicketSecret: cfg.CookieKey, Scope: cfg.LBName + "\x00" + port}
+	if http2 {
+		c.Protocols = []string{"h2", "http/1.1", "http/1.0"}
 	}
-	s, ok := strings.CutPrefix(name, "ELBSecurityPolicy-")
-	if !ok {
-		return tlsPolicy{}, false
+	if len(c.TicketSecret) == 0 {
+		c.TicketSecret = processSecret()
 	}
-	for _, suffix := range []string{"-PQ-2025-09", "-FIPS-2023-04", "-FIPS-PQ-2025-09"} {
-		if base, ok := strings.CutSuffix(s, suffix); ok {
-			s = strings.TrimSuffix(base, "-FIPS") + "-2021-06"
-			break
-		}
+	for _, x := range l.Certificates {
+		c.Certificates = append(c.Certificates, tlsfront.Certificate{ARN: x.ARN, CertPEM: x.CertPEM, KeyPEM: x.KeyPEM})
 	}
-	p, ok := tlsPolicies[s]
-	return p, ok
-}
-
-// certificates chooses by server name.
-type certificates struct {
-	names    map[string][]*tls.Certificate // exact, lower case
-	wildcard map[string][]*tls.Certificate // by what follows *
-	fallback *tls.Certificate
-}
-
-func newCertificates(cs []Certificate) (*certificates, error) {
-	out := &certificates{names: map[string][]*tls.Certificate{}, wildcard: map[string][]*tls.Certificate{}}
-	for i, c := range cs {
-		cert, err := tls.X509KeyPair([]byte(c.CertPEM), []byte(c.KeyPEM))
-		if err != nil {
-			return nil, fmt.Errorf("certificate %d (%s): %w", i+1, c.ARN, err)
-		}
-		if cert.Leaf == nil {
-			if cert.Leaf, err = x509.ParseCertificate(cert.Certificate[0]); err != nil {
-				return nil, fmt.Errorf("certificate %d: %w", i+1, err)
-			}
-		}
-		p := &cert
-		if i == 0 {
-			out.fallback = p
-		}
-		names := cert.Leaf.DNSNames
-		if len(names) == 0 && cert.Leaf.Subject.CommonName != "" {
-			names = []string{cert.Leaf.Subject.CommonName}
-		}
-		for _, n := range names {
-			n = strings.ToLower(n)
-			if rest, ok := strings.CutPrefix(n, "*"); ok {
-				out.wildcard[rest] = append(out.wildcard[rest], p)
-			} else {
-				out.names[n] = append(out.names[n], p)
-			}
-		}
+	if old != nil && reflect.DeepEqual(old.config, c) {
+		return old, nil
 	}
-	for _, m := range []map[string][]*tls.Certificate{out.names, out.wildcard} {
-		for _, cs := range m {
-			slices.SortStableFunc(cs, func(a, b *tls.Certificate) int { return rank(b) - rank(a) })
-		}
-	}
-	return out, nil
-}
-
-// rank prefers ECDSA, then what is valid longer.
-func rank(c *tls.Certificate) int {
-	n := int(c.Leaf.NotAfter.Unix() / 3600)
-	if _, ok := c.Leaf.PublicKey.(*ecdsa.PublicKey); ok {
-		n += 1 << 30
-	}
-	return n
-}
-
-// choose returns the best certificate for the name that the client supports, or the default one: a connection is never
-// refused for its name.
-func (c *certificates) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-	cs := c.names[name]
-	if len(cs) == 0 {
-		if i := strings.IndexByte(name, '.'); i > 0 {
-			cs = c.wildcard[name[i:]]
-		}
-	}
-	for _, x := range cs {
-		if hello.SupportsCertificate(x) == nil {
-			return x, nil
-		}
-	}
-	if len(cs) > 0 {
-		return cs[0], nil
-	}
-	return c.fallback, nil
-}
-
-// serverTLS builds a listener's configuration.
-func serverTLS(l Listener, http2 bool) (*tls.Config, error) {
-	if len(l.Certificates) == 0 {
-		return nil, fmt.Errorf("an HTTPS listener needs a certificate")
-	}
-	p, ok := lookupPolicy(l.SSLPolicy)
-	if !ok {
-		return nil, fmt.Errorf("security policy %q does not exist", l.SSLPolicy)
-	}
-	cs, err := newCertificates(l.Certificates)
+	s, err := tlsfront.New(c)
 	if err != nil {
 		return nil, err
 	}
-	c := &tls.Config{MinVersion: p.min, MaxVersion: p.max, CipherSuites: p.suites, GetCertificate: cs.choose, NextProtos: []string{"http/1.1"}}
-	if http2 {
-		c.NextProtos = []string{"h2", "http/1.1"}
+	return &frontTLS{c, s}, nil
+}
+
+// handshake makes a connection of nc that speaks in the clear to us. It notes what is to be known about it in peer; nil if it fails.
+func (p *Proxy) handshake(ln *listener, lt *listenerTable, nc net.Conn, peer *peerInfo) net.Conn {
+	nc.SetDeadline(time.Now().Add(handshakeTimeout))
+	s, f, err := lt.tls.server.Accept(nc, p.opt.Clock())
+	p.greeted(ln, peer, f, err)
+	if err != nil {
+		return nil
 	}
-	return c, nil
+	nc.SetDeadline(time.Time{})
+	return s.Conn(nc, nil, s.Rest)
+}
+
+// greeted notes the outcome of a handshake.
+func (p *Proxy) greeted(ln *listener, peer *peerInfo, f *tlsfront.Facts, err error) {
+	if err != nil {
+		if err != io.EOF {
+			p.counters.inc(cTLSError)
+		}
+		return
+	}
+	peer.tls, peer.facts = true, f
+	peer.tlsVer, peer.suite = tlsfront.VersionName(f.Version), tlsfront.SuiteName(f.Suite)
+	if len(f.Client) > 0 {
+		peer.mutual = mutualValues(f)
+	}
+}
+
+// The headers about a client's certificate.
+const (
+	mtlsChain = iota // passthrough
+	mtlsSerial
+	mtlsIssuer
+	mtlsSubject
+	mtlsValidity
+	mtlsLeaf
+	numMTLS
+)
+
+// Names of headers that tell targets about TLS, and the last part of the attributes that rename them.
+var tlsHeaderNames = [...]struct{ key, name string }{
+	mtlsChain:    {"x_amzn_mtls_clientcert", "X-Amzn-Mtls-Clientcert"},
+	mtlsSerial:   {"x_amzn_mtls_clientcert_serial_number", "X-Amzn-Mtls-Clientcert-Serial-Number"},
+	mtlsIssuer:   {"x_amzn_mtls_clientcert_issuer", "X-Amzn-Mtls-Clientcert-Issuer"},
+	mtlsSubject:  {"x_amzn_mtls_clientcert_subject", "X-Amzn-Mtls-Clientcert-Subject"},
+	mtlsValidity: {"x_amzn_mtls_clientcert_validity", "X-Amzn-Mtls-Clientcert-Validity"},
+	mtlsLeaf:     {"x_amzn_mtls_clientcert_leaf", "X-Amzn-Mtls-Clientcert-Leaf"},
+	headerTLSVer: {"x_amzn_tls_version", "x-amzn-tls-version"},
+	headerSuite:  {"x_amzn_tls_cipher_suite", "x-amzn-tls-cipher-suite"},
+}
+
+const (
+	headerTLSVer = numMTLS
+	headerSuite  = numMTLS + 1
+)
+
+// tlsHeaders are the names that one listener uses.
+type tlsHeaders struct {
+	names   [len(tlsHeaderNames)]string
+	renamed []string // those that are not the usual ones, in lower case: clients may not send them
+}
+
+func readTLSHeaders(a *attributes) (h tlsHeaders) {
+	for i, n := range tlsHeaderNames {
+		h.names[i] = n.name
+		key := "routing.http.request." + n.key + ".header_name"
+		v, _ := a.get(key)
+		if v == "" || strings.EqualFold(v, n.name) {
+			continue
+		}
+		if !allOf([]byte(v), isToken) || known([]byte(v)) != fOther {
+			a.bad(key, v, "a header's name")
+			continue
+		}
+		h.names[i] = v
+		h.renamed = append(h.renamed, strings.ToLower(v))
+	}
+	return h
+}
+
+// reserved tells whether a client may not send the header because this listener makes it.
+func (h *tlsHeaders) reserved(name []byte) bool {
+	for _, r := range h.renamed {
+		if equalFold(name, r) {
+			return true
+		}
+	}
+	return false
+}
+
+// mutualValues are what the headers say about a client's certificate: the chain of one that nobody verified, or what the
+// verification is about.
+func mutualValues(f *tlsfront.Facts) *[numMTLS]string {
+	var v [numMTLS]string
+	if f.Verified == "" {
+		var chain []byte
+		for _, c := range f.Client {
+			chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+		}
+		v[mtlsChain] = percent(chain)
+		return &v
+	}
+	v[mtlsSerial], v[mtlsValidity] = f.ClientSerial(), f.ClientValidity()
+	v[mtlsIssuer], v[mtlsSubject] = headerText(f.Client[0].Issuer.String()), headerText(f.ClientSubject())
+	v[mtlsLeaf] = percent(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.Client[0].Raw}))
+	return &v
+}
+
+// percent encodes for a URL, with +, = and / left as they are.
+func percent(b []byte) string {
+	var s strings.Builder
+	for _, c := range b {
+		switch {
+		case 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-_.~+=/", c) >= 0:
+			s.WriteByte(c)
+		default:
+			fmt.Fprintf(&s, "%%%02X", c)
+		}
+	}
+	return s.String()
+}
+
+// headerText keeps a name that somebody else's certificate holds from breaking out of its header.
+func headerText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// appendTLSHeaders appends what the target is to know about the client's TLS.
+func appendTLSHeaders(dst []byte, l *listenerTable, peer *peerInfo) []byte {
+	line := func(i int, value string) {
+		dst = append(dst, l.tlsHeaders.names[i]...)
+		dst = append(dst, ": "...)
+		dst = append(dst, value...)
+		dst = append(dst, '\r', '\n')
+	}
+	if l.attrs.tlsHeaders {
+		line(headerTLSVer, peer.tlsVer)
+		line(headerSuite, peer.suite)
+	}
+	if peer.mutual != nil {
+		for i, v := range peer.mutual {
+			if v != "" {
+				line(i, v)
+			}
+		}
+	}
+	return dst
 }
 
 // targetTLS is for connections to targets, whose certificates are not validated, as in the service.
-var targetTLS = &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, CipherSuites: suitesExt2, ClientSessionCache: tls.NewLRUClientSessionCache(256)}
-
-// opensslName returns the name of a suite that the TLS headers carry: TLS 1.3's own, OpenSSL's of the older ones.
-func opensslName(id uint16) string {
-	n := tls.CipherSuiteName(id)
-	rest, ok := strings.CutPrefix(n, "TLS_")
-	if !ok || !strings.Contains(n, "_WITH_") {
-		return n
-	}
-	rest = strings.Replace(rest, "_WITH_", "_", 1)
-	rest = strings.Replace(strings.TrimPrefix(rest, "RSA_"), "_CBC", "", 1)
-	rest = strings.Replace(rest, "3DES_EDE", "DES-CBC3", 1)
-	rest = strings.NewReplacer("AES_128", "AES128", "AES_256", "AES256").Replace(rest)
-	return strings.TrimSuffix(strings.ReplaceAll(rest, "_", "-"), "-POLY1305-SHA256") + map[bool]string{true: "-POLY1305"}[strings.Contains(rest, "POLY1305")]
-}
+var targetTLS = &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, CipherSuites: tlsfront.TargetSuites, ClientSessionCache: tls.NewLRUClientSessionCache(256)}

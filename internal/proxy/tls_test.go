@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"skerry/internal/tlsfront"
 )
 
 // certificate makes a self-signed certificate; the organisation tells them apart.
@@ -146,7 +148,7 @@ func TestPolicies(t *testing.T) {
 			t.Errorf("%s, a CBC suite: %v", c.policy, err)
 		}
 	}
-	if _, ok := lookupPolicy("ELBSecurityPolicy-nope"); ok {
+	if _, ok := tlsfront.LookupPolicy("ELBSecurityPolicy-nope"); ok {
 		t.Error("an unknown policy is accepted")
 	}
 	if n := b.Stats().Counters["ClientTLSNegotiationErrorCount"]; n == 0 {
@@ -154,7 +156,7 @@ func TestPolicies(t *testing.T) {
 	}
 	for id, want := range map[uint16]string{tls.TLS_AES_128_GCM_SHA256: "TLS_AES_128_GCM_SHA256", tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256: "ECDHE-RSA-AES128-GCM-SHA256",
 		tls.TLS_RSA_WITH_AES_256_CBC_SHA: "AES256-SHA", tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256: "ECDHE-ECDSA-AES128-SHA256"} {
-		if got := opensslName(id); got != want {
+		if got := tlsfront.SuiteName(id); got != want {
 			t.Errorf("suite %s, want %s", got, want)
 		}
 	}
