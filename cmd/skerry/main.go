@@ -22,7 +22,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(upCommand(), downCommand(), statusCommand(), envCommand(), doctorCommand(), zoneCommand(), proxyCommand(), imageCommand(), faultCommand(), demoCommand())
+	root.AddCommand(upCommand(), downCommand(), statusCommand(), envCommand(), doctorCommand(), zoneCommand(), proxyCommand(), imageCommand(), faultCommand(), demoCommand(), simulateCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		if !errors.Is(err, context.Canceled) {
 			fmt.Fprintln(os.Stderr, "skerry: "+err.Error())
