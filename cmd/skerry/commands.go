@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -138,6 +139,7 @@ func proxyCommand() *cobra.Command {
 	f.StringVar(&s.HTTPS, "https", "", "address to serve HTTPS on")
 	f.StringVar(&s.CertFile, "cert", "", "PEM file of the certificate")
 	f.StringVar(&s.KeyFile, "key", "", "PEM file of its key")
+	loops := f.Int("loops", runtime.GOMAXPROCS(0), "event loops, each on a thread of its own")
 	f.StringArrayVar(&s.Backends, "backend", nil, "address of a target; give it once for each")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		var st proxy.Standalone
@@ -150,6 +152,10 @@ func proxyCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if st.Loops = *loops; st.Loops < 1 || st.Loops > 1024 {
+			return fmt.Errorf("--loops %d: want 1 to 1024", st.Loops)
+		}
+		runtime.GOMAXPROCS(st.Loops + 1) // a loop keeps its processor while it waits for a moment
 		return proxy.RunStandalone(cmd.Context(), st, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	}
 	return c

@@ -74,6 +74,39 @@ func DialFrom(ctx context.Context, ns string, local netip.Addr, network, addr st
 	return c, nil
 }
 
+// SocketFrom returns an unconnected, non-blocking TCP socket of the namespace at ns for a connection to an address, bound to the
+// local address unless that is the zero Addr. It waits only when the stock of such sockets is used up.
+func SocketFrom(ns string, local, to netip.Addr) (fd int, err error) {
+	switch {
+	case !to.Is4():
+		err = InNamespace(ns, func() (err error) { fd, err = newSocketOf(unix.AF_INET6); return err })
+	case ns == "":
+		fd, err = newSocketOf(unix.AF_INET)
+	default:
+		fd, err = stockOf(ns).get(context.Background())
+	}
+	if err != nil {
+		return -1, err
+	}
+	if local.IsValid() && local.Is4() == to.Is4() {
+		if err := bindLocal(fd, local); err != nil {
+			unix.Close(fd)
+			return -1, err
+		}
+	}
+	return fd, nil
+}
+
+// bindLocal gives a socket its local address. The port is chosen by connect, where the same one serves for different destinations.
+func bindLocal(fd int, local netip.Addr) error {
+	unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Addr: local.As16()}
+	if local.Is4() {
+		sa = &unix.SockaddrInet4{Addr: local.As4()}
+	}
+	return os.NewSyscallError("bind", unix.Bind(fd, sa))
+}
+
 func opError(network string, to netip.AddrPort, err error) error {
 	return &net.OpError{Op: "dial", Net: network, Addr: net.TCPAddrFromAddrPort(to), Err: err}
 }
@@ -98,11 +131,9 @@ func dialSlow(ctx context.Context, ns string, local netip.Addr, network, addr st
 // connect takes over fd, a non-blocking TCP socket.
 func connect(ctx context.Context, fd int, local netip.Addr, to netip.AddrPort) (net.Conn, error) {
 	if local.IsValid() {
-		// The port is chosen by connect, where the same one serves for different destinations.
-		unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
-		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: local.As4()}); err != nil {
+		if err := bindLocal(fd, local); err != nil {
 			unix.Close(fd)
-			return nil, os.NewSyscallError("bind", err)
+			return nil, err
 		}
 	}
 	err := unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
@@ -238,8 +269,10 @@ func (s *stock) get(ctx context.Context) (int, error) {
 	}
 }
 
-func newSocket() (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+func newSocket() (int, error) { return newSocketOf(unix.AF_INET) }
+
+func newSocketOf(family int) (int, error) {
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}

@@ -29,6 +29,9 @@ func (e *Engine) kill(*Proxy)              {}
 // ListenSockets fails on this system.
 func ListenSockets(string, int) ([]int, error) { return nil, errNoLoops }
 
+// ListenSocketsFree fails on this system.
+func ListenSocketsFree(string, int) ([]int, error) { return nil, errNoLoops }
+
 func newSocket(netip.Addr) (int, error)  { return -1, errNoLoops }
 func duplicates(net.Listener, int) []int { return nil }
 func closeSocket(int)                    {}

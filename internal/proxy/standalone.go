@@ -23,6 +23,7 @@ const (
 // Standalone is the configuration of a proxy without a cloud.
 type Standalone struct {
 	Config
+	Loops int // event loops; 0 is one for each processor
 }
 
 // LoadStandalone reads a configuration file: strict JSON, as docs/format/proxy.md says. File names of certificates are
@@ -164,7 +165,15 @@ func (s Short) Standalone() (Standalone, error) {
 
 // RunStandalone serves until ctx ends; then running requests have some seconds to finish.
 func RunStandalone(ctx context.Context, s Standalone, log *slog.Logger) error {
-	p := New(Options{Log: log})
+	opt := Options{Log: log}
+	if e, err := NewEngine(s.Loops); err == nil {
+		opt.Engine = e
+		defer e.Close()
+	} else {
+		log.Warn("no event loops, goroutines instead", "err", err)
+		opt.Goroutines = true
+	}
+	p := New(opt)
 	err := p.Apply(s.Config)
 	if err == nil {
 		for _, l := range s.Listeners {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"skerry/internal/fabric"
+	"skerry/internal/proxy"
 )
 
 // Net is the zone's way to the network: sockets inside network namespaces, named by path, and the load balancing that the
@@ -27,6 +28,13 @@ type Net interface {
 	CutOthers(ns string, service fabric.NLBKey, targets []netip.AddrPort) (int, error)
 	ReadNLB(ns, zone string) (map[fabric.NLBKey]fabric.NLBCounts, error)
 	CountFlows(ns string) (map[fabric.NLBKey]int, error)
+}
+
+// loopNet is a Net that makes sockets for the event loops of load-balancer nodes. One that doesn't leaves them to goroutines.
+type loopNet interface {
+	ListenSockets(ns, addr string, n int) ([]int, error)
+	// Socket makes an unconnected TCP socket; it must not wait.
+	Socket(ns string, local, to netip.Addr) (int, error)
 }
 
 // kernelNet is Linux.
@@ -62,6 +70,15 @@ func (kernelNet) ListenPacket(ns, network, addr string) (p net.PacketConn, err e
 
 func (kernelNet) Dial(ctx context.Context, ns string, local netip.Addr, network, addr string) (net.Conn, error) {
 	return fabric.DialFrom(ctx, ns, local, network, addr)
+}
+
+func (kernelNet) ListenSockets(ns, addr string, n int) (fds []int, err error) {
+	err = fabric.InNamespace(ns, func() (err error) { fds, err = proxy.ListenSocketsFree(addr, n); return err })
+	return fds, err
+}
+
+func (kernelNet) Socket(ns string, local, to netip.Addr) (int, error) {
+	return fabric.SocketFrom(ns, local, to)
 }
 
 func (kernelNet) Ident(ns string) (string, error) {

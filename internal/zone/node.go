@@ -23,6 +23,7 @@ type nodes struct {
 	rep    *reporter
 	checks *checker
 	wg     sync.WaitGroup // nodes that shut down
+	engine *proxy.Engine  // carries the connections of all nodes; nil if the network makes no sockets for it
 
 	mu      sync.Mutex // guards what follows; taken before the checker's
 	desired Desired
@@ -44,6 +45,13 @@ type albNode struct {
 func newNodes(o Options, rep *reporter, c *checker) *nodes {
 	n := &nodes{o: o, rep: rep, checks: c, albs: map[string]*albNode{}, nlbs: map[string]*nlbState{}, serving: map[string]bool{}, totals: map[string]*BalancerStats{}}
 	c.change = n.healthChanged
+	if _, ok := o.Net.(loopNet); ok {
+		var err error
+		if n.engine, err = proxy.NewEngine(0); err != nil {
+			o.Log.Warn("load balancers work without event loops", "zone", o.Zone, "err", err)
+			n.engine = nil
+		}
+	}
 	return n
 }
 
@@ -106,13 +114,18 @@ func (n *nodes) applyALB(b Balancer) error {
 	}
 	if a == nil {
 		ns, from := b.Namespace, b.NodeIP
-		a = &albNode{ident: ident, ip: from, proxy: proxy.New(proxy.Options{
+		opt := proxy.Options{
 			Listen: func(network, addr string) (net.Listener, error) { return n.o.Net.Listen(ns, network, addr) },
 			Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 				return n.o.Net.Dial(ctx, ns, from, network, addr)
 			},
-			Log: n.o.Log.With("zone", n.o.Zone, "load_balancer", b.Name), Clock: n.o.Now,
-		})}
+			Log: n.o.Log.With("zone", n.o.Zone, "load_balancer", b.Name), Clock: n.o.Now, Engine: n.engine, Goroutines: n.engine == nil,
+		}
+		if ln, ok := n.o.Net.(loopNet); ok && n.engine != nil {
+			opt.ListenSockets = func(addr string, k int) ([]int, error) { return ln.ListenSockets(ns, addr, k) }
+			opt.Socket = func(to netip.Addr) (int, error) { return ln.Socket(ns, from, to) }
+		}
+		a = &albNode{ident: ident, ip: from, proxy: proxy.New(opt)}
 		n.albs[b.ARN] = a
 	}
 	cfg := n.config(b)
@@ -270,4 +283,7 @@ func (n *nodes) stop(ctx context.Context) {
 		}()
 	}
 	n.wg.Wait()
+	if n.engine != nil {
+		n.engine.Close()
+	}
 }
