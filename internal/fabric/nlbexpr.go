@@ -12,7 +12,7 @@ import (
 // Bits of TCP's flags, and of a connection's status.
 const (
 	tcpFin, tcpSyn, tcpRst, tcpAck = 1, 2, 4, 16
-	ctDNAT                         = 1 << 5
+	ctConfirmed, ctDNAT            = 1 << 3, 1 << 5
 )
 
 func network(offset, length, register uint32) expr.Any {

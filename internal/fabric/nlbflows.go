@@ -70,9 +70,10 @@ func addrPort(ip []byte, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(a.Unmap(), port)
 }
 
-// probe sends both ends of flows that conntrack has forgotten a segment that lies outside of their window. TCP answers
-// that with what it expects (RFC 9293, 3.10.7.4); as the answer belongs to no flow, the node resets it, and with the
-// sequence number out of the answer the reset is accepted. Packets carry nlbMark, by which they pass untracked.
+// probe sends both ends of flows that conntrack has forgotten a SYN of no connection. TCP answers that with what it
+// expects instead (RFC 5961, 4.2); as the answer belongs to no flow, the node resets it, and with the sequence number out
+// of the answer the reset is accepted. It is a SYN with ACK, because the connection tracking of others lets that pass.
+// Packets carry nlbMark, by which they pass untracked here.
 func probe(ns string, flows map[[2]netip.AddrPort]netlink.ConntrackFlow) error {
 	if len(flows) == 0 {
 		return nil
@@ -97,9 +98,9 @@ func probe(ns string, flows map[[2]netip.AddrPort]netlink.ConntrackFlow) error {
 	})
 }
 
-// segment is an IPv4 packet with a TCP segment of one byte and any sequence number.
+// segment is an IPv4 packet with an empty TCP segment, SYN and ACK, and any sequence number.
 func segment(from, to netip.AddrPort) []byte {
-	const head, length = 20, 41
+	const head, length = 20, 40
 	b := make([]byte, length)
 	b[0], b[8], b[9] = 0x45, 64, unix.IPPROTO_TCP // the kernel fills in length, id and checksum
 	src, dst := from.Addr().As4(), to.Addr().As4()
@@ -110,14 +111,11 @@ func segment(from, to netip.AddrPort) []byte {
 	binary.BigEndian.PutUint16(t[2:], to.Port())
 	binary.BigEndian.PutUint32(t[4:], rand.Uint32())
 	binary.BigEndian.PutUint32(t[8:], rand.Uint32())
-	t[12], t[13] = 5<<4, tcpAck
+	t[12], t[13] = 5<<4, tcpSyn|tcpAck
 	sum := uint32(unix.IPPROTO_TCP) + uint32(len(t))
 	for _, part := range [][]byte{b[12:20], t} {
 		for i := 0; i < len(part); i += 2 {
-			sum += uint32(part[i]) << 8
-			if i+1 < len(part) {
-				sum += uint32(part[i+1])
-			}
+			sum += uint32(binary.BigEndian.Uint16(part[i:]))
 		}
 	}
 	for sum > 0xffff {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -15,8 +16,8 @@ import (
 
 // The table of one zone's network load balancers in a VPC's namespace, written over netlink.
 //
-//	filter prerouting -148 offered   counts new flows before security groups; a segment of a flow that is forgotten is
-//	                                 answered with a reset where it comes from a target
+//	filter prerouting -152 stray     a target's segment of a flow that is forgotten is answered with a reset
+//	filter prerouting -148 offered   counts new flows before the node's security groups
 //	nat    prerouting -110 on_dnat   @services leads a new flow to its service's chain, which gives it its idle time and
 //	                                 chooses the target; a TCP flow begins with a SYN, the node resets what does not
 //	filter prerouting  -90 count     packets and bytes of flows, and resets, both ways
@@ -35,6 +36,7 @@ const (
 	nlbRstNode   = "rst_node"
 	nlbHidden    = "hidden"
 	nlbTargets   = "targets" // address and port of TCP targets
+	nlbLeft      = "left"    // those that were targets until a moment ago
 )
 
 // nlbSets are those keyed by a service and counted.
@@ -44,6 +46,9 @@ var (
 	nlbKeyType    = nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)
 	nlbTargetType = nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)
 )
+
+// nlbLeftFor is how long what a former target still sends to its clients is answered with resets.
+const nlbLeftFor = time.Minute
 
 // nlbMark marks the node's probes. Nothing else in a VPC's namespace marks packets.
 const nlbMark = 0x736b7279
@@ -158,7 +163,7 @@ func (w *nlbWriter) begin() error {
 	w.c.AddTable(w.t)
 	w.c.FlushTable(w.t)
 	if chains = slices.DeleteFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name != w.t.Name }); len(chains) > 0 {
-		for _, name := range append(slices.Clone(nlbSets), nlbHidden, nlbTargets) {
+		for _, name := range append(slices.Clone(nlbSets), nlbHidden, nlbTargets, nlbLeft) {
 			w.c.DelSet(&nftables.Set{Table: w.t, Name: name})
 		}
 	}
@@ -170,6 +175,7 @@ func (w *nlbWriter) begin() error {
 	}
 	w.check(w.c.AddSet(&nftables.Set{Table: w.t, Name: nlbHidden, KeyType: nlbKeyType}, nil))
 	w.check(w.c.AddSet(&nftables.Set{Table: w.t, Name: nlbTargets, KeyType: nlbTargetType}, nil))
+	w.check(w.c.AddSet(&nftables.Set{Table: w.t, Name: nlbLeft, KeyType: nlbTargetType, HasTimeout: true}, nil))
 	w.base()
 	return nil
 }
@@ -195,8 +201,8 @@ func (w *nlbWriter) rule(c *nftables.Chain, parts ...[]expr.Any) {
 
 // base writes what is the same whatever the services are.
 func (w *nlbWriter) base() {
-	stray := w.c.AddChain(&nftables.Chain{Name: "stray", Table: w.t})
 	resets := w.c.AddChain(&nftables.Chain{Name: "resets", Table: w.t})
+	stray := w.chain("stray", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -152)
 	offered := w.chain("offered", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -148)
 	dnat := w.chain("on_dnat", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, -110)
 	count := w.chain("count", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -90)
@@ -204,10 +210,14 @@ func (w *nlbWriter) base() {
 	out := w.chain("count_out", nftables.ChainTypeFilter, nftables.ChainHookOutput, -90)
 	snat := w.chain("on_snat", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 90)
 
-	w.rule(offered, bits(ctLoad(expr.CtKeySTATE), 4, expr.CtStateBitNEW, expr.CmpOpEq), verdict(expr.VerdictAccept, ""))
-	w.rule(offered, notSyn(), verdict(expr.VerdictGoto, "stray"))
+	// Only the first packet of a connection is not confirmed.
+	w.rule(stray, bits(ctLoad(expr.CtKeySTATUS), 4, ctConfirmed, expr.CmpOpNeq), verdict(expr.VerdictAccept, ""))
+	for _, set := range []string{nlbTargets, nlbLeft} {
+		w.rule(stray, notSyn(), source(), lookup(set), []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
+	}
+	w.rule(offered, bits(ctLoad(expr.CtKeySTATUS), 4, ctConfirmed, expr.CmpOpNeq), verdict(expr.VerdictAccept, ""))
+	w.rule(offered, notSyn(), verdict(expr.VerdictAccept, ""))
 	w.rule(offered, packetKey(16, 2), lookup(nlbOffered))
-	w.rule(stray, source(), lookup(nlbTargets), []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
 
 	w.rule(dnat, notSyn(), verdict(expr.VerdictAccept, ""))
 	w.rule(dnat, packetKey(16, 2), []expr.Any{&expr.Lookup{SourceRegister: 8, SetName: nlbServices, DestRegister: 0, IsDestRegSet: true}})
@@ -265,7 +275,12 @@ func (w *nlbWriter) change(have map[NLBKey]NLBService, want nlbState) {
 		}
 	}
 	w.difference(nlbHidden, hidden(have), hidden(want.services))
-	w.difference(nlbTargets, tcpTargets(have), tcpTargets(want.services))
+	was, is := tcpTargets(have), tcpTargets(want.services)
+	w.difference(nlbTargets, was, is)
+	left := &nftables.Set{Table: w.t, Name: nlbLeft, HasTimeout: true}
+	for part := range slices.Chunk(nlbElements(was, is, nlbLeftFor), maxSlots) {
+		w.check(w.c.SetAddElements(left, part))
+	}
 }
 
 // service fills the chain of one service.
@@ -330,20 +345,22 @@ func (w *nlbWriter) del(set string, s NLBService) {
 
 // difference brings a set without counters from one content to another.
 func (w *nlbWriter) difference(set string, have, want map[string]bool) {
-	elems := func(in, without map[string]bool) (out []nftables.SetElement) {
-		for _, k := range slices.Sorted(maps.Keys(in)) {
-			if !without[k] {
-				out = append(out, nftables.SetElement{Key: []byte(k)})
-			}
-		}
-		return out
-	}
-	for part := range slices.Chunk(elems(have, want), maxSlots) {
+	for part := range slices.Chunk(nlbElements(have, want, 0), maxSlots) {
 		w.check(w.c.SetDeleteElements(w.set(set), part))
 	}
-	for part := range slices.Chunk(elems(want, have), maxSlots) {
+	for part := range slices.Chunk(nlbElements(want, have, 0), maxSlots) {
 		w.check(w.c.SetAddElements(w.set(set), part))
 	}
+}
+
+// nlbElements are the keys of in that are not in without.
+func nlbElements(in, without map[string]bool, timeout time.Duration) (out []nftables.SetElement) {
+	for _, k := range slices.Sorted(maps.Keys(in)) {
+		if !without[k] {
+			out = append(out, nftables.SetElement{Key: []byte(k), Timeout: timeout})
+		}
+	}
+	return out
 }
 
 func hidden(services map[NLBKey]NLBService) map[string]bool {
