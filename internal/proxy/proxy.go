@@ -50,9 +50,10 @@ type Proxy struct {
 	counters counters
 	active   atomic.Int64 // client connections
 	watches  watches
-	engine   *Engine        // nil: goroutines do everything
-	own      bool           // the engine ends with the proxy
-	sockets  bool           // loops can connect to targets
+	engine   *Engine // nil: goroutines do everything
+	own      bool    // the engine ends with the proxy
+	sockets  bool    // loops can connect to targets
+	h2       h2set
 	wg       sync.WaitGroup // listeners, connections
 	tickEnd  chan struct{}
 	tickDone chan struct{}
@@ -71,7 +72,6 @@ type listener struct {
 	fds     []int        // one for each loop, until it has it
 	table   atomic.Pointer[listenerTable]
 	closing atomic.Bool
-	h2      *h2server
 }
 
 // New returns a Proxy that serves nothing yet.
@@ -128,6 +128,7 @@ func (p *Proxy) tick() {
 		now := int64(time.Since(p.start))
 		p.ticks.Store(now)
 		p.watches.each(func(w *watch) { w.look(now) })
+		p.h2.tick(now)
 		p.mu.Lock()
 		targets, limit := p.live.targets, time.Minute
 		if p.table != nil {
@@ -198,7 +199,6 @@ func (p *Proxy) Apply(cfg Config) error {
 	}
 	for addr, ln := range opened {
 		ln.table.Store(t.listeners[addr])
-		ln.h2 = p.newH2(ln)
 		p.listeners[addr] = ln
 		if ln.l != nil {
 			p.wg.Add(1)
@@ -273,7 +273,7 @@ func (p *Proxy) closeListener(ln *listener) {
 			w.close()
 		}
 	})
-	ln.h2.shutdown()
+	p.h2.close(ln)
 }
 
 // accept takes connections until the listener closes.
@@ -326,13 +326,15 @@ func (p *Proxy) serve(ln *listener, nc net.Conn) {
 	peer := peerOf(nc)
 	client := nc
 	if lt := ln.table.Load(); lt.tls != nil {
-		if client = p.handshake(ln, lt, nc, &peer); client == nil {
+		s := p.handshake(ln, lt, nc, &peer)
+		if s == nil {
 			return
 		}
 		if peer.facts.Protocol == "h2" {
-			p.serveH2(ln, client, peer)
+			p.serveH2(ln, nc, s, peer)
 			return
 		}
+		client = s.Conn(nc, nil, s.Rest)
 	}
 	p.serveH1(&conn{p: p, ln: ln, c: client, peer: peer, born: p.opt.Clock()}, nc, nil)
 }
@@ -421,14 +423,12 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		err = ctx.Err()
 		p.cancel()
-		for _, ln := range p.listeners {
-			ln.h2.close()
-		}
 		for ended := false; !ended; {
 			p.watches.each(func(w *watch) { w.kill() })
 			if p.engine != nil {
 				p.engine.kill(p)
 			}
+			p.h2.kill()
 			select {
 			case <-done:
 				ended = true

@@ -283,7 +283,7 @@ func (t *table) compileListener(l Listener, cfg *Config, old live, lv *live) (*l
 		lt.proto = "http"
 	case HTTPS:
 		lt.proto = "https"
-		if lt.tls, err = compileFront(l, cfg, port, t.attrs.http2, old.fronts[l.Addr]); err != nil {
+		if lt.tls, err = compileFront(l, cfg, port, t.attrs.http2 && servesH2, old.fronts[l.Addr]); err != nil {
 			return nil, err
 		}
 		lv.fronts[l.Addr] = lt.tls

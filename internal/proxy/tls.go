@@ -53,8 +53,8 @@ func compileFront(l Listener, cfg *Config, port string, http2 bool, old *frontTL
 	return &frontTLS{c, s}, nil
 }
 
-// handshake makes a connection of nc that speaks in the clear to us. It notes what is to be known about it in peer; nil if it fails.
-func (p *Proxy) handshake(ln *listener, lt *listenerTable, nc net.Conn, peer *peerInfo) net.Conn {
+// handshake does the handshake over nc, and notes what is to be known about it in peer. It returns nil if it fails.
+func (p *Proxy) handshake(ln *listener, lt *listenerTable, nc net.Conn, peer *peerInfo) *tlsfront.Session {
 	nc.SetDeadline(time.Now().Add(handshakeTimeout))
 	s, f, err := lt.tls.server.Accept(nc, p.opt.Clock())
 	p.greeted(ln, peer, f, err)
@@ -62,7 +62,7 @@ func (p *Proxy) handshake(ln *listener, lt *listenerTable, nc net.Conn, peer *pe
 		return nil
 	}
 	nc.SetDeadline(time.Time{})
-	return s.Conn(nc, nil, s.Rest)
+	return s
 }
 
 // greeted notes the outcome of a handshake.
