@@ -184,12 +184,17 @@ func checkGroup(tx store.Tx, lb LoadBalancer, l Listener, arn string) error {
 			ok = g.Protocol == TCP || g.Protocol == TCPUDP
 		case UDP:
 			ok = g.Protocol == UDP || g.Protocol == TCPUDP
+		case TLS:
+			ok = g.Protocol == TCP || g.Protocol == TLS
 		default:
 			ok = g.Protocol == TCPUDP
 		}
 	}
 	if !ok {
 		return fault.New(fault.Invalid, "IncompatibleProtocols", "The specified target group protocol '%s' is not compatible with the %s listener of load balancer '%s'", g.Protocol, l.Protocol, lb.ARN)
+	}
+	if v := g.ProtocolVersion; (v == "HTTP2" || v == GRPC) && l.Protocol != HTTPS {
+		return badAction("Listener protocol '%s' is not supported with a target group with the protocol-version '%s'", l.Protocol, v)
 	}
 	uses := GroupsOf(tx, lb)
 	if !slices.Contains(uses, arn) && len(uses) >= MaxGroupsPerLB {

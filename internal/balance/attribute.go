@@ -76,9 +76,13 @@ var groupApplication = append(slices.Clone(groupCommon), []attribute{
 }...)
 
 var groupNetwork = append(slices.Clone(groupCommon), []attribute{
-	{"stickiness.type", "source_ip", oneOf("source_ip", "source_ip_dest_ip", "source_ip_dest_ip_proto")},
+	{"stickiness.type", "source_ip", oneOf("source_ip")},
 	{"deregistration_delay.connection_termination.enabled", "false", isBool}, {"preserve_client_ip.enabled", "", isBool},
-	{"proxy_protocol_v2.enabled", "false", isBool}, {"target_health_state.unhealthy.connection_termination.enabled", "true", isBool},
+	{"proxy_protocol_v2.enabled", "false", isBool},
+}...)
+
+var groupConnections = append(slices.Clone(groupNetwork), []attribute{
+	{"target_health_state.unhealthy.connection_termination.enabled", "true", isBool},
 	{"target_health_state.unhealthy.draining_interval_seconds", "0", number(0, 360000)},
 }...)
 
@@ -127,8 +131,11 @@ func (l LoadBalancer) known() []attribute {
 }
 
 func (g TargetGroup) known() []attribute {
-	if g.Protocol == HTTP || g.Protocol == HTTPS {
+	switch g.Protocol {
+	case HTTP, HTTPS:
 		return groupApplication
+	case TCP, TLS:
+		return groupConnections
 	}
 	return groupNetwork
 }
@@ -268,11 +275,31 @@ func ModifyTargetGroupAttributes(w *store.WriteTx, s scope.Scope, arn string, ch
 		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Stickiness cannot be enabled when cross-zone load balancing is disabled")
 	case (g.Protocol == UDP || g.Protocol == TCPUDP) && !on("preserve_client_ip.enabled"):
 		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Client IP preservation cannot be disabled for target groups with protocol '%s'", g.Protocol)
-	case on("proxy_protocol_v2.enabled"):
-		return g, fault.New(fault.Unsupported, "InvalidConfigurationRequest", "Proxy protocol is not supported")
+	case g.TargetType == "alb" && !on("preserve_client_ip.enabled"):
+		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Client IP preservation cannot be disabled for target groups with target type 'alb'")
+	case g.Protocol == TLS && on("stickiness.enabled"):
+		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Stickiness cannot be enabled for target groups with protocol 'TLS'")
+	case g.Attribute("target_health_state.unhealthy.draining_interval_seconds") > "0" && on("target_health_state.unhealthy.connection_termination.enabled"):
+		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "An unhealthy draining interval can be specified only when connection termination for unhealthy targets is disabled")
+	}
+	if err := checkThresholds(g); err != nil {
+		return g, err
 	}
 	TargetGroups.Put(w, g)
 	return g, nil
+}
+
+// checkThresholds refuses a group whose zones would leave DNS later than its requests go to all targets.
+func checkThresholds(g TargetGroup) error {
+	const dns, routing = "target_group_health.dns_failover.minimum_healthy_targets.", "target_group_health.unhealthy_state_routing.minimum_healthy_targets."
+	for _, unit := range []string{"count", "percentage"} {
+		d, err1 := strconv.Atoi(g.Attribute(dns + unit))
+		r, err2 := strconv.Atoi(g.Attribute(routing + unit))
+		if err1 == nil && err2 == nil && d < r {
+			return fault.New(fault.Invalid, "InvalidConfigurationRequest", "The DNS failover threshold must be greater than or equal to the unhealthy state routing threshold: %s", unit)
+		}
+	}
+	return nil
 }
 
 // ModifyListenerAttributes changes attributes of a listener.

@@ -44,7 +44,7 @@ func GetListener(tx store.Tx, s scope.Scope, arn string) (Listener, error) {
 }
 
 // listenerProtocols by type of load balancer, as AWS's messages list them.
-var listenerProtocols = map[string][]string{Application: {HTTPS, HTTP}, Network: {TCP, UDP, TCPUDP}}
+var listenerProtocols = map[string][]string{Application: {HTTPS, HTTP}, Network: {TCP, TLS, UDP, TCPUDP}}
 
 // Protocols.
 const (
@@ -54,7 +54,12 @@ const (
 	UDP    = "UDP"
 	TCPUDP = "TCP_UDP"
 	TLS    = "TLS"
+
+	GRPC = "GRPC" // a version of HTTP
 )
+
+// encrypted tells whether a listener has certificates.
+func (l Listener) encrypted() bool { return l.Protocol == HTTPS || l.Protocol == TLS }
 
 // CreateListener makes a listener with its default rule. The same parameters again give the one that is there.
 func CreateListener(w *store.WriteTx, s scope.Scope, lbARN string, p ListenerParams) (Listener, error) {
@@ -113,7 +118,7 @@ func portsClash(a, b Listener) bool {
 // apply returns the listener with the parameters that are set, checked.
 func (p ListenerParams) apply(tx store.Tx, lb LoadBalancer, l Listener) (Listener, error) {
 	if p.Protocol != "" {
-		if lb.Type == Network && slices.Contains([]string{TLS, "QUIC", "TCP_QUIC"}, p.Protocol) {
+		if lb.Type == Network && slices.Contains([]string{"QUIC", "TCP_QUIC"}, p.Protocol) {
 			return l, fault.New(fault.Unsupported, "UnsupportedProtocol", "Listeners with protocol '%s' are not supported", p.Protocol)
 		}
 		if ok := listenerProtocols[lb.Type]; !slices.Contains(ok, p.Protocol) {
@@ -127,10 +132,17 @@ func (p ListenerParams) apply(tx store.Tx, lb LoadBalancer, l Listener) (Listene
 		}
 		l.Port = p.Port
 	}
-	if p.ALPN != "" && p.ALPN != "None" {
+	switch {
+	case l.Protocol == TLS && p.ALPN != "":
+		l.ALPN = p.ALPN
+	case l.Protocol == TLS && l.ALPN == "":
+		l.ALPN = "None"
+	case l.Protocol != TLS && p.ALPN != "" && p.ALPN != "None":
 		return l, fault.New(fault.Invalid, "InvalidConfigurationRequest", "An ALPN policy can be specified for TLS listeners only")
+	case l.Protocol != TLS:
+		l.ALPN = ""
 	}
-	if l.Protocol == HTTPS {
+	if l.encrypted() {
 		if p.Certificate != "" {
 			l.Certificates = append([]string{p.Certificate}, slices.DeleteFunc(slices.Clone(l.Certificates), func(a string) bool { return a == p.Certificate })...)
 			if len(l.Certificates) > 1 && l.ARN != "" { // a new default certificate takes the old one's place
@@ -138,7 +150,7 @@ func (p ListenerParams) apply(tx store.Tx, lb LoadBalancer, l Listener) (Listene
 			}
 		}
 		if len(l.Certificates) == 0 {
-			return l, invalid("A certificate must be specified for HTTPS listeners")
+			return l, invalid("A certificate must be specified for %s listeners", l.Protocol)
 		}
 		if p.SSLPolicy != "" {
 			if !KnownSSLPolicy(p.SSLPolicy) {
@@ -187,6 +199,13 @@ func ModifyListener(w *store.WriteTx, s scope.Scope, arn string, p ListenerParam
 	if l, err = p.apply(w, lb, l); err != nil {
 		return Listener{}, err
 	}
+	if p.Protocol != "" { // the rules must still fit
+		for _, r := range RulesOf(w, l) {
+			if _, err := checkActions(w, lb, l, r.Actions, nil); err != nil {
+				return Listener{}, err
+			}
+		}
+	}
 	for o := range Listeners.By(w, "lb", s.Key(lb.ARN)) {
 		if portsClash(o, l) {
 			return Listener{}, fault.New(fault.Exists, "DuplicateListener", "A listener already exists on this port for this load balancer '%s'", lb.ARN)
@@ -214,13 +233,13 @@ func dropListener(w *store.WriteTx, l Listener) {
 	tag.DeleteAll(w, l.Scope, l.ARN)
 }
 
-// AddCertificates adds certificates to an HTTPS listener; one that is there is a success.
+// AddCertificates adds certificates to an HTTPS or TLS listener; one that is there is a success.
 func AddCertificates(w *store.WriteTx, s scope.Scope, arn string, certificates []string) (Listener, error) {
 	l, err := GetListener(w, s, arn)
 	if err != nil {
 		return Listener{}, err
 	}
-	if l.Protocol != HTTPS {
+	if !l.encrypted() {
 		return Listener{}, fault.New(fault.Invalid, "OperationNotPermitted", "Certificates can be added to HTTPS and TLS listeners only")
 	}
 	l.Certificates = slices.Clone(l.Certificates)

@@ -170,7 +170,7 @@ type TargetGroup struct {
 	Name              string
 	ID                string
 	Protocol          string
-	ProtocolVersion   string
+	ProtocolVersion   string // of an application load balancer's: HTTP1, HTTP2, GRPC
 	Port              int32
 	VpcID             string
 	TargetType        string // instance, ip, lambda, alb

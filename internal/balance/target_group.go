@@ -97,7 +97,7 @@ func (p *TargetGroupParams) defaults() error {
 		if p.Protocol != TCP {
 			return invalid("Target groups of type 'alb' must have protocol 'TCP'")
 		}
-	case "lambda":
+	case "lambda": // there are no functions
 		return fault.New(fault.Unsupported, "InvalidConfigurationRequest", "Target groups of type 'lambda' are not supported")
 	default:
 		return invalid("Target type '%s' must be one of 'instance, ip, lambda, alb'", p.TargetType)
@@ -105,8 +105,8 @@ func (p *TargetGroupParams) defaults() error {
 	switch p.Protocol {
 	case "":
 		return invalid("A protocol must be specified")
-	case HTTP, HTTPS, TCP, UDP, TCPUDP:
-	case TLS, "GENEVE", "QUIC", "TCP_QUIC":
+	case HTTP, HTTPS, TCP, UDP, TCPUDP, TLS:
+	case "GENEVE", "QUIC", "TCP_QUIC":
 		return fault.New(fault.Unsupported, "UnsupportedProtocol", "Target groups with protocol '%s' are not supported", p.Protocol)
 	default:
 		return invalid("Protocol '%s' must be one of 'GENEVE, HTTP, HTTPS, TCP, TLS, UDP, TCP_UDP, QUIC, TCP_QUIC'", p.Protocol)
@@ -124,8 +124,7 @@ func (p *TargetGroupParams) defaults() error {
 	switch {
 	case isHTTP && (p.ProtocolVersion == "" || p.ProtocolVersion == "HTTP1"):
 		p.ProtocolVersion = "HTTP1"
-	case isHTTP && (p.ProtocolVersion == "HTTP2" || p.ProtocolVersion == "GRPC"):
-		return fault.New(fault.Unsupported, "InvalidConfigurationRequest", "Target groups with protocol version '%s' are not supported", p.ProtocolVersion)
+	case isHTTP && (p.ProtocolVersion == "HTTP2" || p.ProtocolVersion == GRPC):
 	case p.ProtocolVersion != "":
 		return invalid("Protocol version '%s' is not valid for protocol '%s'", p.ProtocolVersion, p.Protocol)
 	}
@@ -156,14 +155,18 @@ func defaultCheck(g TargetGroup) HealthCheck {
 }
 
 var (
+	grpcCodes    = regexp.MustCompile(`^[0-9]{1,2}(-[0-9]{1,2})?(,[0-9]{1,2}(-[0-9]{1,2})?)*$`)
 	matcherCodes = regexp.MustCompile(`^[0-9]{3}(-[0-9]{3})?(,[0-9]{3}(-[0-9]{3})?)*$`)
 	checkPath    = regexp.MustCompile(`^/[\x21-\x7e]*$`)
 )
 
+// grpcPath is what a group of protocol version GRPC checks unless it names another.
+const grpcPath = "/AWS.ALB/healthcheck"
+
 // apply returns base with the given settings, their defaults by protocol filled in, checked.
 func (p CheckParams) apply(g TargetGroup, base HealthCheck) (HealthCheck, error) {
 	c := base
-	isALB := g.Protocol == HTTP || g.Protocol == HTTPS
+	isALB, isGRPC := g.Protocol == HTTP || g.Protocol == HTTPS, g.ProtocolVersion == GRPC
 	if p.Enabled != nil {
 		if !*p.Enabled {
 			return c, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Health check enabled must be true for target groups with target type '%s'", g.TargetType)
@@ -214,7 +217,7 @@ func (p CheckParams) apply(g TargetGroup, base HealthCheck) (HealthCheck, error)
 		if p.Path != "" || p.HTTPCode != "" || p.GRPCCode != "" {
 			return c, invalid("Health check path and matcher cannot be specified for health check protocol 'TCP'")
 		}
-		c.Path, c.HTTPCode = "", ""
+		c.Path, c.HTTPCode, c.GRPCCode = "", "", ""
 	} else {
 		if p.Path != "" {
 			if !checkPath.MatchString(p.Path) || len(p.Path) > 1024 {
@@ -224,9 +227,24 @@ func (p CheckParams) apply(g TargetGroup, base HealthCheck) (HealthCheck, error)
 		}
 		if c.Path == "" {
 			c.Path = "/"
+			if isGRPC {
+				c.Path = grpcPath
+			}
+		}
+		if p.GRPCCode != "" && !isGRPC {
+			return c, invalid("A gRPC code can be specified for target groups with protocol version 'GRPC' only")
+		}
+		if p.HTTPCode != "" && isGRPC {
+			return c, invalid("An HTTP code cannot be specified for target groups with protocol version 'GRPC'")
 		}
 		if p.GRPCCode != "" {
-			return c, invalid("A gRPC code can be specified for target groups with protocol version 'GRPC' only")
+			if !grpcCodes.MatchString(p.GRPCCode) || !codesWithin(p.GRPCCode, 0, 99) {
+				return c, invalid("Health check matcher gRPC code '%s' must be within '0-99' inclusive", p.GRPCCode)
+			}
+			c.GRPCCode = p.GRPCCode
+		}
+		if c.GRPCCode == "" && isGRPC {
+			c.GRPCCode = "12"
 		}
 		high := 499
 		if !isALB {
@@ -238,7 +256,7 @@ func (p CheckParams) apply(g TargetGroup, base HealthCheck) (HealthCheck, error)
 			}
 			c.HTTPCode = p.HTTPCode
 		}
-		if c.HTTPCode == "" {
+		if c.HTTPCode == "" && !isGRPC {
 			c.HTTPCode = "200"
 			if !isALB {
 				c.HTTPCode = "200-399"

@@ -209,7 +209,7 @@ type HealthCheck struct {
 	Timeout   int
 	Healthy   int // thresholds
 	Unhealthy int
-	Matcher   string // codes: 200, 200-299, 200,302
+	Matcher   string // codes: 200, 200-299, 200,302; of gRPC in a group of that version
 }
 
 // Target is one registered target.

@@ -140,6 +140,9 @@ func (b *builder) group(lb balance.LoadBalancer, g balance.TargetGroup, node zon
 		NodeIP: node.NodeIP, Type: g.TargetType, Attributes: toMap(g.AllAttributes()),
 		Check: zone.HealthCheck{Enabled: h.Enabled, Protocol: h.Protocol, Port: h.Port, Path: h.Path, Interval: int(h.Interval), Timeout: int(h.Timeout),
 			Healthy: int(h.Healthy), Unhealthy: int(h.Unhealthy), Matcher: h.HTTPCode}}
+	if g.ProtocolVersion == balance.GRPC {
+		out.Check.Matcher = h.GRPCCode
+	}
 	cross := balance.CrossZone(lb, g)
 	for _, r := range balance.Targets(b.tx, g.Scope, g.ARN) {
 		t, ok := b.target(lb, g, r)

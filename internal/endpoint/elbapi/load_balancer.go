@@ -201,6 +201,9 @@ func (s *Server) modifyLoadBalancerAttributes(c *api.Call, in *elbv2.ModifyLoadB
 	if err := authorize(c, "ModifyLoadBalancerAttributes", arn); err != nil {
 		return nil, err
 	}
+	if err := servedValues(changes, balance.LoadBalancer{Type: balance.Network}.Attribute); err != nil {
+		return nil, err
+	}
 	out := &elbv2.ModifyLoadBalancerAttributesOutput{}
 	return out, c.Update(func(w *store.WriteTx) error {
 		lb, err := balance.ModifyLoadBalancerAttributes(w, c.Scope(), arn, changes)

@@ -1,6 +1,9 @@
 package elbapi
 
 import (
+	"maps"
+	"slices"
+
 	"skerry/internal/balance"
 	"skerry/internal/fault"
 )
@@ -9,11 +12,29 @@ import (
 type features map[string]bool
 
 // missing are those that the data plane doesn't carry yet: they are refused by name instead of kept without effect.
-var missing = features{balance.OIDCType: true, balance.JWTType: true, "transforms": true, "mutual-authentication": true}
+var missing = features{balance.OIDCType: true, balance.JWTType: true, "transforms": true, "mutual-authentication": true,
+	"HTTP2": true, "GRPC": true, "listener TLS": true, "target TLS": true}
 
 func (f features) action(a balance.Action) error {
 	if f[a.Type] {
 		return fault.New(fault.Unsupported, "InvalidLoadBalancerAction", "Actions of type '%s' are not supported", a.Type)
+	}
+	return nil
+}
+
+// missingValues are attributes' values that the data plane doesn't carry yet; "" is any but the default.
+var missingValues = map[string]string{
+	"access_logs.s3.enabled": "true", "connection_logs.s3.enabled": "true", "health_check_logs.s3.enabled": "true",
+	"dns_record.client_routing_policy": "", "secondary_ips.auto_assigned.per_subnet": "",
+	"proxy_protocol_v2.enabled": "true", "load_balancing.algorithm.anomaly_mitigation": "on",
+}
+
+// servedValues refuses attributes' values that would have no effect. The defaults are what the resource has without them.
+func servedValues(changes map[string]string, def func(string) string) error {
+	for _, k := range slices.Sorted(maps.Keys(changes)) {
+		if v, ok := missingValues[k]; ok && (changes[k] == v || v == "" && changes[k] != def(k)) {
+			return fault.New(fault.Unsupported, "InvalidConfigurationRequest", "The value '%s' of the attribute '%s' is not supported", changes[k], k)
+		}
 	}
 	return nil
 }

@@ -30,6 +30,12 @@ func (s *Server) createTargetGroup(c *api.Call, in *elbv2.CreateTargetGroupInput
 	if err != nil {
 		return nil, err
 	}
+	if v := api.Val(in.ProtocolVersion); missing[v] {
+		return nil, fault.New(fault.Unsupported, "InvalidConfigurationRequest", "Target groups with protocol version '%s' are not supported", v)
+	}
+	if v := api.Val(in.Protocol); missing["target "+v] {
+		return nil, fault.New(fault.Unsupported, "UnsupportedProtocol", "Target groups with protocol '%s' are not supported", v)
+	}
 	out := &elbv2.CreateTargetGroupOutput{}
 	return out, c.Update(func(w *store.WriteTx) error {
 		g, err := balance.CreateTargetGroup(w, c.Scope(), balance.TargetGroupParams{Name: api.Val(in.Name), Protocol: api.Val(in.Protocol), ProtocolVersion: api.Val(in.ProtocolVersion),
@@ -86,6 +92,9 @@ func toTargetGroup(tx store.Tx, g balance.TargetGroup) elbv2.TargetGroup {
 	}
 	if h.HTTPCode != "" {
 		out.Matcher = &elbv2.Matcher{HttpCode: &h.HTTPCode}
+	}
+	if h.GRPCCode != "" {
+		out.Matcher = &elbv2.Matcher{GrpcCode: &h.GRPCCode}
 	}
 	if g.TargetControlPort != 0 {
 		out.TargetControlPort = &g.TargetControlPort
@@ -198,6 +207,9 @@ func (s *Server) modifyTargetGroupAttributes(c *api.Call, in *elbv2.ModifyTarget
 		return nil, err
 	}
 	if err := authorize(c, "ModifyTargetGroupAttributes", arn); err != nil {
+		return nil, err
+	}
+	if err := servedValues(changes, balance.TargetGroup{}.Attribute); err != nil {
 		return nil, err
 	}
 	out := &elbv2.ModifyTargetGroupAttributesOutput{}
