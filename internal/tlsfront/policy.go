@@ -12,7 +12,7 @@ const DefaultPolicy = "ELBSecurityPolicy-2016-08"
 const policyPrefix = "ELBSecurityPolicy-"
 
 // Policy is a security policy as far as crypto/tls has it: it knows neither the AES-256 CBC suites with SHA-2 (ECDHE-ECDSA- and
-// ECDHE-RSA-AES256-SHA384, AES256-SHA256), nor does it let TLS 1.3's three suites be chosen.
+// ECDHE-RSA-AES256-SHA384, AES256-SHA256), nor does it let TLS 1.3's three suites be chosen: the FIPS policies serve ChaCha20 too.
 type Policy struct {
 	Min, Max uint16
 	Suites   []uint16 // of TLS 1.2 and before
@@ -52,6 +52,7 @@ var policies = map[string]policyBase{
 	"TLS13-1-2-Res-2021-06":  {tls.VersionTLS12, tls.VersionTLS13, suitesGCM},
 	"TLS13-1-2-2021-06":      {tls.VersionTLS12, tls.VersionTLS13, suitesStrong},
 	"TLS13-1-2-Ext1-2021-06": {tls.VersionTLS12, tls.VersionTLS13, suitesExt1},
+	"TLS13-1-2-Ext0-2021-06": {tls.VersionTLS12, tls.VersionTLS13, suitesFS}, // only with FIPS
 	"TLS13-1-2-Ext2-2021-06": {tls.VersionTLS12, tls.VersionTLS13, suitesExt2},
 	"TLS13-1-1-2021-06":      {tls.VersionTLS11, tls.VersionTLS13, suitesExt2},
 	"TLS13-1-0-2021-06":      {tls.VersionTLS10, tls.VersionTLS13, suitesExt2},
@@ -78,7 +79,7 @@ func LookupPolicy(name string) (Policy, bool) {
 	if !ok {
 		return Policy{}, false
 	}
-	curves := curvesECC
+	curves, variant := curvesECC, false
 	for _, v := range []struct {
 		suffix string
 		curves []tls.CurveID
@@ -88,11 +89,14 @@ func LookupPolicy(name string) (Policy, bool) {
 		{"-FIPS-2023-04", curvesFIPS},
 	} {
 		if base, ok := strings.CutSuffix(s, v.suffix); ok && strings.HasPrefix(s, "TLS13-") {
-			s, curves = base+"-2021-06", v.curves
+			s, curves, variant = base+"-2021-06", v.curves, true
 			break
 		}
 	}
 	p, ok := policies[s]
+	if strings.Contains(s, "-Ext0-") && !variant {
+		ok = false
+	}
 	return Policy{p.min, p.max, p.suites, curves}, ok
 }
 
