@@ -54,7 +54,7 @@ func TestPoliciesAreTheDescribedOnes(t *testing.T) {
 		}
 	}
 	for name := range policies {
-		if !strings.Contains(name, "-Ext0-") && !balance.KnownSSLPolicy(policyPrefix + name) {
+		if !strings.Contains(name, "-Ext0-") && !balance.KnownSSLPolicy(policyPrefix+name) {
 			t.Errorf("%s is served and not described", name)
 		}
 	}
