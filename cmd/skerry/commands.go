@@ -47,6 +47,18 @@ func faultCommand() *cobra.Command {
 		}
 		c.AddCommand(sub)
 	}
+	for _, recommend := range []bool{false, true} {
+		use, short := "spot-interruption INSTANCE", "Announce a spot instance's interruption: it ends two minutes later"
+		if recommend {
+			use, short = "rebalance-recommendation INSTANCE", "Tell a spot instance that it is at risk of interruption"
+		}
+		sub := &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1)}
+		dir := dataDirFlag(sub)
+		sub.RunE = func(cmd *cobra.Command, args []string) error {
+			return cloud.InterruptSpot(cmd.Context(), *dir, args[0], recommend)
+		}
+		c.AddCommand(sub)
+	}
 	return c
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,6 +48,11 @@ func (c *control) runControl(ctx context.Context) {
 			http.Error(w, err.Error(), http.StatusConflict)
 		}
 	})
+	mux.HandleFunc("POST /spot/{instance}/{what}", func(w http.ResponseWriter, r *http.Request) {
+		if err := c.troubleSpot(r.PathValue("instance"), r.PathValue("what")); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+		}
+	})
 	mux.HandleFunc("POST /images", func(w http.ResponseWriter, r *http.Request) {
 		if err := c.publishImages(); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -56,6 +62,53 @@ func (c *control) runControl(ctx context.Context) {
 	srv := newServer(mux)
 	go func() { <-ctx.Done(); srv.Close() }()
 	srv.Serve(lis)
+}
+
+// troubleSpot announces the interruption of a spot instance, or the risk of one.
+func (c *control) troubleSpot(id, what string) error {
+	return c.db.Update(func(w *store.WriteTx) error {
+		for i := range compute.Instances.All(w) {
+			if i.ID != id {
+				continue
+			}
+			var err error
+			switch what {
+			case "interrupt":
+				_, err = compute.Interrupt(w, i.Scope, id, compute.InterruptionNotice/time.Duration(c.o.TimeScale))
+			case "recommend":
+				_, err = compute.Recommend(w, i.Scope, id)
+			default:
+				err = fmt.Errorf("interrupt or recommend")
+			}
+			return err
+		}
+		return fmt.Errorf("there is no instance %s", id)
+	})
+}
+
+// runInterruptions terminates spot instances when their notice is over, until ctx ends.
+func (c *control) runInterruptions(ctx context.Context) {
+	for {
+		changed := c.db.Watch(compute.Instances)
+		var next time.Time
+		c.db.View(func(tx *store.ReadTx) error { next = compute.NextInterruption(tx); return nil })
+		if !next.IsZero() && !c.clock().Before(next) {
+			if err := c.db.Update(func(w *store.WriteTx) error { compute.EndInterrupted(w); return nil }); err != nil {
+				c.log.Error("an interrupted spot instance could not be ended; trying again", "err", err)
+				if !pause(ctx, nil, retryPause) {
+					return
+				}
+			}
+			continue
+		}
+		wait := time.Duration(0)
+		if !next.IsZero() {
+			wait = max(next.Sub(c.clock()), batchPause)
+		}
+		if !pause(ctx, changed, wait) {
+			return
+		}
+	}
 }
 
 // powerZone switches a zone off, as a power failure would: its instances and its data plane die at once and nothing can be
@@ -174,5 +227,16 @@ func PowerZone(ctx context.Context, dir, zone string, on bool) error {
 		power = "on"
 	}
 	_, err := ask(ctx, dir, http.MethodPost, "/zones/"+zone+"/"+power)
+	return err
+}
+
+// InterruptSpot announces the interruption of a spot instance of the running cloud in dir, or with recommend only the risk
+// of one, as a rebalance recommendation does.
+func InterruptSpot(ctx context.Context, dir, instance string, recommend bool) error {
+	what := "interrupt"
+	if recommend {
+		what = "recommend"
+	}
+	_, err := ask(ctx, dir, http.MethodPost, "/spot/"+url.PathEscape(instance)+"/"+what)
 	return err
 }

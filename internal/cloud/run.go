@@ -259,6 +259,7 @@ func (c *control) serve(ctx context.Context, lis net.Listener) error {
 		}
 	})
 	start(c.runAlarms)
+	start(c.runInterruptions)
 	start(c.publish)
 	start(c.runControl)
 	start(c.boundLogs)

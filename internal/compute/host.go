@@ -54,7 +54,38 @@ func SetZoneDown(w *store.WriteTx, zone string, down bool) {
 
 // capacity tells how many more instances of a type fit in a zone, or why none can ever.
 func capacity(tx store.Tx, s scope.Scope, t Type, zone string) (int, error) {
-	h := GetHost(tx)
+	return GetHost(tx).fit(s, t, zone, func() int { return promised(tx) })
+}
+
+// promised is the memory of the instances that there are, in MiB.
+func promised(tx store.Tx) int {
+	sum := 0
+	for _, state := range []string{Pending, Running, Stopping} {
+		for i := range Instances.By(tx, "state", state) {
+			if o, ok := TypeByName(i.InstanceType); ok {
+				sum += o.MemoryMiB
+			}
+		}
+	}
+	return sum
+}
+
+// Rooms tells, of each type that it is asked about, how many more instances fit in a zone.
+func Rooms(tx store.Tx, s scope.Scope, zone string) func(Type) int {
+	h, taken := GetHost(tx), 0
+	if !h.Unlimited {
+		taken = promised(tx)
+	}
+	return func(t Type) int {
+		n, err := h.fit(s, t, zone, func() int { return taken })
+		if err != nil {
+			return 0
+		}
+		return min(n, maxIndex)
+	}
+}
+
+func (h Host) fit(s scope.Scope, t Type, zone string, promised func() int) (int, error) {
 	if slices.Contains(h.ZonesDown, zone) {
 		return 0, insufficient(h, s, t, zone)
 	}
@@ -67,14 +98,7 @@ func capacity(tx store.Tx, s scope.Scope, t Type, zone string) (int, error) {
 	if t.VCPU > h.VCPU || t.MemoryMiB > h.MemoryMiB {
 		return 0, insufficient(h, s, t, zone)
 	}
-	free := h.MemoryMiB * MemoryOversubscription
-	for _, state := range []string{Pending, Running, Stopping} {
-		for i := range Instances.By(tx, "state", state) {
-			if o, ok := TypeByName(i.InstanceType); ok {
-				free -= o.MemoryMiB
-			}
-		}
-	}
+	free := h.MemoryMiB*MemoryOversubscription - promised()
 	if n := free / t.MemoryMiB; n > 0 {
 		return n, nil
 	}

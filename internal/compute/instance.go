@@ -94,6 +94,7 @@ type Instance struct {
 	AutoRecovery                                                    string // default or disabled
 	Tenancy                                                         string
 	PlatformDetails                                                 string
+	Spot                                                            *Spot `json:",omitempty"` // nil: on demand
 }
 
 // Instances is the table of instances. Its index values are scope keys, but for state, which is over the whole cloud.

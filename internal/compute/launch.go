@@ -100,6 +100,7 @@ type launch struct {
 	credits   string
 	count     int
 	unlimited bool
+	spot      *Spot // nil: on demand
 }
 
 func prepare(w *store.WriteTx, p LaunchParams) (*launch, error) {
@@ -158,6 +159,9 @@ func prepare(w *store.WriteTx, p LaunchParams) (*launch, error) {
 	if err := l.options(); err != nil {
 		return nil, err
 	}
+	if err := l.checkSpot(); err != nil {
+		return nil, err
+	}
 	fit, err := capacity(w, s, l.typ, l.subnet.AvailabilityZone)
 	if err != nil {
 		return nil, err
@@ -213,8 +217,6 @@ func refuse(spec LaunchSpec) error {
 	}
 	pl := spec.Placement
 	switch {
-	case spec.InstanceMarketOptions != nil && spec.InstanceMarketOptions.MarketType != "":
-		return no("InstanceMarketOptions.MarketType=" + spec.InstanceMarketOptions.MarketType)
 	case spec.HibernationOptions != nil && spec.HibernationOptions.Configured:
 		return no("HibernationOptions.Configured")
 	case spec.EnclaveOptions != nil && spec.EnclaveOptions.Enabled:
@@ -546,6 +548,11 @@ func (l *launch) one(w *store.WriteTx, reservationID string, n int) error {
 		AutoRecovery: "default", Tenancy: "default", PlatformDetails: l.image.PlatformDetails}
 	if i.ShutdownBehavior == "" {
 		i.ShutdownBehavior = "stop"
+	}
+	if l.spot != nil {
+		sp := *l.spot
+		sp.RequestID = w.NewID("sir")
+		i.Spot, i.ShutdownBehavior = &sp, "terminate"
 	}
 	if c := spec.CreditSpecification; c != nil && c.CPUCredits != "" {
 		i.CPUCredits = c.CPUCredits

@@ -91,7 +91,7 @@ func TestLaunchRefusals(t *testing.T) {
 		{"interfaces and subnet", LaunchSpec{SubnetID: other, NetworkInterfaces: []InterfaceSpec{{}}}, 1, "InvalidParameterCombination"},
 		{"interfaces and groups", LaunchSpec{SecurityGroupIDs: []string{foreign}, NetworkInterfaces: []InterfaceSpec{{}}}, 1, "InvalidParameterCombination"},
 		{"two interfaces", LaunchSpec{NetworkInterfaces: []InterfaceSpec{{}, {}}}, 1, "UnsupportedOperation"},
-		{"spot", LaunchSpec{InstanceMarketOptions: &MarketSpec{MarketType: "spot"}}, 1, "UnsupportedOperation"},
+		{"spot", LaunchSpec{InstanceMarketOptions: &MarketSpec{MarketType: "capacity-block"}}, 1, "UnsupportedOperation"},
 		{"a second volume", LaunchSpec{BlockDeviceMappings: []BlockDeviceSpec{{DeviceName: "/dev/sdf", Ebs: &EbsSpec{VolumeSize: ptr(1)}}}}, 1, "UnsupportedOperation"},
 		{"root too small", LaunchSpec{BlockDeviceMappings: []BlockDeviceSpec{{DeviceName: "/dev/xvda", Ebs: &EbsSpec{VolumeSize: ptr(1)}}}}, 1, "InvalidBlockDeviceMapping"},
 		{"zone elsewhere", LaunchSpec{Placement: &PlacementSpec{AvailabilityZone: "us-east-1a"}}, 1, "InvalidParameterValue"},

@@ -132,7 +132,15 @@ type (
 		AutoRecovery string `json:",omitempty"`
 	}
 	MarketSpec struct {
-		MarketType string `json:",omitempty"`
+		MarketType  string          `json:",omitempty"`
+		SpotOptions *SpotMarketSpec `json:",omitempty"`
+	}
+	SpotMarketSpec struct {
+		MaxPrice                     string `json:",omitempty"`
+		SpotInstanceType             string `json:",omitempty"`
+		InstanceInterruptionBehavior string `json:",omitempty"`
+		BlockDurationMinutes         int    `json:",omitempty"`
+		ValidUntil                   string `json:",omitempty"`
 	}
 	CapacityReference struct {
 		CapacityReservationPreference string          `json:",omitempty"`

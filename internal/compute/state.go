@@ -94,6 +94,9 @@ func Stop(w *store.WriteTx, s scope.Scope, ids []string, force bool) ([]Change, 
 		c := Change{ID: i.ID, Previous: i.State, Current: i.State}
 		switch i.State {
 		case Running:
+			if err := i.oneTime("stop"); err != nil {
+				return nil, err
+			}
 			if i.DisableAPIStop {
 				return nil, fault.New(fault.Denied, "OperationNotPermitted", "The instance '%s' may not be stopped. Modify its 'disableApiStop' instance attribute and try again.", i.ID)
 			}

@@ -224,6 +224,7 @@ type LaunchOverrides struct {
 	InstanceType string
 	TargetZone   string // without SubnetID: the default subnet of this zone
 	ClientToken  string
+	Market       *MarketSpec // in place of the template's
 }
 
 // LaunchFromTemplate launches what a version says, with the overrides in it.
@@ -234,6 +235,9 @@ func LaunchFromTemplate(w *store.WriteTx, s scope.Scope, v LaunchTemplateVersion
 	}
 	if o.InstanceType != "" {
 		spec.InstanceType = o.InstanceType
+	}
+	if o.Market != nil {
+		spec.InstanceMarketOptions = o.Market
 	}
 	if o.SubnetID != "" {
 		if len(spec.NetworkInterfaces) > 0 {

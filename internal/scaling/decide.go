@@ -49,6 +49,9 @@ type Situation struct {
 	Subnets   []Subnet // of the group, in order
 	// Current is the launch template that the group launches from now, resolved; zero when it can't be.
 	Current Template
+	// Mixed is the mixed policy that the group launches by now, and Offers what it comes to in each zone.
+	Mixed  *Mixed
+	Offers []Offer
 	// Exists tells which of the attached target groups are still there.
 	Exists map[string]bool
 	// Refresh is the instance refresh under way, or nil; Alarmed tells whether one of its alarms is in ALARM.
@@ -112,12 +115,14 @@ type Action struct {
 	Reasoned  bool     // the group's reasons come first in the cause
 	Replaces  bool     // of Launch: pays one of the group's owed replacements
 	Rebalance bool
-	Drain     bool   // of Retire: wait for the deregistration delay
-	Token     string // of Expire
-	Warm      bool   // of Launch and Retire: of the warm pool
-	Return    bool   // of Retire: into the warm pool
-	ARN       string // of Register, Deregister, Attach
-	State     string // of Attach
+	Drain     bool    // of Retire: wait for the deregistration delay
+	Token     string  // of Expire
+	Spot      bool    // of Launch: a spot instance
+	Offers    []Offer // of Launch by a mixed policy: to be tried in their order
+	Warm      bool    // of Launch and Retire: of the warm pool
+	Return    bool    // of Retire: into the warm pool
+	ARN       string  // of Register, Deregister, Attach
+	State     string  // of Attach
 	Refresh   *Refresh
 }
 
@@ -185,8 +190,9 @@ type decider struct {
 	leaving map[string]bool // members that this plan takes out
 	drawn   map[string]bool // members of the warm pool that it brings in
 
-	launches int // that the plan has
-	returned int // members that go back into the warm pool
+	launches int            // that the plan has
+	bought   map[string]int // spot launches of the plan, by zone and type
+	returned int            // members that go back into the warm pool
 }
 
 // retire takes a member out of service and lets it go.
@@ -428,8 +434,9 @@ func (d *decider) replaceUnhealthy() {
 				if inService > g.Desired { // the replacement is there: shrink takes this one
 					continue
 				}
-				if z := d.zones().next(); z != nil {
-					d.plan.do(Action{Kind: Launch, Zone: z.name, Subnet: z.take(), Rebalance: true, Why: []string{whyReplaced}})
+				a := Action{Spot: v.Spot, Rebalance: true, Why: []string{whyReplaced}}
+				if _, ok := d.place(d.zones(), &a); ok {
+					d.plan.do(a)
 				}
 				continue
 			}
@@ -474,6 +481,7 @@ func (d *decider) capacity() {
 			busy = true
 		}
 	}
+	d.relieve(have, extra)
 	owed := g.Owed
 	for _, a := range d.plan.Actions {
 		if a.Kind == Retire && !a.Reasoned && !a.Warm {
@@ -491,6 +499,7 @@ func (d *decider) capacity() {
 		}
 	case busy:
 	case d.refresh():
+	case d.convert():
 	case d.rebalance():
 	case d.expire():
 	case len(g.Reasons) > 0 || g.Owed > 0 || g.Cooling > 0 || len(g.Alarms) > 0:
@@ -500,19 +509,22 @@ func (d *decider) capacity() {
 
 func (d *decider) grow(have, extra, owed int) {
 	g := d.s.Group
-	zones := d.zones()
+	zones, onDemand := d.zones(), d.onDemand()
 	goal := g.Desired
 	difference := fmt.Sprintf("an instance was started in response to a difference between desired and actual capacity, increasing the capacity from %d to %d.", have, goal)
 	for ; have < goal-extra && d.launches < maxLaunches; d.launches++ {
 		a := Action{Kind: Launch}
-		v, z := d.draw(zones)
-		if z != nil {
-			d.drawn[v.ID] = true
+		n := 1
+		if v, ok := d.draw(zones); ok {
 			a.Kind, a.Member, a.Zone, a.Subnet = Draw, v.ID, v.Zone, v.SubnetID
-		} else if z = zones.next(); z != nil {
-			a.Zone, a.Subnet = z.name, z.take()
 		} else {
-			break
+			a.Spot = d.s.Mixed != nil && onDemand >= d.s.Mixed.onDemand(goal)
+			if n, ok = d.place(zones, &a); !ok {
+				break
+			}
+		}
+		if !a.Spot {
+			onDemand += n
 		}
 		if owed > 0 {
 			owed--
@@ -524,7 +536,7 @@ func (d *decider) grow(have, extra, owed int) {
 			a.Reasoned, a.Why = true, []string{difference}
 		}
 		d.plan.do(a)
-		have += max(1, z.weight)
+		have += n
 	}
 }
 
@@ -543,6 +555,8 @@ func (d *decider) shrink(have int) {
 			d.retire(*v, true, whyRefresh, whySelected(v.ID))
 		case v.Health == Unhealthy && v.Cause == "elb":
 			d.retire(*v, true, whyELB)
+		case d.atRisk(v):
+			d.retire(*v, true, map[bool]string{false: whyRecommended, true: whyInterrupted}[v.Instance.Interrupting])
 		default:
 			d.retire(*v, true, sentence, whySelected(v.ID))
 			if room > 0 && v.State == InService && v.Health == Healthy && v.Instance.State == "running" {
@@ -562,7 +576,7 @@ func (d *decider) rebalance() bool {
 		return false
 	}
 	zones := d.zones()
-	low := zones.next()
+	low := zones.next(false)
 	if low == nil {
 		return false
 	}
@@ -574,14 +588,14 @@ func (d *decider) rebalance() bool {
 	if high-low.count <= 1 && len(stray) == 0 {
 		return false
 	}
-	movable := false
+	var movable *View
 	for i := range d.s.Members {
 		v := &d.s.Members[i]
 		if v.State == InService && !v.Protected && (zones.count(v.Zone) == high || slices.Contains(stray, v.Zone)) {
-			movable = true
+			movable = v
 		}
 	}
-	if !movable {
+	if movable == nil || movable.Spot && low.spotBlocked {
 		return false
 	}
 	if d.s.Now.Before(g.Balanced) {
@@ -599,8 +613,9 @@ func (d *decider) rebalance() bool {
 	for _, z := range from {
 		text += " " + z
 	}
-	d.plan.do(Action{Kind: Launch, Zone: low.name, Subnet: low.take(), Rebalance: true,
-		Why: []string{text + " with other zones resulting in more than desired number of instances in the group."}})
+	a := Action{Spot: movable.Spot, Rebalance: true, Why: []string{text + " with other zones resulting in more than desired number of instances in the group."}}
+	d.placeIn(low, &a)
+	d.plan.do(a)
 	return true
 }
 

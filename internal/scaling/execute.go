@@ -51,7 +51,17 @@ func (e *Engine) situation(tx store.Tx, g Group) Situation {
 			s.Alarmed = s.Alarmed || e.Alarms.State(tx, g.Scope, name) == "ALARM"
 		}
 	}
-	if ref := s.Refresh.from(g).template(); ref != nil {
+	from := s.Refresh.from(g)
+	if s.Mixed = from.Mixed; s.Mixed != nil {
+		var zones []string
+		for _, sn := range s.Subnets {
+			if !slices.Contains(zones, sn.Zone) {
+				zones = append(zones, sn.Zone)
+			}
+		}
+		s.Offers = e.offersOf(tx, from, s.Mixed, zones)
+	}
+	if ref := from.template(); ref != nil {
 		if t, err := e.Compute.Resolve(tx, g.Scope, *ref); err == nil {
 			s.Current = t
 		}
@@ -229,7 +239,7 @@ func (x *executor) launch(a Action) error {
 		refresh = &r
 	}
 	from := refresh.from(x.g)
-	inst, tmpl, err := x.e.start(x.w, from, a.Subnet)
+	inst, tmpl, weight, err := x.e.start(x.w, from, a)
 	if err != nil {
 		return &launchError{action: a, err: err}
 	}
@@ -240,7 +250,7 @@ func (x *executor) launch(a Action) error {
 	act := begin(x.w, x.g, description+inst.ID, cause, a.Subnet, a.Zone, alarms)
 	x.g.progress(x.w, act.ID, StatusPreInService, 30)
 	m := Member{Scope: x.g.Scope, ID: inst.ID, Group: x.g.Name, Zone: inst.Zone, SubnetID: a.Subnet, InstanceType: inst.InstanceType,
-		ImageID: inst.ImageID, LaunchConfiguration: from.LaunchConfiguration, State: state, Health: Healthy, Protected: x.g.ProtectNew,
+		ImageID: inst.ImageID, LaunchConfiguration: from.LaunchConfiguration, State: state, Health: Healthy, Protected: x.g.ProtectNew, Spot: inst.Spot,
 		LaunchedAt: x.now, ActivityID: act.ID, Rebalance: a.Rebalance}
 	if tmpl != nil {
 		m.Template = &TemplateRef{ID: tmpl.ID, Name: tmpl.Name, Version: strconv.Itoa(tmpl.Version)}
@@ -248,13 +258,7 @@ func (x *executor) launch(a Action) error {
 	if refresh != nil {
 		m.Refresh = refresh.mark()
 	}
-	if from.Mixed != nil {
-		for _, o := range from.Mixed.Overrides {
-			if o.InstanceType == inst.InstanceType {
-				m.Weight = o.Weight
-			}
-		}
-	}
+	m.Weight = weightOf(from, weight)
 	Members.Put(x.w, m)
 	if a.Replaces && x.g.Owed > 0 {
 		x.g.Owed--
@@ -263,58 +267,6 @@ func (x *executor) launch(a Action) error {
 		x.g.Balanced = x.now.Add(x.e.scaled(rebalancePause))
 	}
 	return nil
-}
-
-// start launches through the group's template or configuration. Of a mixed policy's types the first that can be launched
-// is taken; which one that is shows only in trying, and a failed try may have written rows, so Compute.Launch must not.
-func (e *Engine) start(w *store.WriteTx, g Group, subnet string) (Instance, *Template, error) {
-	tags := map[string]string{"aws:autoscaling:groupName": g.Name}
-	for _, t := range g.Tags {
-		if t.Propagate {
-			tags[t.Key] = t.Value
-		}
-	}
-	r := LaunchRequest{Group: g.Name, SubnetID: subnet, Tags: tags}
-	if g.LaunchConfiguration != "" {
-		lc, ok := LaunchConfigurations.Get(w, g.Key(g.LaunchConfiguration))
-		if !ok {
-			return Instance{}, nil, fault.New(fault.Invalid, "ValidationError", "Launch configuration name not found - Launch configuration %s not found", g.LaunchConfiguration)
-		}
-		r.Configuration = &lc.Launch
-		inst, err := e.Compute.Launch(w, g.Scope, r)
-		return inst, nil, err
-	}
-	ref := g.template()
-	if ref == nil {
-		return Instance{}, nil, fault.New(fault.Invalid, "ValidationError", "The Auto Scaling group %s has no launch template.", g.Name)
-	}
-	overrides := []Override{{}}
-	if g.Mixed != nil && len(g.Mixed.Overrides) > 0 {
-		overrides = g.Mixed.Overrides
-	}
-	var last error
-	for _, o := range overrides {
-		from := *ref
-		if o.Template != nil {
-			from = *o.Template
-		}
-		t, err := e.Compute.Resolve(w, g.Scope, from)
-		if err != nil {
-			return Instance{}, nil, err
-		}
-		r.Template = &TemplateRef{ID: t.ID, Version: strconv.Itoa(t.Version)}
-		tags["aws:ec2launchtemplate:id"], tags["aws:ec2launchtemplate:version"] = t.ID, strconv.Itoa(t.Version)
-		r.Tags, r.InstanceType, r.ImageID = maps.Clone(tags), o.InstanceType, o.ImageID
-		inst, err := e.Compute.Launch(w, g.Scope, r)
-		if err == nil {
-			return inst, &t, nil
-		}
-		last = err
-		if !fault.Is(err, fault.Capacity) && !fault.Is(err, fault.Unsupported) {
-			break
-		}
-	}
-	return Instance{}, nil, last
 }
 
 // failed records that a launch did not work, and holds the next one back: in the zone when another may do, everywhere
@@ -334,7 +286,7 @@ func (e *Engine) failed(w *store.WriteTx, sc scope.Scope, name string, le *launc
 	if f, ok := fault.As(le.err); ok {
 		message, kind = f.Msg, f.Kind
 		if g.Mixed != nil {
-			message = "Could not launch On-Demand Instances. " + f.Code + " - " + f.Msg
+			message = map[bool]string{false: "Could not launch On-Demand Instances. ", true: "Could not launch Spot Instances. "}[a.Spot] + f.Code + " - " + f.Msg
 		}
 	}
 	act := begin(w, g, "Launching a new EC2 instance", causeOf(reasons, w.Now(), a.Why...), a.Subnet, a.Zone, alarms)
@@ -343,7 +295,7 @@ func (e *Engine) failed(w *store.WriteTx, sc scope.Scope, name string, le *launc
 	g.Reasons, g.Alarms = nil, nil
 	key := anyZone
 	if kind == fault.Capacity {
-		key = a.Zone
+		key = heldKey(a.Zone, a.Spot)
 	}
 	g = e.holdBack(g, key, w.Now())
 	Groups.Put(w, g)
@@ -384,9 +336,9 @@ func (x *executor) admit(m Member) error {
 	x.g.end(x.w, m.ActivityID, StatusSuccessful, "")
 	m.ActivityID = ""
 	Members.Put(x.w, m)
-	if _, held := x.g.Backoff[m.Zone]; held || len(x.g.Backoff) > 0 {
+	if len(x.g.Backoff) > 0 {
 		x.g.Backoff = maps.Clone(x.g.Backoff)
-		delete(x.g.Backoff, m.Zone)
+		delete(x.g.Backoff, heldKey(m.Zone, m.Spot))
 		delete(x.g.Backoff, anyZone)
 	}
 	return nil
@@ -496,7 +448,7 @@ func (x *executor) lose(m Member) error {
 	}
 	m.State, m.ActivityID, m.Pauses = map[bool]string{false: TerminatingProceed, true: WarmedTerminatingProceed}[m.Warmed()], "", nil
 	Members.Put(x.w, m)
-	x.g = x.e.holdBack(x.g, m.Zone, x.now)
+	x.g = x.e.holdBack(x.g, heldKey(m.Zone, m.Spot), x.now)
 	return nil
 }
 

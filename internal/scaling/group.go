@@ -189,14 +189,8 @@ func (e *Engine) checkSource(w *store.WriteTx, g Group) (Group, error) {
 		return g, invalid("You cannot use a mixed instances policy with an Auto Scaling group that has a warm pool.")
 	}
 	if g.Mixed != nil {
-		weighted := 0
-		for _, o := range g.Mixed.Overrides {
-			if o.Weight > 0 {
-				weighted++
-			}
-		}
-		if weighted > 0 && weighted < len(g.Mixed.Overrides) {
-			return g, invalid("You must specify a weighted capacity for all instance types, or none.")
+		if err := e.checkMixed(w, g); err != nil {
+			return g, err
 		}
 	}
 	return g, nil
@@ -294,8 +288,12 @@ func (g Group) checkSettings() error {
 	}
 	switch g.DesiredCapacityType {
 	case "", "units":
+	case "vcpu", "memory-mib":
+		if g.Mixed == nil || !slices.ContainsFunc(g.Mixed.Overrides, func(o Override) bool { return o.Requirements != nil }) {
+			return invalid("DesiredCapacityType %s needs a mixed instances policy with InstanceRequirements.", g.DesiredCapacityType)
+		}
 	default:
-		return fault.New(fault.Unsupported, "ValidationError", "DesiredCapacityType %s is not supported: only units is.", g.DesiredCapacityType)
+		return invalid("Invalid DesiredCapacityType: %s.", g.DesiredCapacityType)
 	}
 	return nil
 }

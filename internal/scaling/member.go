@@ -283,7 +283,7 @@ func (e *Engine) AttachInstances(w *store.WriteTx, s scope.Scope, group string, 
 			return err
 		}
 		Members.Put(w, Member{Scope: s, ID: id, Group: g.Name, Zone: i.Zone, SubnetID: i.SubnetID, InstanceType: i.InstanceType, ImageID: i.ImageID,
-			State: Pending, Health: Healthy, Protected: g.ProtectNew, LaunchedAt: i.LaunchTime, ActivityID: a.ID, Adopted: true})
+			State: Pending, Health: Healthy, Protected: g.ProtectNew, LaunchedAt: i.LaunchTime, ActivityID: a.ID, Adopted: true, Spot: i.Spot})
 	}
 	Groups.Put(w, g)
 	return nil

@@ -16,6 +16,9 @@ type Instance struct {
 	VpcID          string
 	Reason         string // code of the state reason, and its message
 	LaunchTime     time.Time
+	Spot           bool
+	AtRisk         bool // its interruption is announced, or likely
+	Interrupting   bool // it is announced
 }
 
 // Subnet is where instances of a zone go.
@@ -27,6 +30,7 @@ type Template struct {
 	Version      int
 	InstanceType string
 	ImageID      string
+	Spot         bool // it asks for spot instances
 }
 
 // LaunchRequest asks for one instance.
@@ -37,12 +41,15 @@ type LaunchRequest struct {
 	InstanceType  string // overrides, when not empty
 	ImageID       string
 	SubnetID      string
+	Spot          bool // a spot instance, for MaxPrice or whatever it costs
+	MaxPrice      string
 	Tags          map[string]string // of the instance, in place of the template's where they meet
 }
 
 // Compute is what the package needs of EC2. Functions that take a *store.WriteTx work inside the caller's transaction.
 // Errors are *fault.Error with EC2's code and message.
 type Compute interface {
+	Market
 	// Instance finds an instance; a terminated one may be found for a while.
 	Instance(tx store.Tx, s scope.Scope, id string) (Instance, bool)
 	// Resolve finds a launch template's version; an empty Version means the default one.

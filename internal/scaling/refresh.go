@@ -276,14 +276,19 @@ func (r *Refresh) turn(now time.Time, n int, why string) {
 // replace takes the next share of members out, or launches its replacements first when the group may be larger meanwhile.
 func (d *decider) replace(g Group, p Preferences, old []View) bool {
 	if extra := g.Desired * p.MaxHealthy / 100; extra > g.Desired {
-		zones := d.zones()
+		zones, onDemand := d.zones(), 0
 		n := min(extra-g.Desired, len(old), maxLaunches)
 		for range n {
-			z := zones.next()
-			if z == nil {
+			a := Action{Rebalance: true, Why: []string{whyRenewed}}
+			a.Spot = d.s.Mixed != nil && onDemand >= d.s.Mixed.onDemand(g.Desired)
+			m, ok := d.place(zones, &a)
+			if !ok {
 				return false
 			}
-			d.plan.do(Action{Kind: Launch, Zone: z.name, Subnet: z.take(), Rebalance: true, Why: []string{whyRenewed}})
+			if !a.Spot {
+				onDemand += m
+			}
+			d.plan.do(a)
 		}
 		return n > 0
 	}

@@ -54,16 +54,18 @@ type TemplateRef struct {
 
 // Override is one entry of a mixed instances policy, as far as launches use it.
 type Override struct {
-	InstanceType string       `json:",omitempty"`
-	ImageID      string       `json:",omitempty"`
-	Weight       int          `json:",omitempty"`
-	Template     *TemplateRef `json:",omitempty"`
+	InstanceType string          `json:",omitempty"`
+	ImageID      string          `json:",omitempty"`
+	Weight       int             `json:",omitempty"`
+	Template     *TemplateRef    `json:",omitempty"`
+	Requirements json.RawMessage `json:",omitempty"` // InstanceRequirements, as they were sent
 }
 
 // Mixed is a mixed instances policy, as far as launches use it.
 type Mixed struct {
-	Template  TemplateRef
-	Overrides []Override `json:",omitempty"`
+	Template     TemplateRef
+	Overrides    []Override    `json:",omitempty"`
+	Distribution *Distribution `json:",omitempty"` // nil: on demand, prioritized
 }
 
 // Attachment is a target group of a group. State is Adding, Added, InService or Removing. One that was named when the
@@ -178,6 +180,7 @@ type Member struct {
 	Health              string
 	Cause               string `json:",omitempty"` // why unhealthy: ec2, elb, user
 	Protected           bool   `json:",omitempty"`
+	Spot                bool   `json:",omitempty"`
 	LaunchedAt          time.Time
 	InServiceAt         time.Time `json:",omitempty"`
 	FailingSince        time.Time `json:",omitempty"` // the load balancer's checks
@@ -326,6 +329,7 @@ type LaunchSpec struct {
 	Monitoring                     bool
 	PublicIP                       *bool
 	HttpTokens, HttpEndpoint       string
+	SpotPrice                      string `json:",omitempty"` // the most; empty: on demand
 	HopLimit                       int
 }
 

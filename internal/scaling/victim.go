@@ -10,7 +10,7 @@ import (
 // service yet go only when no other is left.
 func (d *decider) victims(n int) []*View {
 	var pool, young, out []*View
-	count := map[string]int{}
+	count, onDemand := map[string]int{}, d.onDemand()
 	for i := range d.s.Members {
 		v := &d.s.Members[i]
 		if !d.counts(v) {
@@ -32,12 +32,16 @@ func (d *decider) victims(n int) []*View {
 		if len(fits) == 0 {
 			break
 		}
-		if sick := keep(fits, func(v *View) bool { return v.Health == Unhealthy }); len(sick) > 0 {
+		if sick := keep(fits, func(v *View) bool { return v.Health == Unhealthy || d.atRisk(v) }); len(sick) > 0 {
 			fits = sick
 		} else if old := keep(fits, d.stale); len(old) > 0 {
 			fits = old
 		}
-		v := choose(d.fullest(fits, count), d.s.Group.TerminationPolicies, d.s.Current, d.s.Now)
+		fits = d.option(fits, onDemand)
+		v := d.choose(d.fullest(fits, count))
+		if !v.Spot {
+			onDemand -= v.weight()
+		}
 		count[v.Zone]--
 		n -= v.weight()
 		out = append(out, v)
@@ -73,7 +77,8 @@ func keep(pool []*View, want func(*View) bool) []*View {
 }
 
 // choose narrows the pool by each policy in turn. The pool is not empty, and is ordered by launch time and id.
-func choose(pool []*View, policies []string, current Template, now time.Time) *View {
+func (d *decider) choose(pool []*View) *View {
+	policies, current, now := d.s.Group.TerminationPolicies, d.s.Current, d.s.Now
 	if len(policies) == 0 {
 		policies = []string{"Default"}
 	}
@@ -89,7 +94,10 @@ func choose(pool []*View, policies []string, current Template, now time.Time) *V
 			pool = oldestConfiguration(pool)
 		case "ClosestToNextInstanceHour":
 			pool = nearestHour(pool, now)
-		default: // Default, AllocationStrategy
+		case "AllocationStrategy":
+			pool = d.offStrategy(pool)
+		default:
+			pool = d.offStrategy(pool)
 			if lc := keep(pool, func(v *View) bool { return v.LaunchConfiguration != "" }); len(lc) > 0 {
 				pool = oldestConfiguration(lc)
 			} else {

@@ -149,9 +149,9 @@ func (d *decider) retireWarm(v View, why ...string) {
 }
 
 // draw finds a member of the pool for the zone with the fewest members that has one, and takes it out of the pool.
-func (d *decider) draw(zs *zones) (View, *zone) {
+func (d *decider) draw(zs *zones) (View, bool) {
 	if d.s.Group.Warm == nil {
-		return View{}, nil
+		return View{}, false
 	}
 	var best View
 	var in *zone
@@ -169,9 +169,9 @@ func (d *decider) draw(zs *zones) (View, *zone) {
 	if in != nil {
 		in.count++
 		in.used[best.SubnetID]++
-		d.leaving[best.ID] = true
+		d.leaving[best.ID], d.drawn[best.ID] = true, true
 	}
-	return best, in
+	return best, in != nil
 }
 
 // reusable is how many members that leave the group may go back into the pool.
@@ -212,12 +212,12 @@ func (d *decider) warm() {
 	case have < want && !g.SuspendedProcess(ProcLaunch):
 		zs := d.zonesOf(d.warmed)
 		for ; have < want && d.launches < maxLaunches; have++ {
-			z := zs.next()
-			if z == nil {
+			a := Action{Warm: true, Why: []string{whyWarm}}
+			if _, ok := d.place(zs, &a); !ok {
 				return
 			}
 			d.launches++
-			d.plan.do(Action{Kind: Launch, Zone: z.name, Subnet: z.take(), Warm: true, Why: []string{whyWarm}})
+			d.plan.do(a)
 		}
 	case have > want && !g.SuspendedProcess(ProcTerminate):
 		d.coolDown(have - want)

@@ -3,6 +3,7 @@ package scaling
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"io"
 	"slices"
 	"strings"
@@ -87,11 +88,14 @@ func (f fakeCompute) Resolve(tx store.Tx, s scope.Scope, ref TemplateRef) (Templ
 func (f fakeCompute) Launch(w *store.WriteTx, s scope.Scope, r LaunchRequest) (Instance, error) {
 	zone := strings.TrimPrefix(r.SubnetID, "subnet-")
 	zone = strings.TrimRight(zone, "0123456789")
+	if r.Spot {
+		zone += "/spot"
+	}
 	if err := f.w.launchFault(zone, r.InstanceType); err != nil {
 		return Instance{}, err
 	}
-	i := fakeInstance{Scope: s, Instance: Instance{ID: w.NewID("i"), State: "pending", ImageID: "ami-1", InstanceType: "t2.micro", SubnetID: r.SubnetID, Zone: zone,
-		VpcID: "vpc-1", LaunchTime: w.Now()}, Tags: r.Tags, Group: r.Group, Since: w.Now()}
+	i := fakeInstance{Scope: s, Instance: Instance{ID: w.NewID("i"), State: "pending", ImageID: "ami-1", InstanceType: "t2.micro", SubnetID: r.SubnetID, Zone: strings.TrimSuffix(zone, "/spot"),
+		Spot: r.Spot, VpcID: "vpc-1", LaunchTime: w.Now()}, Tags: r.Tags, Group: r.Group, Since: w.Now()}
 	if r.InstanceType != "" {
 		i.InstanceType = r.InstanceType
 	}
@@ -106,6 +110,25 @@ func (f fakeCompute) Terminate(w *store.WriteTx, s scope.Scope, id string) error
 		fakeInstances.Put(w, i)
 	}
 	return nil
+}
+
+// fakePools are the prices on demand, in cents, and the room of types; a spot instance costs a third.
+var fakePools = map[string]Pool{"t2.micro": {Price: 1, Room: 9}, "c5.large": {Price: 8, Room: 5}, "m5.large": {Price: 10, Room: 20}, "m5.xlarge": {Price: 18, Room: 6}, "t3.nano": {Price: 0.5, Room: 3}}
+
+func (f fakeCompute) Match(tx store.Tx, s scope.Scope, ref TemplateRef, image string, requirements json.RawMessage, spot bool) (out []string, err error) {
+	return out, json.Unmarshal(requirements, &out)
+}
+
+func (f fakeCompute) Pools(tx store.Tx, s scope.Scope, types []string, zone string, rooms bool) []Pool {
+	var out []Pool
+	for _, t := range types {
+		p, ok := fakePools[t]
+		if ok {
+			p.VCPU, p.MemoryMiB, p.Spot = max(1, int(p.Price/5)), 1024, p.Price/3
+		}
+		out = append(out, p)
+	}
+	return out
 }
 
 func (f fakeCompute) move(w *store.WriteTx, s scope.Scope, id, from, to string) error {

@@ -8,12 +8,12 @@ import (
 
 // zone is one zone of a group, with what it holds.
 type zone struct {
-	name    string
-	subnets []string
-	used    map[string]int // members by subnet
-	count   int            // capacity in members
-	weight  int            // of a launch
-	blocked bool           // launches are held back
+	name        string
+	subnets     []string
+	used        map[string]int // members by subnet
+	count       int            // capacity in members
+	blocked     bool           // launches are held back
+	spotBlocked bool           // those of spot instances are
 }
 
 // take picks the subnet with the fewest members, the first of equals, and counts one more.
@@ -27,6 +27,16 @@ func (z *zone) take() string {
 	z.used[best]++
 	z.count++
 	return best
+}
+
+func (z *zone) held(spot bool) bool { return !spot && z.blocked || spot && z.spotBlocked }
+
+// heldKey is the key of what holds launches back in a zone: spot capacity and capacity on demand are two things.
+func heldKey(zone string, spot bool) string {
+	if spot {
+		return zone + "/spot"
+	}
+	return zone
 }
 
 // zones are a group's zones in the group's order, and the members' count in others.
@@ -47,10 +57,6 @@ func (d *decider) zones() *zones {
 func (d *decider) zonesOf(counted func(v *View) bool) *zones {
 	g := d.s.Group
 	zs := &zones{others: map[string]int{}, balanced: g.BalancedOnly}
-	weight := 1
-	if g.Mixed != nil && len(g.Mixed.Overrides) > 0 {
-		weight = max(1, g.Mixed.Overrides[0].Weight)
-	}
 	held := func(key string) time.Time { return g.Backoff[key].Until }
 	everywhere := d.s.Now.Before(held(anyZone))
 	if everywhere {
@@ -59,9 +65,13 @@ func (d *decider) zonesOf(counted func(v *View) bool) *zones {
 	for _, s := range d.s.Subnets {
 		i := slices.IndexFunc(zs.list, func(z *zone) bool { return z.name == s.Zone })
 		if i < 0 {
-			z := &zone{name: s.Zone, used: map[string]int{}, weight: weight, blocked: everywhere}
+			z := &zone{name: s.Zone, used: map[string]int{}, blocked: everywhere, spotBlocked: everywhere}
 			if until := held(s.Zone); d.s.Now.Before(until) {
 				z.blocked = true
+				d.plan.at(until)
+			}
+			if until := held(heldKey(s.Zone, true)); d.s.Now.Before(until) {
+				z.spotBlocked = true
 				d.plan.at(until)
 			}
 			zs.list = append(zs.list, z)
@@ -87,17 +97,17 @@ func (d *decider) zonesOf(counted func(v *View) bool) *zones {
 func (zs *zones) all() []*zone { return zs.list }
 
 // next is the zone with the fewest members, the first of equals in the group's order; nil when launches are held back.
-func (zs *zones) next() *zone {
+func (zs *zones) next(spot bool) *zone {
 	var best *zone
 	for _, z := range zs.list {
-		if z.blocked && !zs.balanced {
+		if z.held(spot) && !zs.balanced {
 			continue
 		}
 		if best == nil || z.count < best.count {
 			best = z
 		}
 	}
-	if best != nil && best.blocked {
+	if best != nil && best.held(spot) {
 		return nil
 	}
 	return best

@@ -64,6 +64,7 @@ type Instance struct {
 	Profile         *Profile          `json:",omitempty"`
 	Lifecycle       string            `json:",omitempty"` // target lifecycle state, of group members
 	Tags            map[string]string `json:",omitempty"`
+	Spot            bool              `json:",omitempty"` // a spot instance
 	SpotAction      string            `json:",omitempty"` // JSON, when an interruption is announced
 	SpotTermination string            `json:",omitempty"`
 	Rebalance       string            `json:",omitempty"`

@@ -166,6 +166,8 @@ func metaData(in *Instance) dir {
 		s := dir{"instance-action": in.SpotAction}
 		s.put("termination-time", in.SpotTermination)
 		d["spot"] = s
+	}
+	if in.Spot {
 		d["instance-life-cycle"] = "spot"
 	}
 	if in.Options.Tags {

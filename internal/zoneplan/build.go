@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"skerry/internal/balance"
 	"skerry/internal/certificate"
@@ -178,6 +179,16 @@ func (b *builder) document(i compute.Instance, v network.VPC, ip netip.Addr) (zo
 	if b.o.Credentials != nil && i.IamInstanceProfileArn != "" {
 		if p, ok := b.o.Credentials(b.tx, i); ok {
 			doc.Profile = &p
+		}
+	}
+	if s := i.Spot; s != nil {
+		doc.Spot = true
+		if !s.EndsAt.IsZero() {
+			doc.SpotTermination = s.EndsAt.UTC().Format(time.RFC3339)
+			doc.SpotAction = `{"action":"terminate","time":"` + doc.SpotTermination + `"}`
+		}
+		if !s.RecommendedAt.IsZero() {
+			doc.Rebalance = `{"noticeTime":"` + s.RecommendedAt.UTC().Format(time.RFC3339) + `"}`
 		}
 	}
 	if b.o.Lifecycle != nil {

@@ -257,16 +257,12 @@ func mixed(p *as.MixedInstancesPolicy) (scaling.Mixed, error) {
 		return scaling.Mixed{}, err
 	}
 	m := scaling.Mixed{Template: ref}
-	if d := p.InstancesDistribution; d != nil {
-		if pct := d.OnDemandPercentageAboveBaseCapacity; pct != nil && *pct < 100 {
-			return m, fault.New(fault.Unsupported, "ValidationError", "Spot Instances are not supported: OnDemandPercentageAboveBaseCapacity must be 100.")
-		}
-	}
+	required := false
 	for _, o := range p.LaunchTemplate.Overrides {
-		if o.InstanceRequirements != nil {
-			return m, fault.New(fault.Unsupported, "ValidationError", "InstanceRequirements in a mixed instances policy are not supported. Name instance types.")
-		}
 		v := scaling.Override{InstanceType: api.Val(o.InstanceType), ImageID: api.Val(o.ImageId)}
+		if o.InstanceRequirements != nil {
+			v.Requirements, required = document(o.InstanceRequirements), true
+		}
 		if o.WeightedCapacity != nil {
 			n, err := strconv.Atoi(*o.WeightedCapacity)
 			if err != nil || n < 1 || n > 999 {
@@ -283,7 +279,33 @@ func mixed(p *as.MixedInstancesPolicy) (scaling.Mixed, error) {
 		}
 		m.Overrides = append(m.Overrides, v)
 	}
+	if p.InstancesDistribution != nil {
+		d := *p.InstancesDistribution
+		distributionDefaults(&d, required)
+		m.Distribution = &scaling.Distribution{OnDemand: *d.OnDemandAllocationStrategy, Base: int(*d.OnDemandBaseCapacity), Percent: int(*d.OnDemandPercentageAboveBaseCapacity),
+			Spot: *d.SpotAllocationStrategy, Pools: int(api.Val(d.SpotInstancePools)), MaxPrice: api.Val(d.SpotMaxPrice)}
+	} else if required {
+		m.Distribution = &scaling.Distribution{OnDemand: scaling.LowestPrice, Percent: 100, Spot: scaling.LowestPrice, Pools: 2}
+	}
 	return m, nil
+}
+
+// distributionDefaults fills in what AWS fills in.
+func distributionDefaults(d *as.InstancesDistribution, required bool) {
+	onDemand := scaling.Prioritized
+	if required {
+		onDemand = scaling.LowestPrice
+	}
+	fill(&d.OnDemandAllocationStrategy, onDemand)
+	fill(&d.OnDemandBaseCapacity, 0)
+	fill(&d.OnDemandPercentageAboveBaseCapacity, 100)
+	fill(&d.SpotAllocationStrategy, scaling.LowestPrice)
+	if *d.SpotAllocationStrategy == scaling.LowestPrice {
+		fill(&d.SpotInstancePools, 2)
+	}
+	if api.Val(d.SpotMaxPrice) == "" {
+		d.SpotMaxPrice = nil
+	}
 }
 
 // place replaces the group's subnets and zones, when they are given.
@@ -504,14 +526,7 @@ func completeMixed(p *as.MixedInstancesPolicy, m scaling.Mixed) {
 	if p.InstancesDistribution == nil {
 		p.InstancesDistribution = &as.InstancesDistribution{}
 	}
-	d := p.InstancesDistribution
-	fill(&d.OnDemandAllocationStrategy, "prioritized")
-	fill(&d.OnDemandBaseCapacity, 0)
-	fill(&d.OnDemandPercentageAboveBaseCapacity, 100)
-	fill(&d.SpotAllocationStrategy, "lowest-price")
-	if *d.SpotAllocationStrategy == "lowest-price" {
-		fill(&d.SpotInstancePools, 2)
-	}
+	distributionDefaults(p.InstancesDistribution, slices.ContainsFunc(m.Overrides, func(o scaling.Override) bool { return o.Requirements != nil }))
 }
 
 func fill[T any](p **T, v T) {

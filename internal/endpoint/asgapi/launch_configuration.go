@@ -18,8 +18,6 @@ func (s *Server) createLaunchConfiguration(c *api.Call, in *as.CreateLaunchConfi
 	switch {
 	case in.InstanceId != nil:
 		return nil, fault.New(fault.Unsupported, "ValidationError", "Making a launch configuration from an instance (InstanceId) is not supported.")
-	case in.SpotPrice != nil:
-		return nil, fault.New(fault.Unsupported, "ValidationError", "Spot Instances (SpotPrice) are not supported.")
 	case in.PlacementTenancy != nil && *in.PlacementTenancy != "default":
 		return nil, fault.New(fault.Unsupported, "ValidationError", "PlacementTenancy %s is not supported.", *in.PlacementTenancy)
 	case api.Val(in.ImageId) == "":
@@ -30,7 +28,7 @@ func (s *Server) createLaunchConfiguration(c *api.Call, in *as.CreateLaunchConfi
 	l := scaling.LaunchConfiguration{Scope: c.Scope(), Name: *in.LaunchConfigurationName, Document: document(in), Launch: scaling.LaunchSpec{
 		ImageID: *in.ImageId, InstanceType: *in.InstanceType, KeyName: api.Val(in.KeyName), SecurityGroups: in.SecurityGroups, UserData: api.Val(in.UserData),
 		InstanceProfile: api.Val(in.IamInstanceProfile), Monitoring: in.InstanceMonitoring == nil || in.InstanceMonitoring.Enabled == nil || *in.InstanceMonitoring.Enabled,
-		PublicIP: in.AssociatePublicIpAddress}}
+		PublicIP: in.AssociatePublicIpAddress, SpotPrice: api.Val(in.SpotPrice)}}
 	if m := in.MetadataOptions; m != nil {
 		l.Launch.HttpTokens, l.Launch.HttpEndpoint, l.Launch.HopLimit = api.Val(m.HttpTokens), api.Val(m.HttpEndpoint), int(api.Val(m.HttpPutResponseHopLimit))
 	}

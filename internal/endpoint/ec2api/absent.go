@@ -38,7 +38,7 @@ func (s *Server) registerAbsent(m *api.Mux) {
 	nothing(m, ec2.DescribeFlowLogs, idKind{"fl", "InvalidFlowLogId.Malformed", "InvalidFlowLogId.NotFound", "The flow log ID '%s' does not exist"}, func(in *ec2.DescribeFlowLogsRequest) []string { return in.FlowLogIds })
 	nothing(m, ec2.DescribeHosts, idKind{"h", "InvalidHostID.Malformed", "InvalidHostID.NotFound", "The host ID '%s' does not exist"}, func(in *ec2.DescribeHostsRequest) []string { return in.HostIds })
 	nothing(m, ec2.DescribeCapacityReservations, idKind{"cr", "InvalidCapacityReservationId.Malformed", "InvalidCapacityReservationId.NotFound", "The capacity reservation ID '%s' does not exist"}, func(in *ec2.DescribeCapacityReservationsRequest) []string { return in.CapacityReservationIds })
-	nothing(m, ec2.DescribeSpotInstanceRequests, idKind{"sir", "InvalidSpotInstanceRequestID.Malformed", "InvalidSpotInstanceRequestID.NotFound", "The spot instance request ID '%s' does not exist"}, func(in *ec2.DescribeSpotInstanceRequestsRequest) []string { return in.SpotInstanceRequestIds })
+	on(m, ec2.DescribeSpotInstanceRequests, s.describeSpotInstanceRequests)
 	pl := idKind{"pl", "InvalidPrefixListId.Malformed", "InvalidPrefixListID.NotFound", "The prefix list ID '%s' does not exist"}
 	nothing(m, ec2.DescribePrefixLists, pl, func(in *ec2.DescribePrefixListsRequest) []string { return in.PrefixListIds })
 	nothing(m, ec2.DescribeManagedPrefixLists, pl, func(in *ec2.DescribeManagedPrefixListsRequest) []string { return in.PrefixListIds })
@@ -50,7 +50,7 @@ func (s *Server) registerAbsent(m *api.Mux) {
 		return nil, nil
 	})
 	nothing(m, ec2.DescribeReservedInstances, idKind{}, unnamed[ec2.DescribeReservedInstancesRequest])
-	nothing(m, ec2.DescribeSpotPriceHistory, idKind{}, unnamed[ec2.DescribeSpotPriceHistoryRequest])
+	on(m, ec2.DescribeSpotPriceHistory, s.describeSpotPriceHistory)
 	nothing(m, ec2.DescribeVolumesModifications, idKind{}, unnamed[ec2.DescribeVolumesModificationsRequest])
 	nothing(m, ec2.DescribeVpcClassicLink, idKind{}, unnamed[ec2.DescribeVpcClassicLinkRequest])
 	nothing(m, ec2.DescribeVpcClassicLinkDnsSupport, idKind{}, unnamed[ec2.DescribeVpcClassicLinkDnsSupportRequest])

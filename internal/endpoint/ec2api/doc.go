@@ -4,7 +4,7 @@
 // resource; a handler is named as its operation. Every Describe goes through describe: its Kind lists the filters.
 //
 // The default VPC of a region is made before the first operation in it. What AWS has and this cloud has not (NAT gateways,
-// endpoints, spot instances ...) is described as the empty list that it is, and refused by name when it is asked for.
+// endpoints ...) is described as the empty list that it is, and refused by name when it is asked for.
 //
 // It starts no goroutines; Console and Images reach the parts of the host that it may not know.
 package ec2api

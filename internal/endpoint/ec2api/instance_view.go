@@ -55,6 +55,9 @@ func describeInstance(tx store.Tx, i compute.Instance) described {
 	if i.StateReasonCode != "" {
 		d.StateReason = &ec2.StateReason{Code: ptr(i.StateReasonCode), Message: ptr(i.StateReasonMessage)}
 	}
+	if i.Spot != nil {
+		d.InstanceLifecycle, d.SpotInstanceRequestId = ptr("spot"), ptr(i.Spot.RequestID)
+	}
 	if i.IamInstanceProfileArn != "" {
 		d.IamInstanceProfile = &ec2.IamInstanceProfile{Arn: ptr(i.IamInstanceProfileArn), Id: ptr(i.IamInstanceProfileID)}
 	}
@@ -229,6 +232,8 @@ func instanceFilters() attrs[described] {
 		"root-device-name":                                              text(func(v *d) *string { return v.RootDeviceName }),
 		"root-device-type":                                              text(func(v *d) *string { return v.RootDeviceType }),
 		"source-dest-check":                                             func(v *d) []string { return bools(v.SourceDestCheck) },
+		"instance-lifecycle":                                            text(func(v *d) *string { return v.InstanceLifecycle }),
+		"spot-instance-request-id":                                      text(func(v *d) *string { return v.SpotInstanceRequestId }),
 		"state-reason-code":                                             func(v *d) []string { return texts(str(v.record.StateReasonCode)) },
 		"state-reason-message":                                          func(v *d) []string { return texts(str(v.record.StateReasonMessage)) },
 		"subnet-id":                                                     text(func(v *d) *string { return v.SubnetId }),
@@ -238,8 +243,8 @@ func instanceFilters() attrs[described] {
 		"virtualization-type":                                           text(func(v *d) *string { return v.VirtualizationType }),
 		"vpc-id":                                                        text(func(v *d) *string { return v.VpcId }),
 	}
-	for _, name := range []string{"affinity", "capacity-reservation-id", "host-id", "instance-lifecycle", "ipv6-address", "kernel-id", "outpost-arn", "placement-group-name", "placement-partition-number",
-		"platform", "product-code", "product-code.type", "ramdisk-id", "spot-instance-request-id", "tpm-support", "operator.managed", "operator.principal", "network-interface.requester-id",
+	for _, name := range []string{"affinity", "capacity-reservation-id", "host-id", "ipv6-address", "kernel-id", "outpost-arn", "placement-group-name", "placement-partition-number",
+		"platform", "product-code", "product-code.type", "ramdisk-id", "tpm-support", "operator.managed", "operator.principal", "network-interface.requester-id",
 		"network-interface.ipv6-addresses.ipv6-address", "network-interface.ipv6-address", "network-interface.outpost-arn", "network-interface.tag-key", "network-interface.tag-value",
 		"network-interface.association.allocation-id", "network-interface.association.association-id", "network-interface.association.carrier-ip",
 		"network-interface.addresses.association.allocation-id", "network-interface.addresses.association.association-id", "network-performance-options.bandwidth-weighting",

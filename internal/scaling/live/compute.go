@@ -27,7 +27,8 @@ func (Compute) Instance(tx store.Tx, s scope.Scope, id string) (scaling.Instance
 
 func instance(i compute.Instance) scaling.Instance {
 	return scaling.Instance{ID: i.ID, State: i.State, ImageID: i.ImageID, InstanceType: i.InstanceType, SubnetID: i.SubnetID, Zone: i.AvailabilityZone,
-		VpcID: i.VpcID, Reason: i.StateReasonMessage, LaunchTime: i.LaunchTime}
+		VpcID: i.VpcID, Reason: i.StateReasonMessage, LaunchTime: i.LaunchTime, Spot: i.Spot != nil, AtRisk: i.Spot != nil && (!i.Spot.RecommendedAt.IsZero() || !i.Spot.NoticedAt.IsZero()),
+		Interrupting: i.Spot != nil && !i.Spot.NoticedAt.IsZero()}
 }
 
 // Resolve finds a launch template's version.
@@ -36,7 +37,8 @@ func (Compute) Resolve(tx store.Tx, s scope.Scope, ref scaling.TemplateRef) (sca
 	if err != nil {
 		return scaling.Template{}, err
 	}
-	return scaling.Template{ID: t.ID, Name: t.Name, Version: int(v.Version), InstanceType: v.Spec.InstanceType, ImageID: v.Spec.ImageID}, nil
+	return scaling.Template{ID: t.ID, Name: t.Name, Version: int(v.Version), InstanceType: v.Spec.InstanceType, ImageID: v.Spec.ImageID,
+		Spot: v.Spec.InstanceMarketOptions != nil && v.Spec.InstanceMarketOptions.MarketType != ""}, nil
 }
 
 func version(tx store.Tx, s scope.Scope, ref scaling.TemplateRef) (compute.LaunchTemplateVersion, compute.LaunchTemplate, error) {
@@ -70,7 +72,7 @@ func (c Compute) Launch(w *store.WriteTx, s scope.Scope, r scaling.LaunchRequest
 				return scaling.Instance{}, err
 			}
 		}
-		res, err = compute.LaunchFromTemplate(w, s, v, compute.LaunchOverrides{SubnetID: r.SubnetID, Tags: r.Tags, ASGName: r.Group, Count: 1, InstanceType: r.InstanceType})
+		res, err = compute.LaunchFromTemplate(w, s, v, compute.LaunchOverrides{SubnetID: r.SubnetID, Tags: r.Tags, ASGName: r.Group, Count: 1, InstanceType: r.InstanceType, Market: market(r.Spot, r.MaxPrice)})
 	} else {
 		res, err = compute.Launch(w, compute.LaunchParams{Scope: s, Spec: configured(r), MinCount: 1, MaxCount: 1, ASGName: r.Group,
 			RequesterID: "autoscaling.amazonaws.com", SystemTags: r.Tags})
@@ -84,6 +86,61 @@ func (c Compute) Launch(w *store.WriteTx, s scope.Scope, r scaling.LaunchRequest
 	return instance(res.Instances[0]), nil
 }
 
+// market is how a spot instance is asked for; nil for one on demand, or what the template says.
+func market(spot bool, price string) *compute.MarketSpec {
+	if !spot {
+		return nil
+	}
+	return &compute.MarketSpec{MarketType: "spot", SpotOptions: &compute.SpotMarketSpec{MaxPrice: price}}
+}
+
+// Match lists the types that meet requirements.
+func (Compute) Match(tx store.Tx, s scope.Scope, ref scaling.TemplateRef, image string, requirements json.RawMessage, spot bool) ([]string, error) {
+	var r compute.Requirements
+	if err := json.Unmarshal(requirements, &r); err != nil {
+		return nil, fault.New(fault.Invalid, "ValidationError", "InstanceRequirements cannot be read: %v", err)
+	}
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	if image == "" {
+		v, _, err := version(tx, s, ref)
+		if err != nil {
+			return nil, err
+		}
+		image = v.Spec.ImageID
+	}
+	arch := "x86_64"
+	if i, err := compute.GetImage(tx, s, image); err == nil {
+		arch = i.Architecture
+	}
+	var out []string
+	for _, t := range r.Match(arch, spot) {
+		out = append(out, t.Name)
+	}
+	return out, nil
+}
+
+// Pools tells about types in a zone.
+func (Compute) Pools(tx store.Tx, s scope.Scope, types []string, zone string, rooms bool) []scaling.Pool {
+	out := make([]scaling.Pool, len(types))
+	var free func(compute.Type) int
+	if rooms {
+		free = compute.Rooms(tx, s, zone)
+	}
+	for i, name := range types {
+		t, ok := compute.TypeByName(name)
+		if !ok {
+			continue
+		}
+		out[i] = scaling.Pool{Price: t.Price(), Spot: t.SpotPrice(zone), VCPU: t.VCPU, MemoryMiB: t.MemoryMiB}
+		if rooms {
+			out[i].Room = free(t)
+		}
+	}
+	return out
+}
+
 // configured is what a launch configuration says, as compute's specification.
 func configured(r scaling.LaunchRequest) compute.LaunchSpec {
 	l := r.Configuration
@@ -92,6 +149,7 @@ func configured(r scaling.LaunchRequest) compute.LaunchSpec {
 	if r.InstanceType != "" {
 		spec.InstanceType = r.InstanceType
 	}
+	spec.InstanceMarketOptions = market(l.SpotPrice != "", l.SpotPrice)
 	if l.PublicIP != nil {
 		spec.NetworkInterfaces = []compute.InterfaceSpec{{SubnetID: r.SubnetID, Groups: l.SecurityGroups, AssociatePublicIPAddress: l.PublicIP}}
 	} else {
