@@ -163,6 +163,7 @@ type Listener struct {
 	Certificates []Certificate `json:",omitempty"` // the default one first
 	SSLPolicy    string        `json:",omitempty"`
 	ALPN         string        `json:",omitempty"`
+	MutualTLS    MutualTLS     `json:",omitzero"`
 	Attributes   map[string]string
 	Rules        []Rule `json:",omitempty"` // by priority
 	Default      []Action
@@ -183,6 +184,7 @@ type (
 	JWT         = proxy.JWT
 	JWTClaim    = proxy.JWTClaim
 	Transform   = proxy.Transform
+	MutualTLS   = proxy.MutualTLS
 )
 
 // TargetGroup is a target group that a balancer of this zone uses, with the targets that its node may route to.

@@ -153,7 +153,7 @@ func (n *nodes) config(b Balancer) proxy.Config {
 	}
 	for _, l := range b.Listeners {
 		cfg.Listeners = append(cfg.Listeners, proxy.Listener{ARN: l.ARN, Addr: netip.AddrPortFrom(b.NodeIP, uint16(l.Port)).String(), Protocol: l.Protocol, Port: l.Port,
-			Certificates: l.Certificates, SSLPolicy: l.SSLPolicy, Attributes: l.Attributes, Rules: l.Rules, DefaultActions: l.Default, DefaultARN: l.DefaultARN})
+			Certificates: l.Certificates, SSLPolicy: l.SSLPolicy, MutualTLS: l.MutualTLS, Attributes: l.Attributes, Rules: l.Rules, DefaultActions: l.Default, DefaultARN: l.DefaultARN})
 		use(l.Default)
 		for _, r := range l.Rules {
 			use(r.Actions)

@@ -82,6 +82,15 @@ func (b *builder) listener(l balance.Listener) zone.Listener {
 			out.Certificates = append(out.Certificates, zone.Certificate{ARN: arn, CertPEM: chain, KeyPEM: c.Key})
 		}
 	}
+	if m := l.MutualTLS; m.Mode != "" && m.Mode != "off" {
+		out.MutualTLS = zone.MutualTLS{Mode: m.Mode, TrustStoreARN: m.TrustStoreARN, IgnoreClientCertificateExpiry: m.IgnoreExpiry, AdvertiseTrustStoreCaNames: m.AdvertiseCAs == "on"}
+		if t, ok := balance.TrustStores.Get(b.tx, l.Key(m.TrustStoreARN)); ok { // one in use can't be deleted
+			out.MutualTLS.CAs = t.Bundle
+			for _, r := range balance.RevocationsOf(b.tx, t) {
+				out.MutualTLS.CRLs = append(out.MutualTLS.CRLs, r.DER)
+			}
+		}
+	}
 	for _, r := range balance.RulesOf(b.tx, l) {
 		z := zone.Rule{ARN: r.ARN, Priority: int(r.Priority), Actions: actions(r.Actions)}
 		for _, c := range r.Conditions {

@@ -40,9 +40,6 @@ func listenerParams(tx store.Tx, s scope.Scope, protocol *string, port *int32, c
 	}
 	if mtls != nil {
 		p.MutualTLS = &balance.MutualTLS{Mode: api.Val(mtls.Mode), TrustStoreARN: api.Val(mtls.TrustStoreArn), IgnoreExpiry: api.Val(mtls.IgnoreClientCertificateExpiry), AdvertiseCAs: api.Val(mtls.AdvertiseTrustStoreCaNames)}
-		if m := p.MutualTLS.Mode; m != "" && m != "off" && missing["mutual-authentication"] {
-			return p, fault.New(fault.Unsupported, "InvalidConfigurationRequest", "Mutual authentication mode '%s' is not supported", m)
-		}
 		if mtls.TrustStoreAssociationStatus != nil {
 			return p, invalid("TrustStoreAssociationStatus cannot be specified")
 		}
