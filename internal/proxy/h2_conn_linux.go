@@ -36,7 +36,7 @@ type h2conn struct {
 	setRaw syscall.RawConn
 	woken  atomic.Bool
 	due    atomic.Int64 // when the ticker must wake the goroutine, ns of Proxy.ticks
-	events [64]unix.EpollEvent
+	events [128]unix.EpollEvent
 	wg     sync.WaitGroup // goroutines of streams
 
 	mu       sync.Mutex // guards what follows; held neither over a wait nor over calls into a watch that could call back
@@ -144,7 +144,7 @@ func (c *h2conn) open() error {
 		c.set.Close()
 		return err
 	}
-	c.fast.init(ep)
+	c.fast.init(c, ep)
 	return nil
 }
 
@@ -156,7 +156,7 @@ func (c *h2conn) run() {
 		}
 		c.dead = true
 		c.abandon()
-		c.fast.close()
+		c.fast.end()
 		c.mu.Unlock()
 		c.wg.Wait()
 		c.set.Close()
@@ -173,7 +173,7 @@ func (c *h2conn) run() {
 		if c.dead || c.over && len(c.wire.out) == 0 && c.lingered() {
 			return
 		}
-		more := c.readable && !c.congested()
+		more := c.readable && !c.congested() || len(c.fast.ready) > 0
 		c.mu.Unlock()
 		n := c.wait(!more)
 		c.mu.Lock()
@@ -304,6 +304,9 @@ func (c *h2conn) flush() {
 	}
 	if before > pendingData && len(c.wire.out) <= pendingData {
 		c.unblock()
+		if len(c.fast.ready) > 0 {
+			c.wake() // it may be a stream's goroutine that writes
+		}
 	}
 }
 
@@ -730,7 +733,6 @@ func (c *h2conn) forget(s *h2stream, reset bool) {
 // drop ends a stream that the client has reset.
 func (c *h2conn) drop(s *h2stream) {
 	c.forget(s, false)
-	s.signal()
 }
 
 // reset ends a stream with an error. Its exchange takes note.
@@ -805,7 +807,7 @@ func (c *h2conn) look() {
 	if idle := int64(lt.attrs.idle); now-c.lastUse > idle+int64(tick) {
 		c.goAway(http2.ErrCodeNo)
 	} else {
-		c.fast.rest(now)
+		c.fast.prune()
 		c.due.Store(min(c.lastUse+idle+2*int64(tick), now+int64(restCheck)))
 	}
 }

@@ -78,18 +78,25 @@ func (s *h2stream) start(now time.Time) {
 	s.run(now)
 }
 
+// refuse answers a request that can't be handled.
 func (s *h2stream) refuse(se *statusError) {
 	s.c.p.counters.inc(cDesync)
-	s.slowly(func(time.Time) { s.x.fail(se.status) })
+	s.c.fast.prepare(s)
+	s.x.fail(se.status)
+	s.c.fast.finish(s)
 }
 
-// run carries the exchange out.
-func (s *h2stream) run(time.Time) { s.slowly(func(now time.Time) { s.x.serve(now) }) }
+// run carries the exchange out, without a goroutine if that can be.
+func (s *h2stream) run(now time.Time) {
+	if s.req.hasBody() || s.c.fast.serve(s, now) {
+		s.slowly(func(now time.Time) { s.x.serve(now) })
+	}
+}
 
 // slowly carries out the exchange on a goroutine of its own.
 func (s *h2stream) slowly(serve func(time.Time)) {
 	c := s.c
-	s.slow = true
+	s.slow, s.x.loop = true, false
 	s.stopped.Store(false)
 	select {
 	case <-s.wakeup:
@@ -127,6 +134,9 @@ func (s *h2stream) slowly(serve func(time.Time)) {
 func (s *h2stream) end() {
 	c := s.c
 	c.p.counters.add(cProcessedBytes, s.x.bytes.Swap(0))
+	if s.req.closes {
+		c.goAway(http2.ErrCodeNo)
+	}
 	switch {
 	case s.gone:
 	case s.x.cut || !s.done:
@@ -356,19 +366,24 @@ func (s *h2stream) send(b []byte, end bool) error {
 	}
 }
 
-func (s *h2stream) now() []byte {
-	s.date = s.c.p.opt.Clock().UTC().AppendFormat(s.date[:0], timeFormat)
+func (s *h2stream) now() []byte { return s.dateAt(s.c.p.opt.Clock()) }
+
+func (s *h2stream) dateAt(t time.Time) []byte {
+	s.date = t.UTC().AppendFormat(s.date[:0], timeFormat)
 	return s.date
 }
 
 func (s *h2stream) own(o ownAnswer, _ bool) error {
-	c := s.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	body := o.body
 	if s.req.noBodyRead || o.status == 204 || o.status == 304 {
 		body = nil
 	}
+	if !s.slow {
+		s.c.fast.own(s, o, body)
+		return nil
+	}
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
 	s.x.bytes.Add(int64(len(body)))
 	var block [1024]byte
 	s.headers(appendStreamOwn(block[:0], o, s.lt, s.now()), len(body) == 0)
