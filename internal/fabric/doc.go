@@ -11,9 +11,7 @@
 //
 //	prerouting  -300 on_raw           an instance's source address must be its own; public addresses that it asks for become
 //	                                  transit addresses; transit address of a node becomes the node's (all stateless)
-//	prerouting  -152                  NLB: a target's segment of a flow that nobody knows any more gets a reset
 //	prerouting  -150 on_egress        egress rules of the sending instance, against the address that it asked for
-//	prerouting  -148                  NLB: new flows are counted
 //	prerouting  -145 on_node_ingress  ingress rules of a node, before an NLB translates the address away
 //	prerouting  -110                  NLB: node's address and port become a target's (a table of its own for each zone: see
 //	                                  nlbtable.go)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -22,7 +23,8 @@ type NLBFlows struct {
 
 // CutFlows ends flows in the VPC namespace at ns, as those to a target that has become unhealthy or whose deregistration
 // delay is over, and returns how many there were. TCP's two ends are told at once: the node sends each of them a segment
-// that it must answer, and resets what it answers. Whoever misses that hears of it when it sends the next time.
+// that it must answer, and resets what it answers. Whoever misses that, or whose answer a security group keeps from the
+// node, hears of it when it sends the next time, if ever.
 func CutFlows(ns string, cuts []NLBFlows) (int, error) {
 	if len(cuts) == 0 {
 		return 0, nil
@@ -127,7 +129,6 @@ func segment(from, to netip.AddrPort) []byte {
 
 // NLBCounts are what the kernel has counted for one service since it was first listed.
 type NLBCounts struct {
-	Offered        uint64 // packets of new flows (most often one a flow), before security groups
 	Flows          uint64 // new flows that came to the service, also while it had no target
 	Packets, Bytes uint64 // both ways
 	ClientResets   uint64
@@ -135,44 +136,41 @@ type NLBCounts struct {
 	NodeResets     uint64 // sent by the node itself
 }
 
-// ReadNLB returns the counts of one zone's services in the VPC namespace at ns.
+// ReadNLB returns the counts of one zone's services in the VPC namespace at ns, as far as this process has written them.
 func ReadNLB(ns, zone string) (map[NLBKey]NLBCounts, error) {
+	nlbWritten.Lock()
+	state := nlbWritten.m[nlbPlace{ns, zone}]
+	nlbWritten.Unlock()
+	byMark := map[string]NLBKey{}
+	for k, m := range state.marks {
+		byMark[string(markKey(m))] = k
+	}
 	out := map[NLBKey]NLBCounts{}
-	err := InNamespace(ns, func() error {
-		c, err := nftables.New(nftables.AsLasting())
-		if err != nil {
-			return err
+	if len(byMark) == 0 {
+		return out, nil
+	}
+	err := readSets(ns, nlbTable(zone), nlbSets, func(set string, e nftables.SetElement) {
+		k, ok := byMark[string(e.Key)]
+		if !nlbMarks[set] {
+			k, ok = nlbKeyOf(e.Key)
 		}
-		defer c.CloseLasting()
-		for _, name := range nlbSets {
-			elems, err := c.GetSetElements(&nftables.Set{Table: nlbTable(zone), Name: name})
-			if err != nil {
-				return err
-			}
-			for _, e := range elems {
-				k, ok := nlbKeyOf(e.Key)
-				if !ok || e.Counter == nil {
-					continue
-				}
-				n := out[k]
-				switch name {
-				case nlbOffered:
-					n.Offered = e.Counter.Packets
-				case nlbServices:
-					n.Flows = e.Counter.Packets
-				case nlbTraffic:
-					n.Packets, n.Bytes = e.Counter.Packets, e.Counter.Bytes
-				case nlbRstClient:
-					n.ClientResets = e.Counter.Packets
-				case nlbRstTarget:
-					n.TargetResets = e.Counter.Packets
-				case nlbRstNode:
-					n.NodeResets = e.Counter.Packets
-				}
-				out[k] = n
-			}
+		if !ok {
+			return
 		}
-		return nil
+		n := out[k]
+		switch set {
+		case nlbServices:
+			n.Flows = e.Counter.Packets
+		case nlbTraffic:
+			n.Packets, n.Bytes = e.Counter.Packets, e.Counter.Bytes
+		case nlbRstClient:
+			n.ClientResets = e.Counter.Packets
+		case nlbRstTarget:
+			n.TargetResets = e.Counter.Packets
+		case nlbRstNode:
+			n.NodeResets = e.Counter.Packets
+		}
+		out[k] = n
 	})
 	if err != nil {
 		return nil, fmt.Errorf("counters of network load balancers: %w", err)
@@ -180,9 +178,63 @@ func ReadNLB(ns, zone string) (map[NLBKey]NLBCounts, error) {
 	return out, nil
 }
 
+// Blocked are the packets that its security groups kept from a node.
+type Blocked struct{ TCP, UDP, ICMP uint64 }
+
+// ReadBlocked returns what the nodes with security groups in the VPC namespace at ns did not get. The counters begin anew
+// with the VPC's table.
+func ReadBlocked(ns string) (map[netip.Addr]Blocked, error) {
+	out := map[netip.Addr]Blocked{}
+	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: strings.TrimPrefix(vpcTable, "inet ")}
+	err := readSets(ns, table, []string{nodeBlocked}, func(_ string, e nftables.SetElement) {
+		if len(e.Key) != 8 {
+			return
+		}
+		a := netip.AddrFrom4([4]byte(e.Key[:4]))
+		b := out[a]
+		switch e.Key[4] {
+		case unix.IPPROTO_TCP:
+			b.TCP = e.Counter.Packets
+		case unix.IPPROTO_UDP:
+			b.UDP = e.Counter.Packets
+		case unix.IPPROTO_ICMP:
+			b.ICMP = e.Counter.Packets
+		}
+		out[a] = b
+	})
+	if err != nil {
+		return nil, fmt.Errorf("counters of security groups: %w", err)
+	}
+	return out, nil
+}
+
+// readSets calls fn for each element with a counter of a table's sets.
+func readSets(ns string, t *nftables.Table, sets []string, fn func(set string, e nftables.SetElement)) error {
+	return InNamespace(ns, func() error {
+		c, err := nftables.New(nftables.AsLasting())
+		if err != nil {
+			return err
+		}
+		defer c.CloseLasting()
+		for _, name := range sets {
+			elems, err := c.GetSetElements(&nftables.Set{Table: t, Name: name})
+			if err != nil {
+				return err
+			}
+			for _, e := range elems {
+				if e.Counter != nil {
+					fn(name, e)
+				}
+			}
+		}
+		return nil
+	})
+}
+
 // Conntrack's attributes and TCP states that CountFlows reads.
 const (
 	ctaStatus, ctaStatusMask    = 3, 26
+	ctDNAT                      = 1 << 5
 	tcpSynSent, tcpEstablished  = 1, 3
 	ctaTupleOrig, ctaProtoInfo  = 1, 4
 	ctaTupleIP, ctaTupleProto   = 1, 2

@@ -16,31 +16,38 @@ import (
 
 // The table of one zone's network load balancers in a VPC's namespace, written over netlink.
 //
-//	filter prerouting -152 stray     a target's segment of a flow that is forgotten is answered with a reset
-//	filter prerouting -148 offered   counts new flows before the node's security groups
-//	nat    prerouting -110 on_dnat   @services leads a new flow to its service's chain, which gives it its idle time and
-//	                                 chooses the target; a TCP flow begins with a SYN, the node resets what does not
+//	nat    prerouting -110 on_dnat   @services leads a new flow to its service's chain, which marks it, gives it its idle
+//	                                 time and chooses the target. A TCP flow begins with a SYN: what does not is reset, by
+//	                                 a rule if a target sent it (chain stray), else by the node's own TCP
 //	filter prerouting  -90 count     packets and bytes of flows, and resets, both ways
 //	raw    output     -300 on_raw    the node's own probes (see CutFlows) are nobody's flow
 //	filter output      -90 count_out what targets in this namespace answer, and resets of the node
 //	nat    postrouting  90 on_snat   flows of @hidden get the node's address as their source
 //
-// A set is keyed by a service and carries a counter for each (sets may not share their counters). Idle times are named objects: flows point to them, and one that
-// is deleted takes its idle time from them; so they stay until the table goes.
+// Nat chains see the first packet of a connection only. What every packet passes is count: one look at the connection's
+// mark, and for TCP one at the flags. Sets carry a counter for each element.
+//
+// Idle times are named objects: flows point to them, and one that is deleted takes its idle time from them; so they stay
+// until the table goes.
 const (
 	nlbServices  = "services"   // service → its chain; counts new flows
-	nlbOffered   = "offered"    // new flows before security groups
-	nlbTraffic   = "traffic"    // packets and bytes
-	nlbRstClient = "rst_client" // resets by where they come from
+	nlbTraffic   = "traffic"    // mark → what else is counted; counts packets and bytes
+	nlbRstClient = "rst_client" // marks; resets by where they come from
 	nlbRstTarget = "rst_target"
-	nlbRstNode   = "rst_node"
-	nlbHidden    = "hidden"
-	nlbTargets   = "targets" // address and port of TCP targets
-	nlbLeft      = "left"    // those that were targets until a moment ago
+	nlbRstNode   = "rst_node" // services
+	nlbHidden    = "hidden"   // marks
+	nlbTargets   = "targets"  // address and port of TCP targets
+	nlbLeft      = "left"     // those that were targets until a moment ago
 )
 
-// nlbSets are those keyed by a service and counted.
-var nlbSets = []string{nlbServices, nlbOffered, nlbTraffic, nlbRstClient, nlbRstTarget, nlbRstNode}
+// nlbSets are those with an element a service; nlbMarks those of them that are keyed by its mark.
+var (
+	nlbSets  = []string{nlbServices, nlbTraffic, nlbRstClient, nlbRstTarget, nlbRstNode}
+	nlbMarks = map[string]bool{nlbTraffic: true, nlbRstClient: true, nlbRstTarget: true, nlbHidden: true}
+)
+
+// nlbSize is how many services a zone's nodes in one VPC may have. With a size the kernel takes a faster kind of set.
+const nlbSize = 4096
 
 var (
 	nlbKeyType    = nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)
@@ -50,7 +57,7 @@ var (
 // nlbLeftFor is how long what a former target still sends to its clients is answered with resets.
 const nlbLeftFor = time.Minute
 
-// nlbMark marks the node's probes. Nothing else in a VPC's namespace marks packets.
+// nlbMark marks the node's probes. Nothing else in a VPC's namespace marks packets, or connections.
 const nlbMark = 0x736b7279
 
 // nlbWritten is what this process wrote, by namespace and zone, so that a change costs its difference only. Losing it costs
@@ -65,7 +72,30 @@ type nlbPlace struct{ ns, zone string }
 type nlbState struct {
 	inode    uint64
 	services map[NLBKey]NLBService
-	idles    map[string]bool // names of objects
+	idles    map[string]bool   // names of objects
+	marks    map[NLBKey]uint32 // of connections
+}
+
+// mark chooses marks for the services. They follow from the service's name, so that flows keep theirs over a rewrite by
+// another process, unless two names meet; then the later one moves on.
+func marks(services map[NLBKey]NLBService, have map[NLBKey]uint32) map[NLBKey]uint32 {
+	out, used := map[NLBKey]uint32{}, map[uint32]bool{}
+	for k, m := range have {
+		if _, keeps := services[k]; keeps {
+			out[k], used[m] = m, true
+		}
+	}
+	for _, k := range sortedKeys(services) {
+		if out[k] != 0 {
+			continue
+		}
+		m := services[k].seed()
+		for used[m] || m == 0 {
+			m++
+		}
+		out[k], used[m] = m, true
+	}
+	return out
 }
 
 func nlbTable(zone string) *nftables.Table {
@@ -107,7 +137,8 @@ func applyNLB(ns, zone string, services []NLBService) error {
 			}
 		}
 		maps.Copy(want.idles, have.idles)
-		w.change(have.services, want)
+		want.marks = marks(want.services, have.marks)
+		w.change(have, want)
 		if w.err != nil {
 			return w.err
 		}
@@ -173,7 +204,7 @@ func (w *nlbWriter) begin() error {
 	for _, name := range nlbSets {
 		w.check(w.c.AddSet(w.serviceSet(name), nil))
 	}
-	w.check(w.c.AddSet(&nftables.Set{Table: w.t, Name: nlbHidden, KeyType: nlbKeyType}, nil))
+	w.check(w.c.AddSet(&nftables.Set{Table: w.t, Name: nlbHidden, KeyType: nftables.TypeMark, Size: nlbSize}, nil))
 	w.check(w.c.AddSet(&nftables.Set{Table: w.t, Name: nlbTargets, KeyType: nlbTargetType}, nil))
 	w.check(w.c.AddSet(&nftables.Set{Table: w.t, Name: nlbLeft, KeyType: nlbTargetType, HasTimeout: true}, nil))
 	w.base()
@@ -184,8 +215,11 @@ func (w *nlbWriter) begin() error {
 func (w *nlbWriter) set(name string) *nftables.Set { return &nftables.Set{Table: w.t, Name: name} }
 
 func (w *nlbWriter) serviceSet(name string) *nftables.Set {
-	s := &nftables.Set{Table: w.t, Name: name, KeyType: nlbKeyType, Counter: true}
-	if name == nlbServices {
+	s := &nftables.Set{Table: w.t, Name: name, KeyType: nlbKeyType, Counter: true, Size: nlbSize}
+	if nlbMarks[name] {
+		s.KeyType = nftables.TypeMark
+	}
+	if name == nlbServices || name == nlbTraffic {
 		s.IsMap, s.DataType = true, nftables.TypeVerdict
 	}
 	return s
@@ -201,55 +235,42 @@ func (w *nlbWriter) rule(c *nftables.Chain, parts ...[]expr.Any) {
 
 // base writes what is the same whatever the services are.
 func (w *nlbWriter) base() {
-	resets := w.c.AddChain(&nftables.Chain{Name: "resets", Table: w.t})
-	stray := w.chain("stray", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -152)
-	offered := w.chain("offered", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -148)
+	stray := w.c.AddChain(&nftables.Chain{Name: "stray", Table: w.t})
+	flags := w.c.AddChain(&nftables.Chain{Name: "flags", Table: w.t})
 	dnat := w.chain("on_dnat", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, -110)
 	count := w.chain("count", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -90)
 	raw := w.chain("on_raw", nftables.ChainTypeFilter, nftables.ChainHookOutput, -300)
 	out := w.chain("count_out", nftables.ChainTypeFilter, nftables.ChainHookOutput, -90)
 	snat := w.chain("on_snat", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 90)
 
-	// Only the first packet of a connection is not confirmed.
-	w.rule(stray, bits(ctLoad(expr.CtKeySTATUS), 4, ctConfirmed, expr.CmpOpNeq), verdict(expr.VerdictAccept, ""))
+	w.rule(dnat, notSyn(), verdict(expr.VerdictGoto, "stray"))
+	w.rule(dnat, packetKey(16, 2), verdictMap(nlbServices))
 	for _, set := range []string{nlbTargets, nlbLeft} {
-		w.rule(stray, notSyn(), source(), lookup(set), []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
+		w.rule(stray, source(), lookup(set), []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
 	}
-	w.rule(offered, bits(ctLoad(expr.CtKeySTATUS), 4, ctConfirmed, expr.CmpOpNeq), verdict(expr.VerdictAccept, ""))
-	w.rule(offered, notSyn(), verdict(expr.VerdictAccept, ""))
-	w.rule(offered, packetKey(16, 2), lookup(nlbOffered))
 
-	w.rule(dnat, notSyn(), verdict(expr.VerdictAccept, ""))
-	w.rule(dnat, packetKey(16, 2), []expr.Any{&expr.Lookup{SourceRegister: 8, SetName: nlbServices, DestRegister: 0, IsDestRegSet: true}})
-
-	w.rule(out, isRst(), packetKey(12, 0), lookup(nlbRstNode))
-	for _, c := range []*nftables.Chain{count, out} {
-		w.rule(c, bits(ctLoad(expr.CtKeySTATUS), 4, ctDNAT, expr.CmpOpEq), verdict(expr.VerdictAccept, ""))
-		w.rule(c, flowKey(), lookup(nlbTraffic))
-		w.rule(c, isRst(), verdict(expr.VerdictGoto, "resets"))
-	}
-	w.rule(resets, direction(0), flowKey(), lookup(nlbRstClient))
-	w.rule(resets, direction(1), flowKey(), lookup(nlbRstTarget))
+	w.rule(count, ctMark(), verdictMap(nlbTraffic))
+	w.rule(out, ctMark(), verdictMap(nlbTraffic))
+	w.rule(out, isTCP(), isRst(), packetKey(12, 0), lookup(nlbRstNode))
+	w.rule(flags, isRst(), direction(0), ctMark(), lookup(nlbRstClient))
+	w.rule(flags, isRst(), direction(1), ctMark(), lookup(nlbRstTarget))
 
 	w.rule(raw, []expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: 8},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 8, Data: binary.NativeEndian.AppendUint32(nil, nlbMark)}, &expr.Notrack{}})
 
-	w.rule(snat, flowKey(), lookup(nlbHidden), []expr.Any{
+	w.rule(snat, ctMark(), lookup(nlbHidden), []expr.Any{
 		&expr.Ct{Key: expr.CtKeyDST, Direction: 0, Register: 8},
 		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 8}})
 }
 
 // change turns one list of services into another.
-func (w *nlbWriter) change(have map[NLBKey]NLBService, want nlbState) {
-	var gone []NLBKey
-	for _, k := range sortedKeys(have) {
-		if _, keeps := want.services[k]; !keeps {
-			gone = append(gone, k)
+func (w *nlbWriter) change(have, want nlbState) {
+	for _, k := range sortedKeys(have.services) { // nothing may lead to a chain that goes
+		if _, keeps := want.services[k]; keeps {
+			continue
 		}
-	}
-	for _, k := range gone { // nothing may lead to a chain that goes
 		for _, name := range nlbSets {
-			w.del(name, have[k])
+			w.check(w.c.SetDeleteElements(w.set(name), []nftables.SetElement{have.element(name, k)}))
 		}
 		c := &nftables.Chain{Table: w.t, Name: k.chain()}
 		w.c.FlushChain(c)
@@ -257,7 +278,7 @@ func (w *nlbWriter) change(have map[NLBKey]NLBService, want nlbState) {
 	}
 	for _, k := range sortedKeys(want.services) {
 		s := want.services[k]
-		old, had := have[k]
+		old, had := have.services[k]
 		c := &nftables.Chain{Table: w.t, Name: k.chain()}
 		switch {
 		case !had:
@@ -267,15 +288,15 @@ func (w *nlbWriter) change(have map[NLBKey]NLBService, want nlbState) {
 		default:
 			w.c.FlushChain(c)
 		}
-		w.service(c, s, want.idles)
+		w.service(c, s, want.marks[k], want.idles)
 		if !had {
 			for _, name := range nlbSets {
-				w.add(name, s)
+				w.check(w.c.SetAddElements(w.set(name), []nftables.SetElement{want.element(name, k)}))
 			}
 		}
 	}
-	w.difference(nlbHidden, hidden(have), hidden(want.services))
-	was, is := tcpTargets(have), tcpTargets(want.services)
+	w.difference(nlbHidden, have.hidden(), want.hidden())
+	was, is := tcpTargets(have.services), tcpTargets(want.services)
 	w.difference(nlbTargets, was, is)
 	left := &nftables.Set{Table: w.t, Name: nlbLeft, HasTimeout: true}
 	for part := range slices.Chunk(nlbElements(was, is, nlbLeftFor), maxSlots) {
@@ -283,8 +304,27 @@ func (w *nlbWriter) change(have map[NLBKey]NLBService, want nlbState) {
 	}
 }
 
+// element is a service's element of a set.
+func (s nlbState) element(set string, k NLBKey) nftables.SetElement {
+	e := nftables.SetElement{Key: k.bytes()}
+	if nlbMarks[set] {
+		e.Key = markKey(s.marks[k])
+	}
+	switch {
+	case set == nlbServices:
+		e.VerdictData = &expr.Verdict{Kind: expr.VerdictGoto, Chain: k.chain()}
+	case set == nlbTraffic && k.Proto == "tcp":
+		e.VerdictData = &expr.Verdict{Kind: expr.VerdictGoto, Chain: "flags"}
+	case set == nlbTraffic:
+		e.VerdictData = &expr.Verdict{Kind: expr.VerdictAccept}
+	}
+	return e
+}
+
+func markKey(m uint32) []byte { return binary.NativeEndian.AppendUint32(nil, m) }
+
 // service fills the chain of one service.
-func (w *nlbWriter) service(c *nftables.Chain, s NLBService, idles map[string]bool) {
+func (w *nlbWriter) service(c *nftables.Chain, s NLBService, mark uint32, idles map[string]bool) {
 	slots := s.slots()
 	if len(slots) == 0 {
 		return // the node itself answers
@@ -294,7 +334,8 @@ func (w *nlbWriter) service(c *nftables.Chain, s NLBService, idles map[string]bo
 		idles[idle] = true
 		w.c.AddObject(&nftables.NamedObj{Table: w.t, Name: idle, Type: nftables.ObjTypeCtTimeout, Obj: s.policy()})
 	}
-	w.rule(c, []expr.Any{&expr.Objref{Type: int(nftables.ObjTypeCtTimeout), Name: idle}})
+	w.rule(c, []expr.Any{&expr.Immediate{Register: 8, Data: markKey(mark)}, &expr.Ct{Key: expr.CtKeyMARK, Register: 8, SourceRegister: true},
+		&expr.Objref{Type: int(nftables.ObjTypeCtTimeout), Name: idle}})
 	nat := &expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 8, RegProtoMin: 9}
 	if len(slots) == 1 {
 		w.rule(c, []expr.Any{&expr.Immediate{Register: 8, Data: slots[0].IP.AsSlice()},
@@ -331,18 +372,6 @@ func (s NLBService) policy() *expr.CtTimeout {
 		expr.CtStateTCPCLOSE: closing, expr.CtStateTCPRETRANS: s.idle(), expr.CtStateTCPUNACK: s.idle()}}
 }
 
-func (w *nlbWriter) add(set string, s NLBService) {
-	e := nftables.SetElement{Key: s.Key().bytes()}
-	if set == nlbServices {
-		e.VerdictData = &expr.Verdict{Kind: expr.VerdictGoto, Chain: s.Key().chain()}
-	}
-	w.check(w.c.SetAddElements(w.set(set), []nftables.SetElement{e}))
-}
-
-func (w *nlbWriter) del(set string, s NLBService) {
-	w.check(w.c.SetDeleteElements(w.set(set), []nftables.SetElement{{Key: s.Key().bytes()}}))
-}
-
 // difference brings a set without counters from one content to another.
 func (w *nlbWriter) difference(set string, have, want map[string]bool) {
 	for part := range slices.Chunk(nlbElements(have, want, 0), maxSlots) {
@@ -363,11 +392,11 @@ func nlbElements(in, without map[string]bool, timeout time.Duration) (out []nfta
 	return out
 }
 
-func hidden(services map[NLBKey]NLBService) map[string]bool {
+func (s nlbState) hidden() map[string]bool {
 	m := map[string]bool{}
-	for k, s := range services {
-		if !s.PreserveClientIP {
-			m[string(k.bytes())] = true
+	for k, service := range s.services {
+		if !service.PreserveClientIP {
+			m[string(markKey(s.marks[k]))] = true
 		}
 	}
 	return m

@@ -22,7 +22,7 @@ type chain struct {
 
 type set struct {
 	kind  string            // set or map
-	typ   string            // key type, for maps "key : value"
+	typ   string            // key type, for maps "key : value"; with "; counter" elements count what matches them
 	elems map[string]string // key → value, "" in sets
 }
 

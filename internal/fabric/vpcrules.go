@@ -14,6 +14,9 @@ import (
 // vpcTable is the table of security groups and address translation in a VPC's namespace.
 const vpcTable = "inet skerry"
 
+// nodeBlocked counts the packets that security groups keep from a node, by its address and the protocol.
+const nodeBlocked = "node_blocked"
+
 // gatewayLink is the VPC's end of its internet gateway.
 const gatewayLink = "igw"
 
@@ -40,6 +43,7 @@ func (v *VPC) rules(p pool, egress bool) *ruleset {
 	r.declare("map", "sg_in", "ifname : verdict")
 	r.declare("map", "node_sg_out", "ipv4_addr : verdict")
 	r.declare("map", "node_sg_in", "ipv4_addr : verdict")
+	r.declare("set", nodeBlocked, "ipv4_addr . inet_proto; counter")
 	r.declare("map", "zones", "ifname : verdict")
 	v.groupRules(r, p)
 	v.zoneRules(r)
@@ -49,7 +53,10 @@ func (v *VPC) rules(p pool, egress bool) *ruleset {
 		if i.Local {
 			r.add("nodes", ip, "")
 			if len(i.GroupIDs) > 0 {
-				r.add("node_sg_in", ip, "goto "+in)
+				for _, proto := range []string{"tcp", "udp", "icmp"} {
+					r.add(nodeBlocked, ip+" . "+proto, "")
+				}
+				r.add("node_sg_in", ip, "goto "+in+"_node")
 				r.add("node_sg_out", ip, "goto "+out)
 			}
 		} else {
@@ -229,7 +236,7 @@ func (v *VPC) interfaceChains(r *ruleset, i Interface) (in, out string) {
 	sum := sha256.Sum256([]byte(strings.Join(ids, " ")))
 	base := "sg_" + hex.EncodeToString(sum[:8])
 	in, out = base+"_in", base+"_out"
-	if _, had := r.chains[in]; had {
+	if _, had := r.chains[in]; had && (!i.Local || r.chains[in+"_node"].rules != nil) {
 		return in, out
 	}
 	var ins, outs []string
@@ -238,6 +245,9 @@ func (v *VPC) interfaceChains(r *ruleset, i Interface) (in, out string) {
 			ins = append(ins, "jump group_"+id+"_in")
 			outs = append(outs, "jump group_"+id+"_out")
 		}
+	}
+	if i.Local {
+		r.chain(in+"_node", "", append(slices.Clone(ins), "ip daddr . meta l4proto @"+nodeBlocked+" drop", "drop")...)
 	}
 	r.chain(in, "", append(ins, "drop")...)
 	r.chain(out, "", append(outs, "drop")...)

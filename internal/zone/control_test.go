@@ -29,6 +29,7 @@ type fakeNet struct {
 	nlb     [][]fabric.NLBService
 	counts  map[fabric.NLBKey]fabric.NLBCounts
 	active  map[fabric.NLBKey]int
+	blocked map[netip.Addr]fabric.Blocked
 	cut     []netip.AddrPort
 }
 
@@ -113,6 +114,12 @@ func (f *fakeNet) CountFlows(string) (map[fabric.NLBKey]int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return maps.Clone(f.active), nil
+}
+
+func (f *fakeNet) ReadBlocked(string) (map[netip.Addr]fabric.Blocked, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.blocked), nil
 }
 
 // run starts a zone's process in dir and stops it with the test.

@@ -127,6 +127,9 @@ type Name struct {
 	Name  string
 	VPC   string `json:",omitempty"`
 	Addrs []netip.Addr
+	// Local is this zone's own address among Addrs, if it is preferred: LocalShare percent of the answers hold nothing else.
+	Local      netip.Addr `json:",omitzero"`
+	LocalShare int        `json:",omitempty"`
 }
 
 // Seal sets Version from the content and returns the state.

@@ -23,30 +23,38 @@ const (
 // names answers questions from a desired state. It is immutable.
 type names struct {
 	egress bool
-	global map[string][]netip.Addr // load balancers, the API
+	global map[string]addresses // load balancers, the API
 	vpcs   map[string]*vpcNames
 }
 
+// addresses are what a name resolves to; local is preferred in share percent of the answers.
+type addresses struct {
+	all   []netip.Addr
+	local netip.Addr
+	share int
+}
+
 type vpcNames struct {
-	forward map[string][]netip.Addr
+	forward map[string]addresses
 	reverse map[string]string // in-addr.arpa name → host name
 }
 
 func buildNames(d Desired) *names {
-	n := &names{egress: d.Egress, global: map[string][]netip.Addr{}, vpcs: map[string]*vpcNames{}}
+	n := &names{egress: d.Egress, global: map[string]addresses{}, vpcs: map[string]*vpcNames{}}
 	if d.APIName != "" {
-		n.global[dns.CanonicalName(d.APIName)] = []netip.Addr{fabric.APIAddr}
+		n.global[dns.CanonicalName(d.APIName)] = only(fabric.APIAddr)
 	}
-	n.global["instance-data."] = []netip.Addr{fabric.IMDSAddr}
-	n.global["instance-data.ec2.internal."] = []netip.Addr{fabric.IMDSAddr}
+	n.global["instance-data."] = only(fabric.IMDSAddr)
+	n.global["instance-data.ec2.internal."] = only(fabric.IMDSAddr)
 	for _, v := range d.VPCs {
-		n.vpcs[v.ID] = &vpcNames{forward: map[string][]netip.Addr{}, reverse: map[string]string{}}
+		n.vpcs[v.ID] = &vpcNames{forward: map[string]addresses{}, reverse: map[string]string{}}
 	}
 	for _, lb := range d.Names {
+		a := addresses{lb.Addrs, lb.Local, lb.LocalShare}
 		if lb.VPC == "" {
-			n.global[dns.CanonicalName(lb.Name)] = lb.Addrs
+			n.global[dns.CanonicalName(lb.Name)] = a
 		} else if v := n.vpcs[lb.VPC]; v != nil {
-			v.forward[dns.CanonicalName(lb.Name)] = lb.Addrs
+			v.forward[dns.CanonicalName(lb.Name)] = a
 		}
 	}
 	for _, h := range d.Hosts {
@@ -54,9 +62,9 @@ func buildNames(d Desired) *names {
 		if v == nil {
 			continue
 		}
-		v.forward[dns.CanonicalName(h.Name)] = []netip.Addr{h.IP}
+		v.forward[dns.CanonicalName(h.Name)] = only(h.IP)
 		if h.PublicName != "" {
-			v.forward[dns.CanonicalName(h.PublicName)] = []netip.Addr{h.IP}
+			v.forward[dns.CanonicalName(h.PublicName)] = only(h.IP)
 		}
 		if arpa, err := dns.ReverseAddr(h.IP.String()); err == nil {
 			v.reverse[arpa] = dns.CanonicalName(h.Name)
@@ -65,15 +73,28 @@ func buildNames(d Desired) *names {
 	return n
 }
 
+func only(a netip.Addr) addresses { return addresses{all: []netip.Addr{a}} }
+
+// preferred counts the answers for names that have a preferred address.
+var preferred atomic.Uint32
+
+// pick is what one answer holds.
+func (a addresses) pick() []netip.Addr {
+	if a.local.IsValid() && int(preferred.Add(1)%100) < a.share {
+		return []netip.Addr{a.local}
+	}
+	return a.all
+}
+
 // lookup finds a name's addresses as the VPC sees them. known is also true for a name that is ours and has none.
 func (n *names) lookup(vpc, name string) (addrs []netip.Addr, known bool) {
 	if v := n.vpcs[vpc]; v != nil {
 		if a, ok := v.forward[name]; ok {
-			return a, true
+			return a.pick(), true
 		}
 	}
 	if a, ok := n.global[name]; ok {
-		return a, true
+		return a.pick(), true
 	}
 	return publicName(name)
 }

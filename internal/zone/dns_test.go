@@ -111,3 +111,22 @@ func TestAnswersTakeTurns(t *testing.T) {
 		t.Errorf("all clients are led to one zone: %v", first)
 	}
 }
+
+func TestANamePrefersItsZonesAddress(t *testing.T) {
+	name := "net-1.elb.us-east-1.amazonaws.com."
+	for share, least := range map[int]int{0: 0, 85: 170, 100: 200} {
+		n := buildNames(Desired{VPCs: []VPC{{ID: "vpc-1"}}, Names: []Name{{Name: name, Addrs: addrs("10.0.0.7", "10.0.1.7"), Local: netip.MustParseAddr("10.0.1.7"), LocalShare: share}}})
+		local := 0
+		for range 200 {
+			m := resolve(n, "vpc-1", nil, new(dns.Msg).SetQuestion(name, dns.TypeA), false)
+			if len(m.Answer) == 1 && m.Answer[0].(*dns.A).A.String() == "10.0.1.7" {
+				local++
+			} else if len(m.Answer) != 2 {
+				t.Fatalf("answer %v", m.Answer)
+			}
+		}
+		if local < least-1 || local > least+1 {
+			t.Errorf("a share of %d percent: %d of 200 answers held the zone's address alone", share, local)
+		}
+	}
+}

@@ -28,6 +28,7 @@ type Net interface {
 	CutOthers(ns string, service fabric.NLBKey, targets []netip.AddrPort) (int, error)
 	ReadNLB(ns, zone string) (map[fabric.NLBKey]fabric.NLBCounts, error)
 	CountFlows(ns string) (map[fabric.NLBKey]int, error)
+	ReadBlocked(ns string) (map[netip.Addr]fabric.Blocked, error)
 }
 
 // loopNet is a Net that makes sockets for the event loops of load-balancer nodes. One that doesn't leaves them to goroutines.
@@ -108,3 +109,7 @@ func (kernelNet) ReadNLB(ns, zone string) (map[fabric.NLBKey]fabric.NLBCounts, e
 func (kernelNet) CountFlows(ns string) (map[fabric.NLBKey]int, error) { return fabric.CountFlows(ns) }
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+func (kernelNet) ReadBlocked(ns string) (map[netip.Addr]fabric.Blocked, error) {
+	return fabric.ReadBlocked(ns)
+}

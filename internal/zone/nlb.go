@@ -20,6 +20,7 @@ type nlbState struct {
 	open     map[fabric.NLBFlows]bool      // flows that may go on, also where no new ones begin
 	sick     map[fabric.NLBFlows]time.Time // targets that are unhealthy, since when
 	counts   map[fabric.NLBKey]fabric.NLBCounts
+	blocked  map[netip.Addr]fabric.Blocked
 	counted  time.Time
 	active   map[fabric.NLBKey]int
 	listed   time.Time // when active was read
@@ -100,7 +101,7 @@ func (n *nodes) applyNLB(ctx context.Context, ns string, balancers []Balancer) e
 		if !sameModes(old.services, next.services) { // what was counted until now, was counted for how it was until now
 			n.countNLB(ns, old)
 		}
-		next.counts, next.counted, next.active, next.listed = old.counts, old.counted, old.active, old.listed
+		next.counts, next.counted, next.active, next.listed, next.blocked = old.counts, old.counted, old.active, old.listed, old.blocked
 		maps.DeleteFunc(next.counts, func(k fabric.NLBKey, _ fabric.NLBCounts) bool {
 			return !slices.ContainsFunc(next.services, func(s kernelService) bool { return s.Key() == k })
 		})

@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"net/netip"
 	"strings"
 	"time"
 
@@ -37,6 +38,7 @@ func (n *nodes) countNLB(ns string, s *nlbState) {
 		}
 		s.listed = now
 	}
+	n.countBlocked(ns, s)
 	packets, gauges := map[string]float64{}, map[string]map[string]float64{}
 	for _, k := range s.services {
 		t := n.total(k.arn)
@@ -73,6 +75,31 @@ func (n *nodes) countNLB(ns string, s *nlbState) {
 	}
 }
 
+// countBlocked adds what the nodes' security groups kept away.
+func (n *nodes) countBlocked(ns string, s *nlbState) {
+	now, err := n.o.Net.ReadBlocked(ns)
+	if err != nil {
+		n.o.Log.Debug("what security groups blocked can't be read", "zone", n.o.Zone, "namespace", ns, "err", err)
+		return
+	}
+	done := map[netip.Addr]bool{}
+	for _, k := range s.services {
+		t := n.total(k.arn)
+		if t == nil || s.blocked == nil || done[k.VIP] { // what was counted before this process began is not its to tell
+			continue
+		}
+		done[k.VIP] = true
+		a, b := s.blocked[k.VIP], now[k.VIP]
+		if b.TCP < a.TCP || b.UDP < a.UDP || b.ICMP < a.ICMP {
+			a = fabric.Blocked{}
+		}
+		t.Counters["SecurityGroupBlockedFlowCount_Inbound_TCP"] += float64(b.TCP - a.TCP)
+		t.Counters["SecurityGroupBlockedFlowCount_Inbound_UDP"] += float64(b.UDP - a.UDP)
+		t.Counters["SecurityGroupBlockedFlowCount_Inbound_ICMP"] += float64(b.ICMP - a.ICMP)
+	}
+	s.blocked = now
+}
+
 // count adds what was counted for a service to its load balancer's metrics.
 func (s kernelService) count(to map[string]float64, d fabric.NLBCounts) {
 	proto := strings.ToUpper(s.Proto)
@@ -91,9 +118,6 @@ func (s kernelService) count(to map[string]float64, d fabric.NLBCounts) {
 			to["UnhealthyRoutingFlowCount"] += float64(d.Flows)
 		}
 	}
-	if d.Offered > d.Flows {
-		to["SecurityGroupBlockedFlowCount_Inbound_"+proto] += float64(d.Offered - d.Flows)
-	}
 	if s.Proto == "tcp" {
 		to["TCP_Client_Reset_Count"] += float64(d.ClientResets)
 		to["TCP_Target_Reset_Count"] += float64(d.TargetResets)
@@ -103,10 +127,10 @@ func (s kernelService) count(to map[string]float64, d fabric.NLBCounts) {
 
 // since is what came to the counts after before. Counts begin anew with a service that is listed anew.
 func since(now, before fabric.NLBCounts) fabric.NLBCounts {
-	if now.Offered < before.Offered || now.Flows < before.Flows || now.Packets < before.Packets {
+	if now.Flows < before.Flows || now.Packets < before.Packets {
 		return now
 	}
-	return fabric.NLBCounts{Offered: now.Offered - before.Offered, Flows: now.Flows - before.Flows, Packets: now.Packets - before.Packets,
+	return fabric.NLBCounts{Flows: now.Flows - before.Flows, Packets: now.Packets - before.Packets,
 		Bytes: now.Bytes - before.Bytes, ClientResets: now.ClientResets - before.ClientResets,
 		TargetResets: now.TargetResets - before.TargetResets, NodeResets: now.NodeResets - before.NodeResets}
 }

@@ -52,16 +52,48 @@ func toMap(list balance.Attributes) map[string]string {
 	return m
 }
 
+// localShare is the percentage of answers that hold the asking zone's own address alone, by a network load balancer's policy.
+var localShare = map[string]int{"availability_zone_affinity": 100, "partial_availability_zone_affinity": 85}
+
 // names are how a load balancer's name resolves in its own VPC and elsewhere. Public addresses out of 127.0.0.0/8 mean
-// something else inside an instance, so there its own VPC gets the private ones.
+// something else inside an instance, so there its own VPC gets the private ones. A network load balancer's nodes have names
+// of their own, ZONE.NAME.
 func (b *builder) names(lb balance.LoadBalancer) []zone.Name {
 	n := balance.NameOf(b.tx, lb)
-	if len(n.Public) == 0 {
-		return []zone.Name{{Name: n.Name, Addrs: n.Private}}
+	out := b.both(lb, n, "", -1)
+	if lb.Type != balance.Network {
+		return out
 	}
-	out := []zone.Name{{Name: n.Name, Addrs: n.Public}}
-	if n.Public[0].IsLoopback() {
-		out = append(out, zone.Name{Name: n.Name, VPC: lb.VpcID, Addrs: n.Private})
+	for _, node := range lb.Nodes {
+		i := slices.IndexFunc(n.Private, func(a netip.Addr) bool { return a.String() == node.PrivateIP })
+		if i < 0 {
+			continue
+		}
+		if share := localShare[lb.Attribute("dns_record.client_routing_policy")]; node.Zone == b.zone && share > 0 {
+			for k, local := range b.both(lb, n, "", i) {
+				out[k].Local, out[k].LocalShare = local.Addrs[0], share
+			}
+		}
+		out = append(out, b.both(lb, n, node.Zone+".", i)...)
+	}
+	return out
+}
+
+// both are a name's resolutions: everywhere and, where that differs, in its own VPC; of all its addresses or (i >= 0) one.
+func (b *builder) both(lb balance.LoadBalancer, n balance.Name, prefix string, i int) []zone.Name {
+	public, private := n.Public, n.Private
+	if i >= 0 {
+		private = private[i : i+1]
+		if i < len(public) {
+			public = public[i : i+1]
+		}
+	}
+	if len(public) == 0 {
+		return []zone.Name{{Name: prefix + n.Name, Addrs: private}}
+	}
+	out := []zone.Name{{Name: prefix + n.Name, Addrs: public}}
+	if public[0].IsLoopback() {
+		out = append(out, zone.Name{Name: prefix + n.Name, VPC: lb.VpcID, Addrs: private})
 	}
 	return out
 }
