@@ -22,6 +22,7 @@ type NLBService struct {
 	PreserveClientIP bool          // else targets see the node's address
 	StickySourceIP   bool          // the client's address alone decides
 	Idle             time.Duration // after which a flow is forgotten, whole seconds; 0 = NLBIdleTCP or NLBIdleUDP
+	Process          bool          // a process listens there and uses DialAs; the kernel leaves its packets alone
 }
 
 // NLBTarget is where an NLB sends to. Weights are relative; 0 gets no new flows, but may have some from before.

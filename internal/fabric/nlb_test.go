@@ -1,6 +1,7 @@
 package fabric
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -250,5 +251,42 @@ func TestNLBRefusesWhatItCannotDo(t *testing.T) {
 	}
 	if err := checkNLB(`a"; flush ruleset`, nil); err == nil {
 		t.Error("a zone name with a quote was not refused")
+	}
+}
+
+func TestDialAsAClient(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	v, ts := farm(t, w, 1, "sg-nlb")
+	v.Groups = append(v.Groups,
+		Group{ID: "sg-nlb", Ingress: []Rule{anywhere("tcp", 8080, 8080)}, Egress: []Rule{anywhere("tcp", 80, 80)}},
+		Group{ID: "sg-behind", Ingress: []Rule{{Proto: "tcp", FromPort: 80, ToPort: 81, GroupID: "sg-nlb"}}})
+	v.Interfaces[2].GroupIDs = []string{"sg-behind"}
+	w.apply(v)
+	s := service(ts...)
+	s.Process = true
+	w.nlb("a", s)
+	ns, nodeIP := w.f.VPCNamespace("vpc-1"), netip.MustParseAddr("10.0.0.20")
+	serve(t, v.Interfaces[2].NetNS, "10.0.1.10:81", "closed")
+	for _, client := range []string{"10.0.0.10", "192.0.2.7", "203.0.113.255"} {
+		c, err := DialAs(w.ctx, ns, nodeIP, netip.MustParseAddr(client), "10.0.1.10:80")
+		if err != nil {
+			t.Errorf("as %s: %v", client, err)
+			continue
+		}
+		if line, err := readLine(c, patience); err != nil || line != "t0 "+client {
+			t.Errorf("as %s the target answered %q, %v", client, line, err)
+		}
+		echoes(t, c, "as "+client)
+		c.Close()
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	if _, err := DialAs(ctx, ns, nodeIP, netip.MustParseAddr("10.0.0.10"), "10.0.1.10:81"); err == nil {
+		t.Error("the node's security group has only port 80 open on the way out")
+	}
+	blocked(t, v.Interfaces[1].NetNS, "10.0.1.10:80", "the target allows the load balancer's group only")
+	if _, _, err := dialFor(patience, v.Interfaces[1].NetNS, "10.0.0.20:8080"); err == nil {
+		t.Error("the kernel serves a listener that a process should")
 	}
 }

@@ -22,7 +22,7 @@ import (
 //	filter prerouting  -90 count     packets and bytes of flows, and resets, both ways
 //	raw    output     -300 on_raw    the node's own probes (see CutFlows) are nobody's flow
 //	filter output      -90 count_out what targets in this namespace answer, and resets of the node
-//	nat    postrouting  90 on_snat   flows of @hidden get the node's address as their source
+//	nat    postrouting  90 on_snat   flows of @hidden get the node's address as their source, those of DialAs their client's
 //
 // Nat chains see the first packet of a connection only. What every packet passes is count: one look at the connection's
 // mark, and for TCP one at the flags. Sets carry a counter for each element.
@@ -57,8 +57,9 @@ var (
 // nlbLeftFor is how long what a former target still sends to its clients is answered with resets.
 const nlbLeftFor = time.Minute
 
-// nlbMark marks the node's probes. Nothing else in a VPC's namespace marks packets, or connections.
-const nlbMark = 0x736b7279
+// nlbMark marks the node's probes. The only other mark of packets in a VPC's namespace is a client's address (see DialAs),
+// and as an address this one begins with 0.
+const nlbMark = 0x796b7300
 
 // nlbWritten is what this process wrote, by namespace and zone, so that a change costs its difference only. Losing it costs
 // one full, still atomic, rewrite.
@@ -109,6 +110,9 @@ func applyNLB(ns, zone string, services []NLBService) error {
 	}
 	want := nlbState{inode: inode, services: map[NLBKey]NLBService{}, idles: map[string]bool{}}
 	for _, s := range services {
+		if s.Process { // needs the table, and nothing in it
+			continue
+		}
 		s.Targets = slices.Clone(s.Targets)
 		want.services[s.Key()] = s
 	}
@@ -258,6 +262,8 @@ func (w *nlbWriter) base() {
 	w.rule(raw, []expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: 8},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 8, Data: binary.NativeEndian.AppendUint32(nil, nlbMark)}, &expr.Notrack{}})
 
+	w.rule(snat, []expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: 8}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 8, Data: markKey(0)},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 8}})
 	w.rule(snat, ctMark(), lookup(nlbHidden), []expr.Any{
 		&expr.Ct{Key: expr.CtKeyDST, Direction: 0, Register: 8},
 		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 8}})

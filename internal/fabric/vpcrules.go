@@ -265,7 +265,8 @@ func (rule Rule) lines(side string, p pool) []string {
 		set := "@member_" + rule.GroupID
 		lines := []string{fmt.Sprintf("ip %s %s %s", side, set, verdict)}
 		if side == "saddr" { // a client of an NLB comes with its own address, in the name of the NLB's group
-			lines = append(lines, fmt.Sprintf("ct status dnat ct original ip daddr %s %s", set, verdict))
+			lines = append(lines, fmt.Sprintf("ct status dnat ct original ip daddr %s %s", set, verdict),
+				fmt.Sprintf("meta mark != 0 ct status snat ct original ip saddr %s %s", set, verdict)) // of DialAs
 		}
 		return lines
 	}
