@@ -20,6 +20,8 @@ const (
 	Unused      = "unused"
 	Draining    = "draining"
 	Unavailable = "unavailable"
+
+	UnhealthyDraining = "unhealthy.draining" // of a network load balancer's group: unhealthy, and its flows may still go on
 )
 
 // Health is a target's health as ELB describes it.
@@ -67,7 +69,7 @@ func judge(s situation) (state, reason, description string) {
 		switch o.State {
 		case Healthy:
 			return Healthy, "", ""
-		case Unhealthy:
+		case Unhealthy, UnhealthyDraining:
 			if bad == nil {
 				bad = o
 			}
@@ -81,7 +83,7 @@ func judge(s situation) (state, reason, description string) {
 	case waiting != nil: // a node still finds out; the target isn't given up before it has
 		return Initial, waiting.Reason, waiting.Description
 	case bad != nil:
-		return Unhealthy, bad.Reason, bad.Description
+		return bad.State, bad.Reason, bad.Description
 	}
 	return Initial, "Elb.RegistrationInProgress", "Target registration is in progress"
 }

@@ -257,7 +257,7 @@ func (p *publisher) groupData(end time.Time, batch map[scope.Scope][]metric.Datu
 				switch h.State {
 				case zone.Healthy:
 					up++
-				case zone.Unhealthy:
+				case zone.Unhealthy, zone.UnhealthyDraining:
 					down++
 				}
 			}

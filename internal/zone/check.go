@@ -62,6 +62,7 @@ type checkPlan struct {
 	port       int
 	addr       netip.AddrPort
 	registered int64
+	drain      time.Duration // how long an unhealthy target keeps its flows and says so
 	check      HealthCheck
 }
 
@@ -86,7 +87,7 @@ func (c *checker) sync(groups []TargetGroup) {
 				port = n
 			}
 			want[healthKey(g.ARN, t.Key())] = checkPlan{group: g.ARN, ns: g.Namespace, from: g.NodeIP, id: t.ID, port: t.Port,
-				addr: netip.AddrPortFrom(t.IP, uint16(port)), registered: t.Registered, check: g.Check}
+				addr: netip.AddrPortFrom(t.IP, uint16(port)), registered: t.Registered, drain: c.o.sickInterval(g), check: g.Check}
 		}
 	}
 	var gone []*checked
@@ -114,7 +115,7 @@ func (c *checker) sync(groups []TargetGroup) {
 	}
 	for k, p := range want {
 		if w := c.get(k); w.State != "" {
-			c.rep.setHealth(observation(p, w))
+			c.rep.setHealth(c.observation(p, w))
 		}
 	}
 }
@@ -163,7 +164,10 @@ func (c *checker) stop() {
 	c.wg.Wait()
 }
 
-func observation(p checkPlan, m machine) TargetHealth {
+func (c *checker) observation(p checkPlan, m machine) TargetHealth {
+	if m.State == Unhealthy && p.drain > 0 && c.o.Now().Sub(m.Since) < p.drain {
+		m.State = UnhealthyDraining
+	}
 	return TargetHealth{GroupARN: p.group, TargetID: p.id, Port: p.port, State: m.State, Reason: m.Reason, Description: m.Description, Since: m.Since}
 }
 
@@ -241,7 +245,7 @@ func (c *checker) report(w *checked, m machine) {
 	c.mu.Lock()
 	defer c.mu.Unlock() // so that a watch that has ended can't report after its target was forgotten
 	if c.targets[w.key] == w {
-		c.rep.setHealth(observation(w.plan, m))
+		c.rep.setHealth(c.observation(w.plan, m))
 	}
 }
 

@@ -205,10 +205,8 @@ func (n *nodes) kernelServices(balancers []Balancer) (out []kernelService) {
 func (n *nodes) listenerServices(b Balancer, l Listener, g TargetGroup) (out []kernelService) {
 	s := kernelService{arn: b.ARN, healthy: map[netip.AddrPort]bool{}, unhealthy: map[netip.AddrPort]bool{},
 		cutGone: g.Attributes["deregistration_delay.connection_termination.enabled"] == "true",
-		cutSick: g.Attributes["target_health_state.unhealthy.connection_termination.enabled"] != "false"}
-	if v, err := strconv.Atoi(g.Attributes["target_health_state.unhealthy.draining_interval_seconds"]); err == nil {
-		s.sickAfter = n.o.scaled(v)
-	}
+		cutSick: g.cutsSick()}
+	s.sickAfter = n.o.sickInterval(g)
 	var healthy, all, draining []fabric.NLBTarget
 	for _, t := range g.Targets {
 		at := netip.AddrPortFrom(t.IP, uint16(t.Port))
@@ -249,6 +247,20 @@ func (n *nodes) listenerServices(b Balancer, l Listener, g TargetGroup) (out []k
 		out = append(out, s)
 	}
 	return out
+}
+
+// cutsSick tells whether flows end at once when their target becomes unhealthy.
+func (g TargetGroup) cutsSick() bool {
+	return g.Attributes["target_health_state.unhealthy.connection_termination.enabled"] != "false"
+}
+
+// sickInterval is how long flows to a target that became unhealthy go on, where they end later; 0 where they don't.
+func (o Options) sickInterval(g TargetGroup) time.Duration {
+	v, err := strconv.Atoi(g.Attributes["target_health_state.unhealthy.draining_interval_seconds"])
+	if err != nil || g.cutsSick() {
+		return 0
+	}
+	return o.scaled(v)
 }
 
 // enoughHealthy tells whether the healthy targets take all flows; with too few of them all targets do.

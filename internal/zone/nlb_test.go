@@ -172,3 +172,20 @@ func TestMetricsOfANetworkLoadBalancer(t *testing.T) {
 		t.Errorf("after the kernel's counters began anew: %+v", s)
 	}
 }
+
+func TestAnUnhealthyTargetThatDrainsSaysSo(t *testing.T) {
+	w := newNLBWorld(t, map[string]string{"target_health_state.unhealthy.connection_termination.enabled": "false",
+		"target_health_state.unhealthy.draining_interval_seconds": "60"})
+	p := checkPlan{group: groupARN, drain: w.o.sickInterval(w.d.Groups[0])}
+	m := machine{State: Unhealthy, Reason: reasonTimeout, Since: w.now}
+	for wait, want := range map[time.Duration]string{0: UnhealthyDraining, 59 * time.Second: UnhealthyDraining, time.Minute: Unhealthy} {
+		w.now = m.Since.Add(wait)
+		if h := w.checks.observation(p, m); h.State != want || h.Reason != reasonTimeout {
+			t.Errorf("%v after it failed: %+v, wanted %s", wait, h, want)
+		}
+	}
+	w.d.Groups[0].Attributes = nil
+	if d := w.o.sickInterval(w.d.Groups[0]); d != 0 {
+		t.Errorf("without the attributes: %v", d)
+	}
+}

@@ -19,6 +19,8 @@ const (
 	Initial   = "initial"
 	Healthy   = "healthy"
 	Unhealthy = "unhealthy"
+
+	UnhealthyDraining = "unhealthy.draining" // in reports: unhealthy, and its flows may go on for a while
 )
 
 // TargetHealth is the observation of one target.
