@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -43,7 +42,7 @@ func compileFront(l Listener, cfg *Config, port string, http2 bool, old *frontTL
 	for _, x := range l.Certificates {
 		c.Certificates = append(c.Certificates, tlsfront.Certificate{ARN: x.ARN, CertPEM: x.CertPEM, KeyPEM: x.KeyPEM})
 	}
-	if old != nil && reflect.DeepEqual(old.config, c) {
+	if old != nil && old.config.Equal(c) {
 		return old, nil
 	}
 	s, err := tlsfront.New(c)

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -30,6 +31,8 @@ type Conn struct {
 	werr error
 	shut bool
 }
+
+var errWait = errors.New("would wait")
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, MaxRecord); return &b }}
 
@@ -122,6 +125,112 @@ func (c *Conn) shrink() {
 		c.small = make([]byte, smallBuffer)
 	}
 	c.buf = c.small
+}
+
+// WriteTo writes all that is read to w, without a copy.
+func (c *Conn) WriteTo(w io.Writer) (int64, error) {
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
+	var total int64
+	for {
+		if len(c.plain) > 0 {
+			n, err := w.Write(c.plain)
+			total += int64(n)
+			c.plain = c.plain[n:]
+			if err != nil {
+				return total, err
+			}
+			continue
+		}
+		if c.rerr == io.EOF {
+			return total, nil
+		}
+		if c.rerr != nil {
+			return total, c.rerr
+		}
+		if err := c.more(); err != nil {
+			return total, err
+		}
+	}
+}
+
+// ReadFrom sends all that r gives until it ends. What comes from a socket is sealed where it was read, and no buffer is held while
+// nothing comes. A reader with a method Note is told of what was read around it.
+func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
+	next, around := reader(r)
+	note, _ := r.(interface{ Note(n int) })
+	if !around {
+		note = nil
+	}
+	var total int64
+	for {
+		b, n, err := next()
+		if n > 0 {
+			total += int64(n)
+			if note != nil {
+				note.Note(n)
+			}
+			c.wmu.Lock()
+			werr := c.werr
+			if werr == nil && c.shut {
+				werr = net.ErrClosed
+			}
+			if werr == nil {
+				if _, werr = c.Conn.Write(c.s.SealAt(*b, n)); werr != nil {
+					c.werr = werr
+				}
+			}
+			c.wmu.Unlock()
+			if werr != nil {
+				err = werr
+			}
+		}
+		if b != nil {
+			sealBuffers.Put(b)
+		}
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+var sealBuffers = sync.Pool{New: func() any { b := make([]byte, Head+MaxPlain+Tail); return &b }}
+
+// reader returns what reads into a buffer of sealBuffers, at Head; around says that it does so around r.
+func reader(r io.Reader) (next func() (*[]byte, int, error), around bool) {
+	if sc, ok := r.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil && raw != nil {
+			return func() (b *[]byte, n int, err error) {
+				werr := raw.Read(func(fd uintptr) bool {
+					b = sealBuffers.Get().(*[]byte)
+					n, err = readNow(fd, (*b)[Head:Head+MaxPlain])
+					if err == errWait {
+						sealBuffers.Put(b)
+						b = nil
+						return false
+					}
+					return true
+				})
+				switch {
+				case werr != nil:
+					return b, 0, werr
+				case err != nil:
+					return b, 0, err
+				case n == 0:
+					return b, 0, io.EOF
+				}
+				return b, n, nil
+			}, true
+		}
+	}
+	return func() (*[]byte, int, error) {
+		b := sealBuffers.Get().(*[]byte)
+		n, err := r.Read((*b)[Head : Head+MaxPlain])
+		return b, n, err
+	}, false
 }
 
 // Write writes data. After an error, also a deadline's, nothing more can be written: a part of a record may have gone out.

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 )
 
@@ -87,3 +88,6 @@ func New(c Config) (*Server, error) {
 	s.certs.mismatch = c.Mismatch
 	return s, nil
 }
+
+// Equal tells whether two configurations say the same.
+func (c Config) Equal(d Config) bool { return reflect.DeepEqual(c, d) }
