@@ -116,6 +116,10 @@ func (f *fakeNet) CountFlows(string) (map[fabric.NLBKey]int, error) {
 	return maps.Clone(f.active), nil
 }
 
+func (f *fakeNet) DialAs(ctx context.Context, ns string, node, _ netip.Addr, addr string) (net.Conn, error) {
+	return f.Dial(ctx, ns, node, "tcp4", addr)
+}
+
 func (f *fakeNet) ReadBlocked(string) (map[netip.Addr]fabric.Blocked, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

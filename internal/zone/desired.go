@@ -153,7 +153,7 @@ type Balancer struct {
 	Namespace  string
 	NodeIP     netip.Addr
 	PublicIP   netip.Addr
-	CookieKey  []byte `json:",omitempty"` // shared by the nodes of one load balancer
+	CookieKey  []byte `json:",omitempty"` // shared by the nodes of one load balancer; of a network one for session tickets
 	Listeners  []Listener
 	Attributes map[string]string
 }

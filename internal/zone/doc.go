@@ -19,6 +19,7 @@
 //	imds*.go dns.go                 metadata and names, one listener a VPC
 //	check.go machine.go             health checks: the rim, and the pure state machine
 //	node.go nlb.go nlbcount.go      load-balancer nodes, and what the kernel counts for network load balancers
+//	nlbtunnel.go                    listeners of network load balancers that the kernel can't serve
 //
 // Run owns every goroutine and waits for them. The package must not import store or any domain package: it knows
 // addresses, not records.

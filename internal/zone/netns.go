@@ -28,6 +28,8 @@ type Net interface {
 	CutOthers(ns string, service fabric.NLBKey, targets []netip.AddrPort) (int, error)
 	ReadNLB(ns, zone string) (map[fabric.NLBKey]fabric.NLBCounts, error)
 	CountFlows(ns string) (map[fabric.NLBKey]int, error)
+	// DialAs is Dial from the node's address, but the other side sees the client's.
+	DialAs(ctx context.Context, ns string, node, client netip.Addr, addr string) (net.Conn, error)
 	ReadBlocked(ns string) (map[netip.Addr]fabric.Blocked, error)
 }
 
@@ -109,6 +111,10 @@ func (kernelNet) ReadNLB(ns, zone string) (map[fabric.NLBKey]fabric.NLBCounts, e
 func (kernelNet) CountFlows(ns string) (map[fabric.NLBKey]int, error) { return fabric.CountFlows(ns) }
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+func (kernelNet) DialAs(ctx context.Context, ns string, node, client netip.Addr, addr string) (net.Conn, error) {
+	return fabric.DialAs(ctx, ns, node, client, addr)
+}
 
 func (kernelNet) ReadBlocked(ns string) (map[netip.Addr]fabric.Blocked, error) {
 	return fabric.ReadBlocked(ns)

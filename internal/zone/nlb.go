@@ -110,6 +110,15 @@ func (n *nodes) applyNLB(ctx context.Context, ns string, balancers []Balancer) e
 	for _, s := range next.services {
 		services = append(services, s.NLBService)
 	}
+	var failed error // one listener that can't be opened is no reason to keep the others from what they should be
+	for _, b := range balancers {
+		failed = errors.Join(failed, n.applyTunnel(b, ident))
+		for _, l := range b.Listeners {
+			if g, ok := n.byGroup[l.forwardsTo()]; ok && l.userSpace(g) {
+				services = append(services, l.process(b))
+			}
+		}
+	}
 	if err := n.o.Net.ApplyNLB(ctx, ns, n.o.Zone, services); err != nil {
 		return fmt.Errorf("network load balancers: %w", err)
 	}
@@ -117,7 +126,7 @@ func (n *nodes) applyNLB(ctx context.Context, ns string, balancers []Balancer) e
 	if err := n.endFlows(ns, old, next, n.o.Now()); err != nil {
 		n.o.Log.Warn("flows to a target could not be ended", "zone", n.o.Zone, "namespace", ns, "err", err)
 	}
-	return nil
+	return failed
 }
 
 // endFlows ends the flows that may not go on, and notes which may.
@@ -283,11 +292,6 @@ func (l Listener) forwardsTo() string {
 		}
 	}
 	return ""
-}
-
-// userSpace tells whether a listener is served by this process, because it looks into its connections.
-func (l Listener) userSpace(g TargetGroup) bool {
-	return l.Protocol == "TLS" || l.Protocol == "TCP" && g.Attributes["proxy_protocol_v2.enabled"] == "true"
 }
 
 func (l Listener) kernelProtocols() []string {

@@ -30,6 +30,7 @@ type nodes struct {
 	byGroup map[string]TargetGroup
 	albs    map[string]*albNode
 	nlbs    map[string]*nlbState // by namespace
+	tunnels map[string]*tunnelNode
 	serving map[string]bool
 	totals  map[string]*BalancerStats // counters of nodes that live, by ARN
 }
@@ -43,7 +44,7 @@ type albNode struct {
 }
 
 func newNodes(o Options, rep *reporter, c *checker) *nodes {
-	n := &nodes{o: o, rep: rep, checks: c, albs: map[string]*albNode{}, nlbs: map[string]*nlbState{}, serving: map[string]bool{}, totals: map[string]*BalancerStats{}}
+	n := &nodes{o: o, rep: rep, checks: c, albs: map[string]*albNode{}, nlbs: map[string]*nlbState{}, tunnels: map[string]*tunnelNode{}, serving: map[string]bool{}, totals: map[string]*BalancerStats{}}
 	c.change = n.healthChanged
 	if _, ok := o.Net.(loopNet); ok {
 		var err error
@@ -81,6 +82,11 @@ func (n *nodes) apply(ctx context.Context, d Desired) []error {
 		if !slices.ContainsFunc(d.Balancers, func(b Balancer) bool { return b.ARN == arn }) {
 			delete(n.albs, arn)
 			n.retire(a)
+		}
+	}
+	for arn := range n.tunnels {
+		if !slices.ContainsFunc(d.Balancers, func(b Balancer) bool { return b.ARN == arn }) {
+			n.retireTunnel(arn)
 		}
 	}
 	maps.DeleteFunc(n.totals, func(arn string, _ *BalancerStats) bool {
@@ -209,6 +215,7 @@ func (n *nodes) stats() []BalancerStats {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.countNLBs()
+	n.countTunnels()
 	var out []BalancerStats
 	for _, b := range n.desired.Balancers {
 		t := n.total(b.ARN)
@@ -272,14 +279,21 @@ func (t *BalancerStats) clone() BalancerStats {
 // stop shuts all nodes down and waits. The kernel's part (network load balancers) stays: it needs no process.
 func (n *nodes) stop(ctx context.Context) {
 	n.mu.Lock()
-	albs := n.albs
-	n.albs = map[string]*albNode{}
+	albs, tunnels := n.albs, n.tunnels
+	n.albs, n.tunnels = map[string]*albNode{}, map[string]*tunnelNode{}
 	n.mu.Unlock()
 	for _, a := range albs {
 		n.wg.Add(1)
 		go func() {
 			defer n.wg.Done()
 			a.proxy.Shutdown(ctx)
+		}()
+	}
+	for _, a := range tunnels {
+		n.wg.Add(1)
+		go func() {
+			defer n.wg.Done()
+			a.tunnel.Shutdown(ctx)
 		}()
 	}
 	n.wg.Wait()
