@@ -97,6 +97,10 @@ func (x *exchange) prepare(a *action, now time.Time) bool {
 		x.fail(503)
 		return false
 	}
+	if g.mismatch(x.req) {
+		x.fail(464)
+		return false
+	}
 	if a.transforms != nil && !a.transforms.rewrite(x.req) {
 		x.fail(500)
 		return false
@@ -110,6 +114,9 @@ func (x *exchange) prepare(a *action, now time.Time) bool {
 	}
 	g.counters.inc(cRequest)
 	x.p.counters.inc(cRequest)
+	if x.req.grpc {
+		x.p.counters.inc(cGRPCRequest)
+	}
 	if g.failOpen {
 		g.counters.inc(cUnhealthyRouting)
 	}
@@ -170,7 +177,7 @@ func (x *exchange) send(now time.Time) {
 				return
 			}
 		}
-		switch x.attempt(u, reused && !resent) {
+		switch x.attempt(u, (reused || ch.t.speaksH2) && !resent) {
 		case again:
 			resent = true
 			continue
@@ -247,7 +254,7 @@ func (x *exchange) attempt(u *upstream, mayRetry bool) outcome {
 				continue
 			}
 			if err != nil {
-				if mayRetry && have == 0 && x.req.idempotent && x.w.detach() {
+				if mayRetry && have == 0 && (x.req.idempotent || err == errNotProcessed) && x.w.detach() {
 					u.Close()
 					return again
 				}

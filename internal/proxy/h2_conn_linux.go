@@ -228,18 +228,12 @@ func (c *h2conn) hello() {
 	c.windowUpdate(0, connWindow-65535)
 }
 
-func appendFrame(dst []byte, typ http2.FrameType, flags http2.Flags, id uint32, n int) []byte {
-	return append(dst, byte(n>>16), byte(n>>8), byte(n), byte(typ), byte(flags), byte(id>>24), byte(id>>16), byte(id>>8), byte(id))
-}
-
 func (c *h2conn) windowUpdate(id uint32, n int64) {
-	c.out = appendFrame(c.out, http2.FrameWindowUpdate, 0, id, 4)
-	c.out = binary.BigEndian.AppendUint32(c.out, uint32(n))
+	c.out = appendWindowUpdate(c.out, id, n)
 }
 
 func (c *h2conn) rst(id uint32, code http2.ErrCode) {
-	c.out = appendFrame(c.out, http2.FrameRSTStream, 0, id, 4)
-	c.out = binary.BigEndian.AppendUint32(c.out, uint32(code))
+	c.out = appendReset(c.out, id, code)
 }
 
 // goAway announces the end. Streams that have begun may finish, unless code is an error: then the connection is over.

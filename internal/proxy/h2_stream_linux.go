@@ -35,17 +35,18 @@ type h2stream struct {
 	date []byte
 
 	// Of a stream with a goroutine.
-	slow    bool
-	wakeup  chan struct{}
-	stopped atomic.Bool
-	pend    []byte // of the request's body: what has arrived and is not used is pend[used:]
-	used    int
-	tr      []byte
+	slow     bool
+	canRead  chan struct{} // wakes who waits for the client's bytes
+	canWrite chan struct{} // wakes who waits for the client to take some
+	stopped  atomic.Bool
+	pend     []byte // of the request's body: what has arrived and is not used is pend[used:]
+	used     int
+	tr       []byte
 
 	quick quick
 }
 
-var streamPool = sync.Pool{New: func() any { return &h2stream{wakeup: make(chan struct{}, 1)} }}
+var streamPool = sync.Pool{New: func() any { return &h2stream{canRead: make(chan struct{}, 1), canWrite: make(chan struct{}, 1)} }}
 
 func newStream(c *h2conn, id uint32, lt *listenerTable, end bool) *h2stream {
 	s := streamPool.Get().(*h2stream)
@@ -75,6 +76,7 @@ func (s *h2stream) start(now time.Time) {
 		return
 	}
 	s.req.bodyOdd = noOddity // frames delimit a body whatever the method
+	s.req.noteVersion()
 	s.run(now)
 }
 
@@ -98,9 +100,11 @@ func (s *h2stream) slowly(serve func(time.Time)) {
 	c := s.c
 	s.slow, s.x.loop = true, false
 	s.stopped.Store(false)
-	select {
-	case <-s.wakeup:
-	default:
+	for _, ch := range [...]chan struct{}{s.canRead, s.canWrite} {
+		select {
+		case <-ch:
+		default:
+		}
 	}
 	c.busy++
 	c.wg.Add(1)
@@ -153,15 +157,17 @@ func (s *h2stream) end() {
 	}
 }
 
-// signal wakes the goroutine that the stream may have, or has the connection look at it.
+// signal wakes the goroutines that the stream may have, or has the connection look at it.
 func (s *h2stream) signal() {
 	if !s.slow {
 		s.c.fast.again(s)
 		return
 	}
-	select {
-	case s.wakeup <- struct{}{}:
-	default:
+	for _, ch := range [...]chan struct{}{s.canRead, s.canWrite} {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -226,17 +232,17 @@ func (s *h2stream) body(b []byte) (n int, end bool, err error) {
 		if s.gone || s.stopped.Load() {
 			return 0, false, errBodyCut
 		}
-		if err := s.wait(); err != nil {
+		if err := s.wait(s.canRead); err != nil {
 			return 0, false, err
 		}
 	}
 }
 
 // wait gives up the connection's mu until something has changed. It returns an error if the exchange shall end.
-func (s *h2stream) wait() error {
+func (s *h2stream) wait(ch chan struct{}) error {
 	s.c.flush()
 	s.c.mu.Unlock()
-	<-s.wakeup
+	<-ch
 	s.c.mu.Lock()
 	if s.stopped.Load() || s.gone {
 		return errBodyCut
@@ -288,31 +294,9 @@ func (s *h2stream) headers(block []byte, end bool) {
 	if s.gone || s.done || c.dead {
 		return
 	}
-	var flags http2.Flags
-	if end {
-		flags = http2.FlagHeadersEndStream
-		s.done = true
-	}
-	extra := 0
-	if c.resize {
-		extra = 1
-	}
-	n := min(len(block), h2MaxFrame-extra)
-	typ := http2.FrameHeaders
-	for first := true; first || len(block) > 0; first = false {
-		if n == len(block) {
-			flags |= http2.FlagHeadersEndHeaders
-		}
-		c.out = appendFrame(c.out, typ, flags, s.id, n+extra)
-		if extra > 0 {
-			c.out = append(c.out, 0x20) // dynamic table: size 0
-			extra, c.resize = 0, false
-		}
-		c.out = append(c.out, block[:n]...)
-		block = block[n:]
-		typ, flags = http2.FrameContinuation, 0
-		n = min(len(block), h2MaxFrame)
-	}
+	s.done = s.done || end
+	c.out = appendBlock(c.out, s.id, block, end, c.resize)
+	c.resize = false
 }
 
 // push frames as much of b as the windows and the room allow, and the end if all of it went and end is set.
@@ -360,7 +344,7 @@ func (s *h2stream) send(b []byte, end bool) error {
 		if n > 0 {
 			s.wt.touch()
 		}
-		if s.wait() != nil {
+		if s.wait(s.canWrite) != nil {
 			return net.ErrClosed
 		}
 	}

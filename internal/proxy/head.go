@@ -345,6 +345,8 @@ type request struct {
 	idempotent bool   // may be sent again (RFC 9110 section 9.2.2)
 	odd        oddity // what departs from the RFCs; judge weighs it
 	bodyOdd    oddity // the same of a body that GET and HEAD do not have a use for
+	http2      bool   // came over HTTP/2
+	grpc       bool   // and is gRPC
 	closes     bool   // both connections end with this exchange
 	oddNames   bool   // has header names outside of [-A-Za-z0-9]
 	hosts      int

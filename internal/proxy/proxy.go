@@ -42,21 +42,22 @@ const defaultMaxConnections = 65536
 
 // Proxy is one load-balancer node. Safe for concurrent use.
 type Proxy struct {
-	opt      Options
-	ctx      context.Context // ends when Shutdown gives up waiting
-	cancel   context.CancelFunc
-	start    time.Time
-	ticks    atomic.Int64 // ns since start, as the ticker last saw it
-	counters counters
-	active   atomic.Int64 // client connections
-	watches  watches
-	engine   *Engine // nil: goroutines do everything
-	own      bool    // the engine ends with the proxy
-	sockets  bool    // loops can connect to targets
-	h2       h2set
-	wg       sync.WaitGroup // listeners, connections
-	tickEnd  chan struct{}
-	tickDone chan struct{}
+	opt       Options
+	ctx       context.Context // ends when Shutdown gives up waiting
+	cancel    context.CancelFunc
+	start     time.Time
+	ticks     atomic.Int64 // ns since start, as the ticker last saw it
+	counters  counters
+	active    atomic.Int64 // client connections
+	watches   watches
+	engine    *Engine // nil: goroutines do everything
+	own       bool    // the engine ends with the proxy
+	sockets   bool    // loops can connect to targets
+	h2        h2set
+	wg        sync.WaitGroup // listeners, connections
+	upstreams sync.WaitGroup // goroutines of HTTP/2 connections to targets
+	tickEnd   chan struct{}
+	tickDone  chan struct{}
 
 	mu        sync.Mutex // guards what follows; Apply holds it
 	listeners map[string]*listener
@@ -441,6 +442,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 		t.removed.Store(true)
 		p.expire(t)
 	}
+	p.upstreams.Wait()
 	if p.own {
 		p.engine.Close()
 	}

@@ -30,6 +30,7 @@ const (
 	cRejectedConnection
 	cTLSError
 	cRequest
+	cGRPCRequest
 	cProcessedBytes
 	cRuleEvaluations
 	cELB3xx
@@ -58,7 +59,7 @@ const (
 
 var counterNames = [numCounters]string{
 	cNewConnection: "NewConnectionCount", cRejectedConnection: "RejectedConnectionCount", cTLSError: "ClientTLSNegotiationErrorCount",
-	cRequest: "RequestCount", cProcessedBytes: "ProcessedBytes", cRuleEvaluations: "RuleEvaluations",
+	cRequest: "RequestCount", cGRPCRequest: "GrpcRequestCount", cProcessedBytes: "ProcessedBytes", cRuleEvaluations: "RuleEvaluations",
 	cELB3xx: "HTTPCode_ELB_3XX_Count", cELB4xx: "HTTPCode_ELB_4XX_Count", cELB5xx: "HTTPCode_ELB_5XX_Count",
 	cELB500: "HTTPCode_ELB_500_Count", cELB502: "HTTPCode_ELB_502_Count", cELB503: "HTTPCode_ELB_503_Count", cELB504: "HTTPCode_ELB_504_Count",
 	cFixedResponse: "HTTP_Fixed_Response_Count", cRedirect: "HTTP_Redirect_Count",

@@ -81,6 +81,7 @@ type group struct {
 	*groupState
 	attrs    groupAttributes
 	tls      bool
+	version  string    // HTTP2 or GRPC; else empty
 	plain    bool      // HTTP/1.1 without TLS to targets with numeric addresses
 	healthy  []*target // those that get new requests, as often as their weight says
 	distinct int       // targets in healthy
@@ -168,10 +169,12 @@ func compileGroup(key string, tg TargetGroup, old live, lv *live, now time.Time)
 	}
 	switch tg.ProtocolVersion {
 	case "", HTTP1:
+	case HTTP2, GRPC:
+		g.version = tg.ProtocolVersion
 	default:
 		return nil, fmt.Errorf("target group %s: protocol version %q is not served", name, tg.ProtocolVersion)
 	}
-	g.plain = !g.tls && (tg.ProtocolVersion == "" || tg.ProtocolVersion == HTTP1)
+	g.plain = !g.tls && g.version == ""
 	var healthy, others []Target
 	hadTargets := false
 	for k := range old.targets {
@@ -196,7 +199,7 @@ func compileGroup(key string, tg TargetGroup, old live, lv *live, now time.Time)
 		tr := old.targets[tk]
 		fresh := tr == nil
 		if fresh {
-			tr = &target{addr: x.Addr, numeric: netip.AddrPortFrom(numeric.Addr().Unmap(), numeric.Port()), id: hash(x.ID, x.Addr), tls: g.tls}
+			tr = &target{addr: x.Addr, numeric: netip.AddrPortFrom(numeric.Addr().Unmap(), numeric.Port()), id: hash(x.ID, x.Addr), tls: g.tls, speaksH2: g.version != ""}
 		}
 		lv.targets[tk] = tr
 		g.members[tr.id] = member{tr, x.State}

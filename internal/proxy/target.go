@@ -31,6 +31,9 @@ type target struct {
 	since    atomic.Int64 // when its slow start began, Unix ns; 0 when it's over
 	removed  atomic.Bool  // deregistered for good: what is in flight is cut
 
+	speaksH2 bool // HTTP/2; then
+	h2       h2pool
+
 	mu   sync.Mutex
 	idle []*upstream // the one used last is last
 
@@ -56,6 +59,9 @@ func (u *upstream) lift() {
 
 // take returns an idle connection that is still good, or nil.
 func (t *target) take(now time.Time) *upstream {
+	if t.speaksH2 {
+		return t.h2.take(t)
+	}
 	for {
 		t.mu.Lock()
 		n := len(t.idle)
@@ -76,6 +82,10 @@ func (t *target) take(now time.Time) *upstream {
 
 // give keeps a connection for the next request.
 func (t *target) give(u *upstream, now time.Time) {
+	if t.speaksH2 {
+		u.Close() // the connection below stays
+		return
+	}
 	u.rest = now
 	if u.calm {
 		u.calm = false
@@ -94,6 +104,10 @@ func (t *target) give(u *upstream, now time.Time) {
 
 // expire closes connections that have been idle for longer than d.
 func (t *target) expire(now time.Time, d time.Duration) {
+	if t.speaksH2 {
+		t.h2.expire(now, d)
+		return
+	}
 	t.mu.Lock()
 	n := 0
 	for n < len(t.idle) && now.Sub(t.idle[n].rest) > d {
@@ -144,6 +158,9 @@ func rawConn(c net.Conn) syscall.RawConn {
 
 // dial opens a connection to the target.
 func (p *Proxy) dial(ctx context.Context, t *target) (*upstream, error) {
+	if t.speaksH2 {
+		return p.dialH2(ctx, t)
+	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	c, err := p.opt.Dial(ctx, "tcp", t.addr)
