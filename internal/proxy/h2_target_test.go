@@ -243,7 +243,9 @@ func TestVersionMismatch(t *testing.T) {
 }
 
 // grpcTarget is gRPC's own test service.
-type grpcTarget struct{ pb.UnimplementedTestServiceServer }
+type grpcTarget struct {
+	pb.UnimplementedTestServiceServer
+}
 
 func (grpcTarget) EmptyCall(context.Context, *pb.Empty) (*pb.Empty, error) { return &pb.Empty{}, nil }
 
