@@ -57,6 +57,9 @@ func LoadStandalone(path string) (Standalone, error) {
 				return Standalone{}, fmt.Errorf("%s: listener %s: %w", path, s.Listeners[i].Addr, err)
 			}
 		}
+		if err := loadTrust(&s.Listeners[i].MutualTLS, filepath.Dir(path)); err != nil {
+			return Standalone{}, fmt.Errorf("%s: listener %s: %w", path, s.Listeners[i].Addr, err)
+		}
 	}
 	if err := s.check(); err != nil {
 		return Standalone{}, fmt.Errorf("%s: %w", path, err)
@@ -84,17 +87,40 @@ func (c *Certificate) load(dir string) error {
 		if *x.file == "" {
 			continue
 		}
-		name := *x.file
-		if !filepath.IsAbs(name) {
-			name = filepath.Join(dir, name)
-		}
-		b, err := os.ReadFile(name)
+		b, err := readBeside(dir, *x.file)
 		if err != nil {
 			return err
 		}
 		*x.text, *x.file = string(b), ""
 	}
 	return nil
+}
+
+// loadTrust reads the files of a trust store.
+func loadTrust(m *MutualTLS, dir string) error {
+	if m.CAFile != "" {
+		b, err := readBeside(dir, m.CAFile)
+		if err != nil {
+			return err
+		}
+		m.CAs, m.CAFile = string(b), ""
+	}
+	for _, name := range m.CRLFiles {
+		b, err := readBeside(dir, name)
+		if err != nil {
+			return err
+		}
+		m.CRLs = append(m.CRLs, b)
+	}
+	m.CRLFiles = nil
+	return nil
+}
+
+func readBeside(dir, name string) ([]byte, error) {
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(dir, name)
+	}
+	return os.ReadFile(name)
 }
 
 // check compiles the configuration, and refuses attributes that have no meaning here: nobody else would say so.

@@ -43,6 +43,9 @@ type MutualTLS struct {
 	// CAs are the trust store's certificates, PEM; CRLs its revocation lists, each PEM or DER.
 	CAs  string   `json:"cas,omitempty"`
 	CRLs [][]byte `json:"crls,omitempty"`
+	// CAFile and CRLFiles name files instead, in a configuration file.
+	CAFile   string   `json:"caFile,omitempty"`
+	CRLFiles []string `json:"crlFiles,omitempty"`
 
 	IgnoreClientCertificateExpiry bool `json:"ignoreClientCertificateExpiry,omitempty"`
 	AdvertiseTrustStoreCaNames    bool `json:"advertiseTrustStoreCaNames,omitempty"`
