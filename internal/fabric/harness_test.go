@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -46,6 +47,10 @@ func TestMain(m *testing.M) {
 	}
 	if os.Getenv(victim) != "" {
 		applyAsVictim()
+		os.Exit(0)
+	}
+	if spec := os.Getenv(serveFor); spec != "" {
+		serveElsewhere(spec)
 		os.Exit(0)
 	}
 	for _, err := range []error{
@@ -200,27 +205,47 @@ func serve(t testing.TB, ns, addr, name string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
-				fmt.Fprintf(c, "%s %s\n", name, host)
-				buf := make([]byte, 512)
-				for {
-					n, err := c.Read(buf)
-					if err != nil {
-						return
-					}
-					c.Write(buf[:n])
-				}
-			}()
+	go answer(l, name)
+}
+
+func answer(l net.Listener, name string) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
 		}
-	}()
+		go func() {
+			defer c.Close()
+			host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+			fmt.Fprintf(c, "%s %s\n", name, host)
+			buf := make([]byte, 64)
+			for {
+				n, err := c.Read(buf)
+				if err != nil {
+					return
+				}
+				c.Write(buf[:n])
+			}
+		}()
+	}
+}
+
+// serveFor makes this program a server of other processes' tests: namespaces and addresses, as many as there are words for
+// pairs. It ends with its standard input.
+const serveFor = "SKERRY_FABRIC_SERVE"
+
+func serveElsewhere(spec string) {
+	f := strings.Fields(spec)
+	for i := 0; i+1 < len(f); i += 2 {
+		l, err := ListenIn(f[i], "tcp4", f[i+1])
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		go answer(l, fmt.Sprintf("t%d", i/2))
+	}
+	fmt.Println("ready")
+	io.Copy(io.Discard, os.Stdin)
 }
 
 // patience is how long a packet that should not arrive is waited for.

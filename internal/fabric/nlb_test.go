@@ -12,6 +12,16 @@ import (
 // farm is a VPC with an NLB's node at 10.0.0.20 and n targets 10.0.1.10… that serve port 80.
 func farm(t testing.TB, w *world, n int, nodeGroups ...string) (VPC, []NLBTarget) {
 	t.Helper()
+	v, ts := idleFarm(t, w, n, nodeGroups...)
+	for i, tgt := range ts {
+		serve(t, v.Interfaces[2+i].NetNS, netip.AddrPortFrom(tgt.IP, tgt.Port).String(), fmt.Sprintf("t%d", i))
+	}
+	return v, ts
+}
+
+// idleFarm is a farm whose targets serve nothing.
+func idleFarm(t testing.TB, w *world, n int, nodeGroups ...string) (VPC, []NLBTarget) {
+	t.Helper()
 	v := twoZones("vpc-1", 1)
 	lb := node("lb", "10.0.0.20", "a", nodeGroups...)
 	lb.PublicIP = w.public(9)
@@ -23,9 +33,6 @@ func farm(t testing.TB, w *world, n int, nodeGroups ...string) (VPC, []NLBTarget
 		ts = append(ts, NLBTarget{IP: netip.MustParseAddr(ip), Port: 80, Weight: 1})
 	}
 	w.apply(v)
-	for i := range n {
-		serve(t, v.Interfaces[2+i].NetNS, fmt.Sprintf("10.0.1.%d:80", 10+i), fmt.Sprintf("t%d", i))
-	}
 	return v, ts
 }
 

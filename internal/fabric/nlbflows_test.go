@@ -1,11 +1,15 @@
 package fabric
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -351,11 +355,34 @@ func TestNLBStickySlotsMoveOnlyTheirOwn(t *testing.T) {
 	}
 }
 
-// churn keeps conns connections busy through an NLB while its targets change, and returns how many of them failed.
+// churn keeps conns connections busy through an NLB while its targets change, and returns how many of them failed. The
+// targets' ends are in a process of their own, because descriptors are few.
 func churn(t testing.TB, conns int, changes int, every time.Duration) (failed, exchanged int64) {
 	t.Helper()
 	w := newWorld(t, false)
-	v, ts := farm(t, w, 4)
+	v, ts := idleFarm(t, w, 4)
+	var spec strings.Builder
+	for i, tgt := range ts {
+		fmt.Fprintf(&spec, "%s %s ", v.Interfaces[2+i].NetNS, netip.AddrPortFrom(tgt.IP, tgt.Port))
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), serveFor+"="+spec.String())
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); cmd.Wait() })
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the servers: %s%v", line, err)
+	}
 	client := v.Interfaces[1].NetNS
 	w.nlb("a", service(ts...))
 	stop := make(chan struct{})
@@ -430,11 +457,6 @@ func TestNLBTargetChangesBreakNothing(t *testing.T) {
 
 func BenchmarkNLBTargetChanges(b *testing.B) {
 	needWorld(b)
-	var r unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) == nil {
-		r.Cur = r.Max
-		unix.Setrlimit(unix.RLIMIT_NOFILE, &r)
-	}
 	for b.Loop() {
 		failed, n := churn(b, 10000, 200, 50*time.Millisecond)
 		b.ReportMetric(float64(failed), "failed")
