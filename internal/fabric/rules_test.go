@@ -48,8 +48,8 @@ func TestRuleLines(t *testing.T) {
 		"icmp type 3 icmp code 4 accept": anywhere("1", 3, 4),
 		"":                               anywhere("icmpv6", -1, -1),
 		"ip saddr 10.1.2.0/24 accept":    {Proto: "-1", CIDR: netip.MustParsePrefix("10.1.2.3/24")},
-		"ip saddr 127.61.3.0/24 accept\nip saddr 100.125.3.0/24 accept":                                                 {Proto: "-1", CIDR: netip.MustParsePrefix("127.61.3.0/24")},
-		"ip saddr 127.0.0.0/8 accept\nip saddr 100.125.0.0/16 accept\nip saddr 100.125.0.0 accept":                      {Proto: "-1", CIDR: netip.MustParsePrefix("127.0.0.0/8")},
+		"ip saddr 127.61.3.0/24 accept\nip saddr 100.125.3.0/24 accept":                            {Proto: "-1", CIDR: netip.MustParsePrefix("127.61.3.0/24")},
+		"ip saddr 127.0.0.0/8 accept\nip saddr 100.125.0.0/16 accept\nip saddr 100.125.0.0 accept": {Proto: "-1", CIDR: netip.MustParsePrefix("127.0.0.0/8")},
 		"ip saddr @member_sg-1 tcp dport 1 accept\nct status dnat ct original ip daddr @member_sg-1 tcp dport 1 accept\nmeta mark != 0 ct status snat ct original ip saddr @member_sg-1 tcp dport 1 accept": {Proto: "tcp", FromPort: 1, ToPort: 1, GroupID: "sg-1"},
 	} {
 		if err := r.check(); err != nil {
