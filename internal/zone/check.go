@@ -63,6 +63,7 @@ type checkPlan struct {
 	addr       netip.AddrPort
 	registered int64
 	drain      time.Duration // how long an unhealthy target keeps its flows and says so
+	version    string        // of HTTP, that the targets speak
 	check      HealthCheck
 }
 
@@ -87,7 +88,7 @@ func (c *checker) sync(groups []TargetGroup) {
 				port = n
 			}
 			want[healthKey(g.ARN, t.Key())] = checkPlan{group: g.ARN, ns: g.Namespace, from: g.NodeIP, id: t.ID, port: t.Port,
-				addr: netip.AddrPortFrom(t.IP, uint16(port)), registered: t.Registered, drain: c.o.sickInterval(g), check: g.Check}
+				addr: netip.AddrPortFrom(t.IP, uint16(port)), registered: t.Registered, drain: c.o.sickInterval(g), version: g.ProtocolVersion, check: g.Check}
 		}
 	}
 	var gone []*checked
@@ -288,11 +289,18 @@ func (c *checker) probe(ctx context.Context, p checkPlan) (int, error) {
 	defer stop()
 	if p.check.Protocol == "HTTPS" {
 		// Targets' certificates are not validated, as in AWS.
-		t := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10})
+		cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10}
+		if speaksH2(p.version) {
+			cfg.NextProtos = []string{"h2"}
+		}
+		t := tls.Client(conn, cfg)
 		if err := t.HandshakeContext(ctx); err != nil {
 			return 0, err
 		}
 		conn = t
+	}
+	if speaksH2(p.version) {
+		return probeH2(ctx, conn, p)
 	}
 	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nUser-Agent: %s\r\nAccept-Encoding: gzip, compressed\r\n\r\n", p.check.Path, p.addr, checkAgent)
 	if err != nil {
