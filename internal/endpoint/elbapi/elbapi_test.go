@@ -334,7 +334,6 @@ func TestTargetGroupsThatAreRefused(t *testing.T) {
 		{"codes out of range", func(i *in) { i.Matcher = &elbv2.Matcher{HttpCode: api.Ptr("100-299")} }, "ValidationError", ""},
 		{"a relative path", func(i *in) { i.HealthCheckPath = api.Ptr("health") }, "ValidationError", ""},
 		{"TCP checks for HTTP", func(i *in) { i.HealthCheckProtocol = api.Ptr("TCP") }, "ValidationError", ""},
-		{"HTTP2", func(i *in) { i.ProtocolVersion = api.Ptr("HTTP2") }, "InvalidConfigurationRequest", ""},
 	} {
 		i := &in{Name: api.Ptr("web"), Protocol: api.Ptr("HTTP"), Port: api.Ptr(int32(80)), VpcId: &x.vpc}
 		c.change(i)

@@ -13,7 +13,7 @@ type features map[string]bool
 
 // missing are those that the data plane doesn't carry yet: they are refused by name instead of kept without effect.
 var missing = features{balance.OIDCType: true, balance.JWTType: true, "transforms": true,
-	"HTTP2": true, "GRPC": true, "listener TLS": true, "target TLS": true}
+	"listener TLS": true, "target TLS": true}
 
 func (f features) action(a balance.Action) error {
 	if f[a.Type] {
