@@ -2,8 +2,8 @@
 //
 //	nlb VIP:PORT TARGET:PORT... [-- VIP:PORT TARGET:PORT...]
 //
-// It is the balancer of a bench that has a namespace with forwarding and links of its own. Clients keep their addresses.
-// -hide gives targets the VIP as the source; -time prints how long the transaction took.
+// It is the balancer under test of bench/l4, which makes the namespace, its links and its forwarding. Clients keep their
+// addresses; -hide gives targets the VIP as the source. -time prints how long the transaction took.
 package main
 
 import (
