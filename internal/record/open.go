@@ -243,3 +243,20 @@ func (s *State) handshake(b []byte) error {
 	}
 	return nil
 }
+
+// OpenAny opens one whole record of TLS 1.3, in place, and acts on nothing that is in it: for a handshake.
+func (s *State) OpenAny(rec []byte) (typ byte, plain []byte, err error) {
+	n, err := s.complete(rec)
+	if err != nil {
+		return 0, nil, err
+	}
+	if n != len(rec) || s.su.tls12 {
+		return 0, nil, s.fail(errDecode)
+	}
+	typ, plain, err = s.open13(rec[headerLen:headerLen], rec[:headerLen], rec[headerLen:])
+	if err != nil {
+		return 0, nil, s.fail(err)
+	}
+	s.in.seq++
+	return typ, plain, nil
+}

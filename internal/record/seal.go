@@ -110,3 +110,13 @@ func (s *State) close(rec, data []byte, typ byte) {
 	h.aead.Seal(data[:0], h.iv[:], data, rec[:headerLen])
 	h.turn()
 }
+
+// SealMessage appends handshake messages, as records.
+func (s *State) SealMessage(dst, b []byte) []byte {
+	for len(b) > 0 {
+		n := min(len(b), MaxPlain)
+		dst = s.seal(dst, typeHandshake, b[:n])
+		b = b[n:]
+	}
+	return dst
+}

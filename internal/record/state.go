@@ -3,7 +3,6 @@ package record
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -130,10 +129,10 @@ func New13(cipherSuite uint16, in, out []byte, outSeq uint64) (*State, error) {
 	copy(s.in.secret[:], in)
 	copy(s.out.secret[:], out)
 	s.out.seq = outSeq
-	for _, h := range []*half{&s.in, &s.out} {
-		h.deriveIV(su)
-		h.aead = h.cipher(su)
-	}
+	k := GetKDF(su.sha384)
+	s.in.derive(su, k)
+	s.out.derive(su, k)
+	k.Put()
 	return s, nil
 }
 
@@ -176,23 +175,33 @@ func (s *State) Rest() { s.in.aead, s.out.aead = nil, nil }
 // Resting tells whether Rest was called and nothing has come or gone since.
 func (s *State) Resting() bool { return s.in.aead == nil && s.out.aead == nil }
 
-func (h *half) deriveIV(su *suite) {
-	copy(h.iv[:], expandLabel(su.hash(), h.secret[:su.secretLen()], "iv", 12))
+// derive makes what follows from the traffic secret: the nonce's base, and the cipher.
+func (h *half) derive(su *suite, k *KDF) {
+	var b [sha512.Size384]byte
+	copy(h.iv[:], k.Expand(b[:0], h.secret[:su.secretLen()], "iv", nil, len(h.iv)))
+	h.aead = su.cipher(k.Expand(b[:0], h.secret[:su.secretLen()], "key", nil, su.keyLen))
 }
 
+// cipher makes the cipher again.
 func (h *half) cipher(su *suite) cipher.AEAD {
 	if su.tls12 {
 		return su.cipher(h.secret[:su.keyLen])
 	}
-	return su.cipher(expandLabel(su.hash(), h.secret[:su.secretLen()], "key", su.keyLen))
+	k := GetKDF(su.sha384)
+	defer k.Put()
+	var b [sha512.Size384]byte
+	return su.cipher(k.Expand(b[:0], h.secret[:su.secretLen()], "key", nil, su.keyLen))
 }
 
 // update goes on to the next key of TLS 1.3.
 func (h *half) update(su *suite) {
+	k := GetKDF(su.sha384)
+	defer k.Put()
 	n := su.secretLen()
-	copy(h.secret[:], expandLabel(su.hash(), h.secret[:n], "traffic upd", n))
-	h.deriveIV(su)
-	h.aead, h.seq = h.cipher(su), 0
+	var b [sha512.Size384]byte
+	copy(h.secret[:], k.Expand(b[:0], h.secret[:n], "traffic upd", nil, n))
+	h.derive(su, k)
+	h.seq = 0
 }
 
 // turn mixes the sequence number into the nonce, or out of it again.
@@ -209,15 +218,6 @@ func (h *half) aad12(typ byte, n int) []byte {
 
 // explicit tells whether records carry a part of the nonce.
 func (s *State) explicit() bool { return s.su.tls12 && !s.su.chacha }
-
-func expandLabel(h func() hash.Hash, secret []byte, label string, n int) []byte {
-	l := "tls13 " + label
-	b, err := hkdf.Expand(h, secret, string([]byte{byte(n >> 8), byte(n), byte(len(l))})+l+"\x00", n)
-	if err != nil {
-		panic(err) // only for lengths that no suite has
-	}
-	return b
-}
 
 // prf12 is TLS 1.2's pseudo-random function; seed begins with the label.
 func prf12(h func() hash.Hash, secret, seed []byte, n int) []byte {

@@ -13,9 +13,10 @@ import (
 
 // Chosen is a certificate as a Server holds it.
 type Chosen struct {
-	ARN    string
-	Serial string // hexadecimal
-	cert   tls.Certificate
+	ARN     string
+	Serial  string // hexadecimal
+	cert    tls.Certificate
+	message []byte // shows the chain, TLS 1.3
 }
 
 // certificates chooses by server name.
@@ -38,7 +39,7 @@ func newCertificates(cs []Certificate) (*certificates, error) {
 				return nil, fmt.Errorf("certificate %d: %w", i+1, err)
 			}
 		}
-		p := &Chosen{ARN: c.ARN, Serial: serial(cert.Leaf), cert: cert}
+		p := &Chosen{ARN: c.ARN, Serial: serial(cert.Leaf), cert: cert, message: certificateMessage(cert.Certificate)}
 		if i == 0 {
 			out.fallback = p
 		}

@@ -57,6 +57,7 @@ type Server struct {
 	certs   *certificates
 	mutual  *verifier // nil: no certificate is asked for
 	tickets *tickets  // nil: none
+	quick   bool      // what most clients send first is answered without crypto/tls
 	spare   sync.Pool // *accepter
 }
 
@@ -89,6 +90,7 @@ func New(c Config) (*Server, error) {
 		s.base.SessionTicketsDisabled = true
 	}
 	s.certs.mismatch = c.Mismatch
+	s.quick = p.Max == tls.VersionTLS13 && s.mutual == nil
 	return s, nil
 }
 

@@ -5,6 +5,9 @@
 // for an event loop that must not wait: it runs crypto/tls as a coroutine of its caller, without a goroutine that is scheduled. A
 // Session is its outcome. Facts are what is known about a handshake, also a failed one, for logs and headers.
 //
+// What nearly all clients say first is answered by a handshake of this package's own (quick.go), which costs half of crypto/tls's;
+// everything else, before anything was answered, by crypto/tls.
+//
 // Guarantees.
 //   - crypto/tls never reads past the handshake: what follows it is in Session.Rest, still sealed.
 //   - A Session whose State is not nil needs crypto/tls no more. Others (TLS 1.0 and 1.1, CBC suites, resumed TLS 1.2) go on through Session.Conn.

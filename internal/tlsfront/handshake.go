@@ -140,16 +140,22 @@ func (s *Server) run(w *wire, f *Facts) (sess *Session, err error) {
 	w.buf = wireBuffers.Get().(*[wireBuffer]byte)
 	a.facts = f
 	a.nin, a.nout = 0, 0
-	tc := tls.Server(w, a.cfg)
-	err = tc.Handshake()
-	f.Took = time.Since(start)
 	sess = &Session{Facts: f}
-	if err == nil {
-		s.learn(f, tc.ConnectionState())
-		sess.State, err = a.takeover(w, f)
-	} else {
-		f.failed(s, err)
+	var tc *tls.Conn
+	quick := false
+	if s.quick {
+		sess.State, quick, err = a.quick(w, f)
 	}
+	if !quick {
+		tc = tls.Server(w, a.cfg)
+		if err = tc.Handshake(); err == nil {
+			s.learn(f, tc.ConnectionState())
+			sess.State, err = a.takeover(w, f)
+		} else {
+			f.failed(s, err)
+		}
+	}
+	f.Took = time.Since(start)
 	if err == nil && sess.State == nil {
 		w.free = true
 		sess.tc, sess.w = tc, w // and a, which tc's configuration belongs to

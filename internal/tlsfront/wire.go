@@ -36,10 +36,11 @@ type wire struct {
 	yield func(bool) bool // waits for sock; the argument tells whether to write
 	nc    net.Conn        // or this, waiting
 
-	buf  *[wireBuffer]byte
-	r, w int
-	left int  // of the record that is being read
-	free bool // the handshake is over: no more bounds
+	buf   *[wireBuffer]byte
+	r, w  int
+	left  int  // of the record that is being read
+	free  bool // the handshake is over: no more bounds
+	quick bool // nothing need be noted
 
 	random  [32]byte // the server's
 	greeted bool
@@ -105,7 +106,9 @@ func (w *wire) Write(b []byte) (int, error) {
 	if w.free {
 		return w.nc.Write(b)
 	}
-	w.note(b)
+	if !w.quick {
+		w.note(b)
+	}
 	if w.nc != nil {
 		return w.nc.Write(b)
 	}
@@ -181,4 +184,41 @@ func (w *wire) SetWriteDeadline(t time.Time) error {
 		return w.nc.SetWriteDeadline(t)
 	}
 	return os.ErrNoDeadline
+}
+
+// peek returns the whole first record without taking it; nil if it is not to be had in one piece.
+func (w *wire) peek() []byte {
+	for {
+		if n := w.w - w.r; n >= headerLen {
+			size := headerLen + (int(w.buf[w.r+3])<<8 | int(w.buf[w.r+4]))
+			if size > len(w.buf) || w.buf[w.r] != recordHandshake {
+				return nil
+			}
+			if n >= size {
+				return w.buf[w.r : w.r+size]
+			}
+		}
+		if w.fill() != nil {
+			return nil
+		}
+	}
+}
+
+// record takes the next record.
+func (w *wire) record() ([]byte, error) {
+	for {
+		if n := w.w - w.r; n >= headerLen {
+			size := headerLen + (int(w.buf[w.r+3])<<8 | int(w.buf[w.r+4]))
+			if size > len(w.buf) {
+				return nil, &alertError{alertDecode, "record too large"}
+			}
+			if n >= size {
+				w.r += size
+				return w.buf[w.r-size : w.r], nil
+			}
+		}
+		if err := w.fill(); err != nil {
+			return nil, err
+		}
+	}
 }
