@@ -29,9 +29,11 @@ type cloud struct {
 
 var home = scope.Scope{Account: "000000000000", Region: "us-east-1"}
 
-func newCloud(t *testing.T) *cloud {
+func newCloud(t *testing.T) *cloud { return newCloudWith(t, store.Options{}) }
+
+func newCloudWith(t *testing.T, o store.Options) *cloud {
 	t.Helper()
-	db, err := store.Open("", store.Options{})
+	db, err := store.Open("", o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"skerry/api/elbv2"
 	"skerry/internal/bucket"
 	"skerry/internal/gateway"
+	"skerry/internal/store"
 )
 
 // served is a cloud behind the gateway, with the SDK's client for it.
@@ -34,7 +35,12 @@ type served struct {
 func serve(t *testing.T) *served {
 	t.Helper()
 	t.Parallel()
-	x := &served{cloud: newCloud(t), ctx: context.Background(), dir: t.TempDir()}
+	return serveWith(t, store.Options{})
+}
+
+func serveWith(t *testing.T, o store.Options) *served {
+	t.Helper()
+	x := &served{cloud: newCloudWith(t, o), ctx: context.Background(), dir: t.TempDir()}
 	x.s.Buckets, x.s.Contents = bucket.Dir(x.dir), NewContents(x.s.DB, nil)
 	m := api.NewMux(&elbv2.Service)
 	x.s.Register(m)
