@@ -59,6 +59,7 @@ type exchange struct {
 	out    []byte // request head, and body as far as it was at hand
 	keep   bool   // the client's connection may go on, as far as the client is concerned
 	begun  bool   // the answer's head has gone out
+	code   uint32 // with which the target reset its stream, or 0
 	cut    bool   // the answer ended before its end: the client must see that
 	linger bool   // the client may still be sending
 	loop   bool   // an epoll loop owns it, not a goroutine
@@ -366,6 +367,7 @@ func (x *exchange) answer(u *upstream, buf, first []byte) outcome {
 				}
 			}
 			if x.begun {
+				x.wasReset(err)
 				x.drop(u)
 				if x.w.why() == notFired && src.framing == byLength {
 					x.p.counters.elb(504) // shorter than announced
@@ -466,6 +468,7 @@ func (x *exchange) gone(u *upstream) outcome {
 // lost handles a connection to the target that broke before its answer began.
 func (x *exchange) lost(u *upstream, err error) outcome {
 	why := x.w.why()
+	x.wasReset(err)
 	x.drop(u)
 	bodyFailed := x.failed.Load()
 	switch {
@@ -484,10 +487,19 @@ func (x *exchange) lost(u *upstream, err error) outcome {
 	case why == clientLeft:
 		x.cut = true
 		x.p.counters.elb(460)
+	case x.code != 0 && x.req.grpc:
+		x.cut = true // such clients know what a reset means, above all when their deadline passes
 	default:
 		x.fail(502)
 	}
 	return finished
+}
+
+// wasReset notes how the target reset its stream.
+func (x *exchange) wasReset(err error) {
+	if r, ok := err.(targetReset); ok {
+		x.code = uint32(r)
+	}
 }
 
 // fail answers with an error page, unless an answer has begun.
@@ -668,6 +680,7 @@ func (s *bodySource) decode(b []byte) (data, used int, end bool, err error) {
 func (x *exchange) reset(p *Proxy, lt *listenerTable, r *request, peer *peerInfo, w *watch, c client) {
 	x.p, x.lt, x.req, x.peer, x.w, x.c = p, lt, r, peer, w, c
 	x.choice, x.tgFor, x.plan = choice{}, 0, responsePlan{}
+	x.code = 0
 	x.begun, x.cut, x.linger, x.bodyEnd, x.copying = false, false, false, false, false
 	x.done, x.bodyErr, x.forwards = nil, nil, false
 	x.failed.Store(false)

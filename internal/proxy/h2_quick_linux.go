@@ -220,7 +220,7 @@ func (f *h2fast) event(e *unix.EpollEvent) {
 // pump passes the target's answer on as it comes.
 func (f *h2fast) pump(s *h2stream) {
 	q, x, u := &s.quick, &s.x, s.quick.u
-	for u.readable {
+	for u.readable && len(q.data) == 0 { // the client takes what there is first
 		if f.buf == nil {
 			f.buf = buffers.Get().(*buffer)
 		}

@@ -144,7 +144,11 @@ func (s *h2stream) end() {
 	switch {
 	case s.gone:
 	case s.x.cut || !s.done:
-		c.rst(s.id, http2.ErrCodeInternal)
+		code := http2.ErrCodeInternal
+		if s.x.code != 0 {
+			code = http2.ErrCode(s.x.code)
+		}
+		c.rst(s.id, code)
 		c.forget(s, true)
 	case !s.ended:
 		c.rst(s.id, http2.ErrCodeNo) // nobody reads the rest of the request

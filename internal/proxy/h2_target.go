@@ -33,6 +33,13 @@ const (
 // errNotProcessed says that a target has not looked at a request: it may be sent again, whatever it is.
 var errNotProcessed = errors.New("the target did not process the request")
 
+// targetReset is a stream that the target has reset.
+type targetReset http2.ErrCode
+
+func (r targetReset) Error() string {
+	return "the target reset the stream: " + http2.ErrCode(r).String()
+}
+
 // h2pool are the HTTP/2 connections to one target. Safe for concurrent use.
 type h2pool struct {
 	mu     sync.Mutex
@@ -406,7 +413,7 @@ func (c *h2client) frame(f http2.Frame) error {
 		case f.ErrCode == http2.ErrCodeRefusedStream:
 			k.err = errNotProcessed
 		default:
-			k.err = syscall.ECONNRESET
+			k.err = targetReset(f.ErrCode)
 		}
 		k.wake()
 	case *http2.GoAwayFrame:
