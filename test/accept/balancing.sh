@@ -30,7 +30,7 @@ LBSG=$(q ec2 create-security-group --group-name "$tag-lb" --description lb --vpc
 SG=$(q ec2 create-security-group --group-name "$tag-web" --description web --vpc-id "$VPC" --query GroupId)
 open() { q ec2 authorize-security-group-ingress --group-id "$1" --protocol "$2" --port "$3" --cidr 0.0.0.0/0 >/dev/null; }
 close() { q ec2 revoke-security-group-ingress --group-id "$1" --protocol "$2" --port "$3" --cidr 0.0.0.0/0 >/dev/null; }
-open "$LBSG" tcp 80; open "$LBSG" tcp 443; open "$SG" tcp 80; open "$SG" udp 90; open "$SG" tcp 22
+open "$LBSG" tcp 80; open "$LBSG" tcp 443; open "$SG" tcp 80; open "$SG" udp 90; open "$SG" tcp 91; open "$SG" tcp 22
 AMI=${AMI:-$(q ec2 describe-images --filters 'Name=name,Values=skerry-nano-*' --query 'sort_by(Images,&CreationDate)[-1].ImageId')}
 aws ec2 create-key-pair --key-name "$tag" --key-type ed25519 --query KeyMaterial >"$T/key"; chmod 600 "$T/key"
 instance() { q ec2 run-instances --image-id "$AMI" --instance-type t2.micro --key-name "$tag" --security-group-ids "$SG" --subnet-id "$1" --query 'Instances[0].InstanceId'; }
@@ -257,11 +257,34 @@ wait_for 20 "target a comes back again" up "$PUBA" a; wait_for 20 "NLB: and is h
 lb deregister-targets --target-group-arn "$NTG" --targets Id="$IB"; sleep 1
 eq "NLB: a deregistered target gets no new flows" "$(each | tr '/' '\n' | grep . | sort -u | tr '\n' '/')" "a/"
 
+# --- its listeners that the process serves, its security groups and addresses
+PTG=$(ngroup proxy --protocol TCP --port 91) TTG=$(ngroup tls --protocol TCP --port 80) STG=$(ngroup sg --protocol TCP --port 80)
+lb modify-target-group-attributes --target-group-arn "$PTG" --attributes Key=proxy_protocol_v2.enabled,Value=true >/dev/null
+for g in "$PTG" "$TTG" "$STG"; do lb register-targets --target-group-arn "$g" --targets Id="$IA" Id="$IB"; done
+lb create-listener --load-balancer-arn "$NLB" --protocol TCP --port 8091 --default-actions "$(forward "$PTG")" >/dev/null
+lb create-listener --load-balancer-arn "$NLB" --protocol TLS --port 8443 --certificates CertificateArn="$C1" --alpn-policy HTTP1Only --default-actions "$(forward "$TTG")" >/dev/null
+lb modify-target-group-attributes --target-group-arn "$TTG" --attributes Key=target_health_state.unhealthy.connection_termination.enabled,Value=false >/dev/null
+for g in "$PTG" "$TTG"; do wait_for 20 "NLB: a target behind the process is healthy" is "$g" "$IA" 'healthy|*'; done
+first() { python3 -c 'import socket,sys
+s=socket.create_connection((sys.argv[1],8091),3); s.settimeout(3); s.send(b"hello"); print(s.recv(999).decode())' "${NIP[0]}"; }
+begins() { [[ $(first) == [ab]\ *\ 0d0a0d0a000d0a515549540a2111* ]]; }
+wait_for 10 "a target gets PROXY protocol version 2" begins
+tls() { get -o /dev/null -w '%{http_version} ' "https://$NDNS:8443/"; get "https://$NDNS:8443/" | awk '{print $2}' | cut -d: -f1; }
+eq "a TLS listener answers, and its targets see the client" "$(tls)" "1.1 $(direct)"
+check "it shows its certificate" sh -c "openssl s_client -connect $NDNS:8443 -alpn h2,http/1.1 </dev/null 2>/dev/null | grep -q 'ALPN protocol: http/1.1'"
+EIP=$(q ec2 allocate-address --query '[AllocationId,PublicIp]'); read -r EID EADDR <<<"$EIP"
+SNLB=$(lb create-load-balancer --name "$tag-static" --type network --security-groups "$LBSG" --subnet-mappings SubnetId="$SNA",AllocationId="$EID" --query 'LoadBalancers[0].LoadBalancerArn')
+for p in 80 8081; do lb create-listener --load-balancer-arn "$SNLB" --protocol TCP --port $p --default-actions "$(forward "$STG")" >/dev/null; done
+wait_for 20 "NLB with a security group: a target is healthy" is "$STG" "$IA" 'healthy|*'
+wait_for 10 "it answers at its elastic address" get -f "http://$EADDR/"
+check "its security group keeps the other port shut" sh -c "! curl -s --max-time 2 http://$EADDR:8081/"
+wait_for 10 "an instance finds a zone's node by its name" on "$PUBB" "curl -s --max-time 3 http://${AWS_DEFAULT_REGION}a.$NDNS:8080/ | grep '^a '"
+
 # --- metrics
 for m in RequestCount HTTPCode_Target_2XX_Count HTTPCode_Target_5XX_Count HTTPCode_ELB_502_Count HTTPCode_ELB_503_Count HTTPCode_ELB_504_Count HTTP_Fixed_Response_Count HTTP_Redirect_Count TargetResponseTime ProcessedBytes HealthyHostCount UnHealthyHostCount ActiveConnectionCount NewConnectionCount RequestCountPerTarget; do
   wait_for 10 "AWS/ApplicationELB $m" sh -c "[ \$(aws cloudwatch list-metrics --namespace AWS/ApplicationELB --metric-name $m --dimensions Name=LoadBalancer,Value=${ALB#*loadbalancer/} --query 'length(Metrics)') -ge 1 ]"
 done
-for m in HealthyHostCount UnHealthyHostCount; do
+for m in HealthyHostCount UnHealthyHostCount NewFlowCount NewFlowCount_TCP NewFlowCount_UDP NewFlowCount_TLS ProcessedBytes ProcessedBytes_TLS ProcessedPackets PeakPacketsPerSecond; do
   wait_for 10 "AWS/NetworkELB $m" sh -c "[ \$(aws cloudwatch list-metrics --namespace AWS/NetworkELB --metric-name $m --dimensions Name=LoadBalancer,Value=${NLB#*loadbalancer/} --query 'length(Metrics)') -ge 1 ]"
 done
 check "RequestCount has the requests" sh -c "[ \$(aws cloudwatch get-metric-statistics --namespace AWS/ApplicationELB --metric-name RequestCount --statistics Sum --period 3600 --start-time \$(date -u -d -1hour +%FT%TZ) --end-time \$(date -u -d +1hour +%FT%TZ) --dimensions Name=LoadBalancer,Value=${ALB#*loadbalancer/} --query 'sum(Datapoints[].Sum)' | cut -d. -f1) -ge 1000 ]"
@@ -269,11 +292,12 @@ check "RequestCount has the requests" sh -c "[ \$(aws cloudwatch get-metric-stat
 # --- and everything goes away again
 if [ -z "${KEEP:-}" ]; then
   q ec2 terminate-instances --instance-ids "$IA" "$IB" >/dev/null
-  for b in "$ALB" "$INT" "$NLB"; do lb delete-load-balancer --load-balancer-arn "$b"; done
-  for g in "$TGA" "$TGB" "$TG" "$NONE" "$IPTG" "$NTG" "$UTG"; do lb delete-target-group --target-group-arn "$g"; done
+  for b in "$ALB" "$INT" "$NLB" "$SNLB"; do lb delete-load-balancer --load-balancer-arn "$b"; done
+  for g in "$TGA" "$TGB" "$TG" "$NONE" "$IPTG" "$NTG" "$UTG" "$PTG" "$TTG" "$STG"; do lb delete-target-group --target-group-arn "$g"; done
   for c in "$C1" "$C2" "$C3"; do q acm delete-certificate --certificate-arn "$c"; done
   q ec2 delete-key-pair --key-name "$tag" >/dev/null
   q ec2 wait instance-terminated --instance-ids "$IA" "$IB" "$IC"
+  wait_for 20 "the elastic address is free again" sh -c "aws ec2 release-address --allocation-id $EID"
   wait_for 20 "the security groups are free again" sh -c "aws ec2 delete-security-group --group-id $LBSG && aws ec2 delete-security-group --group-id $SG"
 fi
 count() { cat "$T/$1" 2>/dev/null | wc -l | tr -d ' '; }

@@ -1,6 +1,7 @@
 // Command target is the server that balancing.sh puts on its instances: it misbehaves on request.
 //
-//	target NAME    HTTP and everything else on TCP port 80, an echo on UDP port 90
+//	target NAME    HTTP and everything else on TCP port 80, an echo on UDP port 90; on TCP port 91 an answer that says who
+//	               connected and, in hexadecimal, what came first
 package main
 
 import (
@@ -74,6 +75,26 @@ func main() {
 				return
 			}
 			u.WriteTo(fmt.Appendf(nil, "%s %s %s", name, from, buf[:n]), from)
+		}
+	}()
+	l, err := net.Listen("tcp", ":91")
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				buf := make([]byte, 256)
+				n, _ := c.Read(buf)
+				fmt.Fprintf(c, "%s %s %x\n", name, c.RemoteAddr(), buf[:n])
+				io.Copy(io.Discard, c)
+			}()
 		}
 	}()
 	fmt.Println(http.ListenAndServe(":80", mux))
