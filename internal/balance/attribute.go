@@ -275,6 +275,8 @@ func ModifyTargetGroupAttributes(w *store.WriteTx, s scope.Scope, arn string, ch
 		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Stickiness cannot be enabled when cross-zone load balancing is disabled")
 	case (g.Protocol == UDP || g.Protocol == TCPUDP) && !on("preserve_client_ip.enabled"):
 		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Client IP preservation cannot be disabled for target groups with protocol '%s'", g.Protocol)
+	case (g.Protocol == UDP || g.Protocol == TCPUDP) && on("proxy_protocol_v2.enabled"):
+		return g, fault.New(fault.Unsupported, "InvalidConfigurationRequest", "Proxy protocol version 2 is not supported for target groups with protocol '%s'", g.Protocol)
 	case g.TargetType == "alb" && !on("preserve_client_ip.enabled"):
 		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Client IP preservation cannot be disabled for target groups with target type 'alb'")
 	case g.Protocol == TLS && on("stickiness.enabled"):

@@ -12,8 +12,7 @@ import (
 type features map[string]bool
 
 // missing are those that the data plane doesn't carry yet: they are refused by name instead of kept without effect.
-var missing = features{balance.OIDCType: true, balance.JWTType: true, "transforms": true,
-	"listener TLS": true, "target TLS": true}
+var missing = features{balance.OIDCType: true, balance.JWTType: true, "transforms": true}
 
 func (f features) action(a balance.Action) error {
 	if f[a.Type] {
@@ -25,8 +24,7 @@ func (f features) action(a balance.Action) error {
 // missingValues are attributes' values that the data plane doesn't carry yet; "" is any but the default.
 var missingValues = map[string]string{
 	"access_logs.s3.enabled": "true", "connection_logs.s3.enabled": "true", "health_check_logs.s3.enabled": "true",
-	"dns_record.client_routing_policy": "", "secondary_ips.auto_assigned.per_subnet": "",
-	"proxy_protocol_v2.enabled": "true", "load_balancing.algorithm.anomaly_mitigation": "on",
+	"secondary_ips.auto_assigned.per_subnet": "", "load_balancing.algorithm.anomaly_mitigation": "on",
 }
 
 // servedValues refuses attributes' values that would have no effect. The defaults are what the resource has without them.
