@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -91,6 +93,8 @@ type balancerAttributes struct {
 	forwardedPort bool // the client's port in X-Forwarded-For
 	forwarded     string
 	http2         bool
+	accessLog     logTarget
+	connectionLog logTarget
 	unknown       []string
 }
 
@@ -114,8 +118,28 @@ func readBalancerAttributes(m map[string]string) (balancerAttributes, error) {
 		forwarded:     a.oneOf("routing.http.xff_header_processing.mode", xffAppend, xffAppend, xffPreserve, xffRemove),
 		http2:         a.bool("routing.http2.enabled", true),
 	}
+	b.accessLog, b.connectionLog = a.logTarget(accessLogs), a.logTarget(connectionLogs)
 	b.unknown = a.unknown()
 	return b, a.err
+}
+
+// logTarget is where a log goes.
+type logTarget struct {
+	on             bool
+	bucket, prefix string
+}
+
+func (a *attributes) logTarget(k logKind) (t logTarget) {
+	t.on = a.bool(k.attribute+".enabled", false)
+	t.bucket, _ = a.get(k.attribute + ".bucket")
+	t.prefix, _ = a.get(k.attribute + ".prefix")
+	if !filepath.IsLocal(filepath.Join("x", t.bucket)) || strings.ContainsAny(t.bucket, "/\\\x00") || t.bucket == ".." {
+		a.bad(k.attribute+".bucket", t.bucket, "the name of a bucket")
+	}
+	if t.prefix != "" && (!filepath.IsLocal(t.prefix) || strings.ContainsRune(t.prefix, 0)) {
+		a.bad(k.attribute+".prefix", t.prefix, "a prefix")
+	}
+	return t
 }
 
 // groupAttributes are a target group's.

@@ -157,7 +157,6 @@ func (c *conn) readHead() ([]byte, error) {
 				c.watch.enter(headPhase, lt.attrs.idle) // the whole head must come within the limit
 			}
 			c.w += n
-			c.x.bytes.Add(int64(n))
 			continue
 		}
 		if err != nil {
@@ -172,6 +171,9 @@ func (c *conn) readHead() ([]byte, error) {
 // refuse answers a request that can't be handled and ends the connection.
 func (c *conn) refuse(se *statusError) {
 	c.lt = c.ln.table.Load()
+	c.x.reset(c.p, c.lt, &c.req, &c.peer, &c.watch, c)
+	c.x.received.Store(int64(c.w - c.r))
+	c.x.refusedFor(se, c.p.opt.Clock())
 	if se.odd != noOddity {
 		c.p.counters.inc(cDesync)
 	}
@@ -179,6 +181,7 @@ func (c *conn) refuse(se *statusError) {
 	c.watch.enter(exchanging, c.lt.attrs.idle)
 	c.c.SetDeadline(time.Now().Add(lastWriteTime))
 	c.own(errorAnswer(se.status), true)
+	c.x.account(anyShard)
 	c.drainClient()
 }
 
@@ -219,8 +222,9 @@ func (c *conn) handle() bool {
 	x := &c.x
 	x.reset(c.p, lt, r, &c.peer, &c.watch, c)
 	x.keep = keep
+	x.received.Store(int64(len(r.head)))
 	x.serve(now)
-	c.p.counters.add(cProcessedBytes, x.bytes.Swap(0))
+	x.account(anyShard)
 	if x.cut {
 		return false
 	}
@@ -287,7 +291,7 @@ func (c *conn) atHand(dst []byte) (out []byte, end bool, err error) {
 	if err != nil {
 		return dst, false, err
 	}
-	c.x.bytes.Add(int64(data))
+	c.x.received.Add(int64(data))
 	return appendBody(dst, b[:data], end, &c.src), end, nil
 }
 
@@ -355,6 +359,7 @@ func (c *conn) begin(x *exchange, buf []byte, n int, end bool, trailer []byte) e
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
 	out := appendResponse(b.b[:0], &x.resp, x.plan, c.lt, x.extra, c.p.opt.Clock())
+	x.bytes.Add(int64(len(out)))
 	if x.plan.framing != noBody {
 		out = append(out, frame(buf, n, end, x.plan.framing == byChunks, trailer)...)
 	}

@@ -65,7 +65,10 @@ type exchange struct {
 	loop   bool   // an epoll loop owns it, not a goroutine
 	// forwards tells the loop that the request is ready to be sent to the chosen target.
 	forwards bool
-	bytes    atomic.Int64
+	received atomic.Int64 // bytes of the request
+	bytes    atomic.Int64 // bytes of the answer
+	refused  oddity       // why the request could not be parsed
+	entry    entry
 
 	// The request body.
 	bodyEnd bool // all of it is in out
@@ -297,6 +300,8 @@ func (x *exchange) answered(start, now time.Time) {
 	g.latency.add(now.Sub(start))
 	g.counters.target(x.resp.status)
 	x.p.counters.target(x.resp.status)
+	e := &x.entry
+	e.status, e.target, e.sentAt, e.gotAt = x.resp.status, x.resp.status, start, now
 	if x.resp.status == 101 {
 		return
 	}
@@ -487,6 +492,7 @@ func (x *exchange) lost(u *upstream, err error) outcome {
 	case why == clientLeft:
 		x.cut = true
 		x.p.counters.elb(460)
+		x.entry.status = 460
 	case x.code != 0 && x.req.grpc:
 		x.cut = true // such clients know what a reset means, above all when their deadline passes
 	default:
@@ -514,6 +520,7 @@ func (x *exchange) fail(status int) {
 		x.linger = true
 	}
 	x.p.counters.elb(status)
+	x.entry.status = status
 	if status >= 500 && x.choice.t != nil {
 		x.p.opt.Log.Debug("no answer from the target", "status", status, "target", x.choice.t.addr, "listener", x.lt.addr)
 	}
@@ -537,7 +544,7 @@ func (x *exchange) copyBody(u *upstream) {
 			return
 		}
 		x.w.touch()
-		x.bytes.Add(int64(n))
+		x.received.Add(int64(n))
 		if _, err := u.Write(frame(b.b, n, end, x.req.chunked, x.c.trailer())); err != nil {
 			return // the target's answer, if there is one, says why
 		}
@@ -618,7 +625,11 @@ func (x *exchange) pump(dst, src net.Conn) {
 		n, err := src.Read(b.b)
 		if n > 0 {
 			x.w.touch()
-			x.bytes.Add(int64(n))
+			if _, up := dst.(*upstream); up {
+				x.received.Add(int64(n))
+			} else {
+				x.bytes.Add(int64(n))
+			}
 			if _, werr := dst.Write(b.b[:n]); werr != nil {
 				err = werr
 			}
@@ -684,6 +695,16 @@ func (x *exchange) reset(p *Proxy, lt *listenerTable, r *request, peer *peerInfo
 	x.begun, x.cut, x.linger, x.bodyEnd, x.copying = false, false, false, false, false
 	x.done, x.bodyErr, x.forwards = nil, nil, false
 	x.failed.Store(false)
+	x.received.Store(0)
+	x.bytes.Store(0)
+	x.refused = noOddity
+	x.entry.begin(lt.access)
+}
+
+// account counts and logs an exchange that has ended; see record for shard.
+func (x *exchange) account(shard int) {
+	x.record(shard)
+	x.p.counters.add(cProcessedBytes, x.received.Swap(0)+x.bytes.Swap(0))
 }
 
 // early is what an HTTP/1 client can do beyond others.
@@ -700,6 +721,7 @@ func (x *exchange) serve(now time.Time) (handover bool) {
 	if x.loop && (!a.plain || r.upgrade || a.kind == doForward && !x.p.sockets) {
 		return true
 	}
+	x.noted(r, now)
 	x.carryOut(a, tried, now)
 	return false
 }
@@ -733,6 +755,7 @@ func (x *exchange) carryOut(a *action, tried int, now time.Time) {
 		}
 	}
 	x.p.counters.add(cRuleEvaluations, int64(tried))
+	x.entry.matched, x.entry.action = a.priority, a.kind.String()
 	switch a.kind {
 	case doFixed:
 		x.p.counters.inc(cFixedResponse)
@@ -744,6 +767,7 @@ func (x *exchange) carryOut(a *action, tried int, now time.Time) {
 			x.fail(400)
 			return
 		}
+		x.notedLocation(loc)
 		x.p.counters.inc(cRedirect)
 		x.local(ownAnswer{status: a.status, ctype: "text/html", body: htmlPages[a.status], location: loc})
 	case doForward:
@@ -766,6 +790,7 @@ func (x *exchange) local(o ownAnswer) {
 		}
 	}
 	x.p.counters.elb(o.status)
+	x.entry.status = o.status
 	if err := x.c.own(o, !x.keep); err != nil {
 		x.cut, x.keep = true, false
 	}

@@ -22,6 +22,7 @@ type peerInfo struct {
 	suite  string
 	mutual *[numMTLS]string // the client's certificate
 	facts  *tlsfront.Facts  // of the handshake
+	born   int64            // of the connection, Unix ns
 }
 
 // tooManyForwarders tells whether X-Forwarded-For holds more addresses than a request may have come through.
@@ -126,6 +127,9 @@ const maxTraced = 7 << 10 // larger heads get a trace id of their own
 
 // appendTrace appends X-Amzn-Trace-Id: a new root, or the client's with our mark in front.
 func appendTrace(dst []byte, r *request, now time.Time) []byte {
+	if r.trace != nil {
+		return append(dst, r.trace...)
+	}
 	dst = append(dst, "X-Amzn-Trace-Id: "...)
 	for i := range r.fields {
 		f := &r.fields[i]

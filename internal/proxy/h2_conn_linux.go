@@ -693,9 +693,8 @@ func (c *h2conn) begin(id uint32, size int, end bool) {
 	s := newStream(c, id, lt, end)
 	s.declared = c.head.length
 	c.streams[id] = s
-	s.x.bytes.Add(int64(size))
 	s.head = c.head.appendTo(s.head[:0], end)
-	s.start(now)
+	s.start(now, size)
 	if c.requests >= maxStreamRequests || now.Sub(c.born) >= lt.attrs.keepAlive || lt.tls == nil {
 		c.goAway(http2.ErrCodeNo)
 	}

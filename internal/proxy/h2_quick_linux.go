@@ -417,6 +417,7 @@ func (f *h2fast) lost(s *h2stream, status int) {
 func (f *h2fast) left(s *h2stream) {
 	if !s.x.begun {
 		f.c.p.counters.elb(460)
+		s.x.entry.status = 460
 	}
 	s.x.cut = true
 	f.finish(s)

@@ -57,12 +57,13 @@ func newStream(c *h2conn, id uint32, lt *listenerTable, end bool) *h2stream {
 	return s
 }
 
-// start decides what happens to the request.
-func (s *h2stream) start(now time.Time) {
+// start decides what happens to the request; size is its header block's.
+func (s *h2stream) start(now time.Time, size int) {
 	c := s.c
 	s.wt.p, s.wt.ln = c.p, c.ln
 	s.x.reset(c.p, s.lt, &s.req, &c.peer, &s.wt, s)
 	s.x.keep = true
+	s.x.received.Store(int64(size))
 	if c.head.large {
 		s.refuse(errHeaderTooLarge)
 		return
@@ -84,6 +85,7 @@ func (s *h2stream) start(now time.Time) {
 func (s *h2stream) refuse(se *statusError) {
 	s.c.p.counters.inc(cDesync)
 	s.c.fast.prepare(s)
+	s.x.refusedFor(se, s.c.p.opt.Clock())
 	s.x.fail(se.status)
 	s.c.fast.finish(s)
 }
@@ -137,7 +139,7 @@ func (s *h2stream) slowly(serve func(time.Time)) {
 // end finishes a stream whose exchange is over.
 func (s *h2stream) end() {
 	c := s.c
-	c.p.counters.add(cProcessedBytes, s.x.bytes.Swap(0))
+	s.x.account(anyShard)
 	if s.req.closes {
 		c.goAway(http2.ErrCodeNo)
 	}
@@ -271,7 +273,7 @@ func (s *h2stream) atHand(dst []byte) (out []byte, end bool, err error) {
 		} else {
 			dst = append(dst, b...)
 		}
-		s.x.bytes.Add(int64(n))
+		s.x.received.Add(int64(n))
 		s.pend, s.used = s.pend[:0], 0
 		c.credit(int64(n))
 		s.credit(int64(n))

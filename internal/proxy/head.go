@@ -350,6 +350,8 @@ type request struct {
 	closes     bool   // both connections end with this exchange
 	oddNames   bool   // has header names outside of [-A-Za-z0-9]
 	hosts      int
+
+	trace []byte // the line X-Amzn-Trace-Id, if it is made already
 }
 
 // parse reads a complete head. One that is not strictly right is repaired if that can be done, and r.odd says what was

@@ -64,7 +64,11 @@ func (l *loop) accept(ls *lconn) {
 			p.left()
 			continue
 		}
-		l.arm(c, ls.ln.table.Load().attrs.idle)
+		lt := ls.ln.table.Load()
+		if lt.connLog != nil {
+			lt.logConnection(l.id, connEntry{at: time.Unix(0, c.born), client: c.addr, born: c.born})
+		}
+		l.arm(c, lt.attrs.idle)
 	}
 }
 
@@ -278,7 +282,6 @@ func (l *loop) readHead(c *lconn) {
 			return
 		}
 		in.w += n
-		c.p.counters.add(cProcessedBytes, int64(n))
 		if n == 0 {
 			return
 		}
@@ -316,7 +319,7 @@ func (l *loop) begin(c *lconn, head, rest []byte, got int64) {
 	now := p.opt.Clock()
 	err := x.request.parse(head)
 	x.start(c, lt)
-	x.bytes.Store(got)
+	x.received.Store(int64(len(head)))
 	if err != nil {
 		l.keepRest(c, head, rest) // it may hold the rest of what is refused
 		l.refuse(c, err, 0)
@@ -344,7 +347,6 @@ func (l *loop) begin(c *lconn, head, rest []byte, got int64) {
 			copy(c.in.b, head)
 			c.in.w = len(head) + copy(c.in.b[len(head):], rest)
 		}
-		p.counters.add(cProcessedBytes, got)
 		l.toGoroutine(p, c.ln, int(c.fd), c)
 		return
 	}
@@ -385,7 +387,9 @@ func (l *loop) refuse(c *lconn, err error, got int64) {
 		x.start(c, lt)
 		x.request.noBodyRead = false
 	}
-	x.bytes.Add(got)
+	if got > 0 {
+		x.received.Store(got)
+	}
 	se, ok := errors.AsType[*statusError](err)
 	if !ok {
 		se = errBadHeader
@@ -394,6 +398,7 @@ func (l *loop) refuse(c *lconn, err error, got int64) {
 		c.p.counters.inc(cDesync)
 	}
 	c.p.counters.elb(se.status)
+	x.refusedFor(se, c.p.opt.Clock())
 	x.own(errorAnswer(se.status), true)
 	x.keep, x.linger = false, true
 	l.finish(x)

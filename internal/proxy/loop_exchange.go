@@ -37,7 +37,7 @@ type lexchange struct {
 // start prepares the exchange for a request.
 func (x *lexchange) start(c *lconn, lt *listenerTable) {
 	x.reset(c.p, lt, &x.request, &x.peerInfo, nil, x)
-	x.peerInfo = peerInfo{addr: c.addr}
+	x.peerInfo = peerInfo{addr: c.addr, born: c.born}
 	x.peerInfo.text = c.addr.Addr().AppendTo(x.text[:0])
 	x.out = x.out[:0]
 	x.sent, x.whole, x.resent, x.got, x.early, x.settles, x.interims = 0, false, false, false, false, false, 0
@@ -100,6 +100,7 @@ func (x *lexchange) atHand(dst []byte) ([]byte, bool, error) {
 	if err != nil {
 		return dst, false, err
 	}
+	x.received.Add(int64(data))
 	return appendBody(dst, b[:data], end, &x.src), end, nil
 }
 
@@ -108,7 +109,7 @@ func (l *loop) release(x *lexchange) {
 	if x.forwards {
 		x.choice.t.inflight.Add(-1)
 	}
-	x.p.counters.add(cProcessedBytes, x.bytes.Swap(0))
+	x.account(l.id)
 	x.c.x = nil
 	l.mem.putExchange(x)
 }
@@ -287,7 +288,7 @@ func (l *loop) pumpBody(x *lexchange) {
 			c.in.w = copy(c.in.b, space[used:got])
 		}
 		l.arm(c, x.lt.attrs.idle)
-		x.bytes.Add(int64(n))
+		x.received.Add(int64(n))
 		if b := frame(l.rbuf, n, end, x.req.chunked, x.src.dec.trailer); len(b) > 0 && !l.put(u, b) {
 			// The target's answer, if there is one, says why.
 			x.keep, x.linger = false, true
@@ -605,8 +606,10 @@ func (l *loop) gone(x *lexchange) {
 	if !x.begun {
 		if x.c.state == receiving {
 			x.p.counters.elb(400)
+			x.entry.status = 400
 		} else {
 			x.p.counters.elb(460)
+			x.entry.status = 460
 		}
 	}
 	x.cut, x.keep = true, false

@@ -25,6 +25,9 @@ type Options struct {
 	// MaxConnections bounds the client connections; above it new ones are refused. 0 is 65536.
 	MaxConnections int
 
+	// Logs says where the logs go.
+	Logs Logs
+
 	// Engine carries the connections; nil makes one of its own, with a loop for each processor that Go uses. Many Proxies may
 	// share one.
 	Engine *Engine
@@ -54,6 +57,7 @@ type Proxy struct {
 	own       bool    // the engine ends with the proxy
 	sockets   bool    // loops can connect to targets
 	h2        h2set
+	logs      *logWriter
 	wg        sync.WaitGroup // listeners, connections
 	upstreams sync.WaitGroup // goroutines of HTTP/2 connections to targets
 	tickEnd   chan struct{}
@@ -111,6 +115,11 @@ func New(opt Options) *Proxy {
 		}
 		p.own = p.engine != nil
 	}
+	loops := 0
+	if p.engine != nil {
+		loops = len(p.engine.loops)
+	}
+	p.logs = newLogWriter(opt.Logs, loops, opt.Clock, opt.Log)
 	go p.tick()
 	return p
 }
@@ -173,6 +182,7 @@ func (p *Proxy) Apply(cfg Config) error {
 		opened[addr] = ln
 	}
 
+	t.access, t.connLog = p.logs.use(cfg.LBName, &t.attrs)
 	for _, fn := range lv.adopt {
 		fn()
 	}
@@ -324,7 +334,8 @@ func (p *Proxy) serve(ln *listener, nc net.Conn) {
 	defer p.left()
 	defer nc.Close()
 	defer p.recovered(ln)
-	peer := peerOf(nc)
+	peer, born := peerOf(nc), p.opt.Clock()
+	peer.born = born.UnixNano()
 	client := nc
 	if lt := ln.table.Load(); lt.tls != nil {
 		s := p.handshake(ln, lt, nc, &peer)
@@ -337,7 +348,10 @@ func (p *Proxy) serve(ln *listener, nc net.Conn) {
 		}
 		client = s.Conn(nc, nil, s.Rest)
 	}
-	p.serveH1(&conn{p: p, ln: ln, c: client, peer: peer, born: p.opt.Clock()}, nc, nil)
+	if lt := ln.table.Load(); !peer.tls && lt.connLog != nil {
+		lt.logConnection(anyShard, connEntry{at: born, client: peer.addr, born: peer.born})
+	}
+	p.serveH1(&conn{p: p, ln: ln, c: client, peer: peer, born: born}, nc, nil)
 }
 
 // serveHanded goes on with a connection that a loop doesn't carry on. atHand has been read from it.
@@ -345,6 +359,7 @@ func (p *Proxy) serveHanded(ln *listener, client, nc net.Conn, peer peerInfo, bo
 	defer p.left()
 	defer nc.Close()
 	defer p.recovered(ln)
+	peer.born = born.UnixNano()
 	p.serveH1(&conn{p: p, ln: ln, c: client, peer: peer, born: born}, nc, atHand)
 }
 
@@ -448,5 +463,6 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	}
 	close(p.tickEnd)
 	<-p.tickDone
+	p.logs.stop()
 	return err
 }

@@ -18,6 +18,8 @@ type table struct {
 	listeners map[string]*listenerTable // by address
 	groups    map[string]*group
 	sealer    *sealer
+	access    *logStream // nil: none
+	connLog   *logStream
 }
 
 // listenerTable is one listener of a table.
@@ -55,6 +57,9 @@ const (
 	doRedirect
 	doFixed
 )
+
+// String is the action's name in logs.
+func (k actionKind) String() string { return [...]string{"forward", "redirect", "fixed-response"}[k] }
 
 type action struct {
 	kind    actionKind

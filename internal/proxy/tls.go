@@ -66,6 +66,9 @@ func (p *Proxy) handshake(ln *listener, lt *listenerTable, nc net.Conn, peer *pe
 
 // greeted notes the outcome of a handshake.
 func (p *Proxy) greeted(ln *listener, peer *peerInfo, f *tlsfront.Facts, err error) {
+	if lt := ln.table.Load(); lt.connLog != nil {
+		lt.logConnection(anyShard, connEntry{at: p.opt.Clock(), client: peer.addr, born: peer.born, facts: f, failed: err != nil})
+	}
 	if err != nil {
 		if err != io.EOF {
 			p.counters.inc(cTLSError)
