@@ -70,7 +70,11 @@ func (p *Proxy) greeted(ln *listener, peer *peerInfo, f *tlsfront.Facts, err err
 		lt.logConnection(anyShard, connEntry{at: p.opt.Clock(), client: peer.addr, born: peer.born, facts: f, failed: err != nil})
 	}
 	if err != nil {
-		if err != io.EOF {
+		switch err {
+		case io.EOF:
+		case tlsfront.ErrBusy:
+			p.counters.inc(cRejectedConnection)
+		default:
 			p.counters.inc(cTLSError)
 		}
 		return

@@ -11,6 +11,7 @@ import (
 	"net"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"skerry/internal/record"
@@ -128,44 +129,31 @@ func (k *keyLog) Write(line []byte) (int, error) {
 
 // Accept does a handshake over nc, whose deadline bounds it. The facts are never nil.
 func (s *Server) Accept(nc net.Conn, now time.Time) (*Session, *Facts, error) {
-	f := &Facts{Began: now}
-	sess, err := s.run(&wire{nc: nc}, f)
-	return sess, f, err
+	h := &Handshake{Facts: &Facts{Began: now}, s: s, w: wire{nc: nc}, start: time.Now()}
+	if h.quick(); !h.done {
+		h.finish(s.run(&h.w, h.Facts))
+	}
+	return h.sess, h.Facts, h.err
 }
 
-// run does one handshake.
+// run does one handshake with crypto/tls.
 func (s *Server) run(w *wire, f *Facts) (sess *Session, err error) {
 	a := s.accepter(f.Began)
-	start := time.Now()
-	w.buf = wireBuffers.Get().(*[wireBuffer]byte)
 	a.facts = f
 	a.nin, a.nout = 0, 0
 	sess = &Session{Facts: f}
-	var tc *tls.Conn
-	quick := false
-	if s.quick {
-		sess.State, quick, err = a.quick(w, f)
+	tc := tls.Server(w, a.cfg)
+	if err = tc.Handshake(); err == nil {
+		s.learn(f, tc.ConnectionState())
+		sess.State, err = a.takeover(w, f)
+	} else {
+		f.failed(s, err)
 	}
-	if !quick {
-		tc = tls.Server(w, a.cfg)
-		if err = tc.Handshake(); err == nil {
-			s.learn(f, tc.ConnectionState())
-			sess.State, err = a.takeover(w, f)
-		} else {
-			f.failed(s, err)
-		}
-	}
-	f.Took = time.Since(start)
 	if err == nil && sess.State == nil {
 		w.free = true
 		sess.tc, sess.w = tc, w // and a, which tc's configuration belongs to
 		return sess, nil
 	}
-	if w.r < w.w {
-		sess.Rest = bytes.Clone(w.buf[w.r:w.w])
-	}
-	wireBuffers.Put(w.buf)
-	w.buf = nil
 	clear(a.in[:])
 	clear(a.out[:])
 	a.facts = nil
@@ -221,23 +209,39 @@ func (a *accepter) takeover(w *wire, f *Facts) (*record.State, error) {
 	return s, nil
 }
 
+// maxInFlight bounds the handshakes that have begun and not ended, of all Servers together: what they hold is several kilobytes each.
+const maxInFlight = 8192
+
+var inFlight atomic.Int64
+
+// ErrBusy ends a handshake that is one too many.
+var ErrBusy = errors.New("too many handshakes at once")
+
 // Handshake is a handshake in steps.
 type Handshake struct {
-	Facts   *Facts
-	next    func() (bool, bool)
-	stop    func()
+	Facts *Facts
+	s     *Server
+	w     wire
+	start time.Time
+
+	counted bool
+	q       *quickHandshake // its first flight has been made
+	flight  *[wireBuffer]byte
+	pending []byte // of the flight
+
+	next func() (bool, bool) // crypto/tls, as a coroutine
+	stop func()
+
 	sess    *Session
 	err     error
 	done    bool
 	writing bool
 }
 
-// Begin prepares a handshake over sock. The first Step begins it. All steps must be the same goroutine's; if it is locked to its
-// thread, then it must have been so here.
+// Begin prepares a handshake over sock. All steps must be the same goroutine's; if it is locked to its thread, then it must have
+// been so at the first.
 func (s *Server) Begin(sock Socket, now time.Time) *Handshake {
-	h := &Handshake{Facts: &Facts{Began: now}}
-	h.next, h.stop = iter.Pull(func(yield func(bool) bool) { h.sess, h.err = s.run(&wire{sock: sock, yield: yield}, h.Facts) })
-	return h
+	return &Handshake{Facts: &Facts{Began: now}, s: s, w: wire{sock: sock}, start: time.Now()}
 }
 
 // Step goes on until the handshake is over, or waits for the socket: to be writable, if Writing, else readable. A panic in
@@ -246,9 +250,130 @@ func (h *Handshake) Step() (done bool) {
 	if h.done {
 		return true
 	}
+	panics := true
+	defer func() {
+		if panics {
+			h.finish(nil, errAborted)
+		}
+	}()
+	done = h.step()
+	panics = false
+	return done
+}
+
+func (h *Handshake) step() (done bool) {
+	if h.next == nil {
+		if waits := h.quick(); waits || h.done {
+			return h.done
+		}
+		h.next, h.stop = iter.Pull(func(yield func(bool) bool) {
+			h.w.yield = yield
+			h.sess, h.err = h.s.run(&h.w, h.Facts)
+		})
+	}
 	writing, more := h.next()
-	h.writing, h.done = writing, !more
+	if h.writing = writing; !more {
+		h.finish(h.sess, h.err)
+	}
 	return h.done
+}
+
+// quick does the quick handshake as far as it goes now. If it neither waits nor is done, the handshake is left to crypto/tls.
+func (h *Handshake) quick() (waits bool) {
+	w := &h.w
+	if h.q == nil {
+		if w.buf == nil {
+			w.buf = wireBuffers.Get().(*[wireBuffer]byte)
+		}
+		rec, err := w.peek()
+		if w.w > 0 && !h.counted {
+			h.counted = true
+			if inFlight.Add(1) > maxInFlight {
+				h.finish(nil, ErrBusy)
+				return false
+			}
+		}
+		if err == ErrWait {
+			if w.w == 0 { // nothing is held while nothing has come
+				h.release()
+			}
+			h.writing = false
+			return true
+		}
+		if rec == nil || !h.s.quick {
+			return false
+		}
+		q := h.s.quickly(rec, h.Facts)
+		if q == nil {
+			return false
+		}
+		q.w = w
+		h.flight = wireBuffers.Get().(*[wireBuffer]byte)
+		h.pending, err = q.answer(h.flight[:0])
+		w.r += len(rec)
+		h.q = q
+		if err != nil {
+			h.fail(err)
+			return false
+		}
+	}
+	for len(h.pending) > 0 {
+		n, err := w.send(h.pending)
+		h.pending = h.pending[n:]
+		if err == ErrWait {
+			h.writing = true
+			return true
+		}
+		if err != nil {
+			h.finish(nil, err)
+			return false
+		}
+	}
+	switch err := h.q.readFinished(); err {
+	case ErrWait:
+		h.writing = false
+		return true
+	case nil:
+		h.finish(&Session{Facts: h.Facts, State: h.q.app}, nil)
+	default:
+		h.fail(err)
+	}
+	return false
+}
+
+// fail ends the quick handshake and tells the client, if it can be told at once.
+func (h *Handshake) fail(err error) {
+	if e, ok := errors.AsType[*alertError](err); ok && len(h.pending) == 0 {
+		h.w.send(h.q.alert(e.alert))
+	}
+	h.finish(nil, err)
+}
+
+func (h *Handshake) release() {
+	if h.w.buf != nil {
+		wireBuffers.Put(h.w.buf)
+		h.w.buf = nil
+	}
+	if h.flight != nil {
+		wireBuffers.Put(h.flight)
+		h.flight, h.pending = nil, nil
+	}
+}
+
+func (h *Handshake) finish(sess *Session, err error) {
+	h.sess, h.err, h.done = sess, err, true
+	h.Facts.Took = time.Since(h.start)
+	if h.counted {
+		inFlight.Add(-1)
+	}
+	if sess != nil && sess.State == nil {
+		return // crypto/tls goes on, with its buffer
+	}
+	if w := &h.w; sess != nil && w.r < w.w {
+		sess.Rest = bytes.Clone(w.buf[w.r:w.w])
+	}
+	h.release()
+	h.q = nil
 }
 
 // Writing tells what the handshake waits for.
@@ -259,11 +384,14 @@ func (h *Handshake) Result() (*Session, error) { return h.sess, h.err }
 
 // Abort ends a handshake that is not over. The socket may see a last Write.
 func (h *Handshake) Abort() {
-	if !h.done {
-		h.done = true
-		h.stop()
-		if h.err == nil {
-			h.err = errAborted
+	if h.done {
+		return
+	}
+	err := errAborted
+	if h.next != nil {
+		if h.stop(); h.err != nil {
+			err = h.err
 		}
 	}
+	h.finish(nil, err)
 }

@@ -76,27 +76,20 @@ type alertError struct {
 
 func (e *alertError) Error() string { return "tls: " + e.text }
 
-// quick does the handshake, or returns false if it is left to crypto/tls: then nothing has been read or written.
-func (a *accepter) quick(w *wire, f *Facts) (st *record.State, done bool, err error) {
-	rec := w.peek()
-	if rec == nil || rec[1] != 3 {
-		return nil, false, nil
+// quickly plans the quick handshake for a client's first record; nil leaves it to crypto/tls.
+func (s *Server) quickly(rec []byte, f *Facts) *quickHandshake {
+	if rec[1] != 3 {
+		return nil
 	}
 	h, ok := parseHello(rec[headerLen:])
 	if !ok {
-		return nil, false, nil
+		return nil
 	}
-	q := quickHandshake{s: a.s, w: w, f: f, h: &h}
+	q := &quickHandshake{s: s, f: f, h: h}
 	if !q.plan() {
-		return nil, false, nil
+		return nil
 	}
-	w.quick = true
-	w.r += len(rec) // h still points there, until the next read
-	st, err = q.run()
-	if e, ok := errors.AsType[*alertError](err); ok {
-		q.tell(e.alert)
-	}
-	return st, true, err
+	return q
 }
 
 // quickHandshake is one of them.
@@ -104,7 +97,7 @@ type quickHandshake struct {
 	s *Server
 	w *wire
 	f *Facts
-	h *clientHello
+	h clientHello // until it is answered
 
 	suite  uint16
 	sha384 bool
@@ -116,13 +109,15 @@ type quickHandshake struct {
 	psk    []byte // the resumed session's secret
 	pskAt  int
 
-	keys *record.State // for the handshake
-	app  *record.State // for what is sent after it
+	keys    *record.State // for the handshake
+	app     *record.State // for what is sent after it
+	want    []byte        // the client's Finished
+	changed bool          // its ChangeCipherSpec has come
 }
 
 // plan makes all choices; false leaves them to crypto/tls.
 func (q *quickHandshake) plan() bool {
-	h, s := q.h, q.s
+	h, s := &q.h, q.s
 	switch { // as crypto/tls prefers them
 	case has(h.groups, groupX25519) && h.x25519 != nil && slices.Contains(s.base.CurvePreferences, tls.X25519):
 		q.group = groupX25519
@@ -252,11 +247,15 @@ func (q *quickHandshake) finished(dst, secret, transcript []byte) []byte {
 	return q.kdf.MAC(dst, q.expand(secret, "finished", nil), transcript, nil)
 }
 
-func (q *quickHandshake) run() (*record.State, error) {
-	f, h := q.f, q.h
+// answer appends the server's flight to dst.
+func (q *quickHandshake) answer(dst []byte) ([]byte, error) {
+	f, h := q.f, &q.h
 	f.ServerName, f.Offered, f.Certificate, f.Resumed = h.serverName, h.alpn, q.chosen, q.psk != nil
 	q.kdf = record.GetKDF(q.sha384)
-	defer func() { q.kdf.Put() }()
+	defer func() {
+		q.kdf.Put()
+		q.kdf, q.h = nil, clientHello{} // it points into what is read next
+	}()
 	empty, early := constants[index(q.sha384)].empty, constants[index(q.sha384)].derived
 	size := q.kdf.Size()
 	transcript := newHash(q.sha384)
@@ -279,9 +278,7 @@ func (q *quickHandshake) run() (*record.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := wireBuffers.Get().(*[wireBuffer]byte)
-	defer wireBuffers.Put(b)
-	flight := q.serverHello(b[:0], public)
+	flight := q.serverHello(dst, public)
 	transcript.Write(flight[headerLen:])
 	if len(h.session) > 0 {
 		flight = append(flight, recordCCS, 3, 3, 0, 1, 1)
@@ -317,20 +314,14 @@ func (q *quickHandshake) run() (*record.State, error) {
 		return nil, &alertError{alertInternal, err.Error()}
 	}
 	// What the client's Finished must be is known, so a ticket can go out with the first flight.
-	want := q.finished(append(make([]byte, 0, 4+sha512.Size384), msgFinished, 0, 0, byte(size)), cSecret, at)
+	q.want = q.finished(append(make([]byte, 0, 4+sha512.Size384), msgFinished, 0, 0, byte(size)), cSecret, at)
 	if q.s.tickets != nil && h.pskDHE {
-		transcript.Write(want)
+		transcript.Write(q.want)
 		flight = st.SealMessage(flight, q.ticket(q.expand(master, "res master", sum())))
 	}
 	q.app = st
-	if _, err := q.w.Write(flight); err != nil {
-		return nil, err
-	}
-	if err := q.readFinished(want); err != nil {
-		return nil, err
-	}
 	f.Version, f.Suite, f.Group, f.Protocol = tls.VersionTLS13, q.suite, tls.CurveID(q.group), q.proto
-	return st, nil
+	return flight, nil
 }
 
 // exchange makes our share of the key, and the key.
@@ -440,19 +431,19 @@ func (q *quickHandshake) ticket(master []byte) []byte {
 	return b
 }
 
-// readFinished waits for the client's Finished.
-func (q *quickHandshake) readFinished(want []byte) error {
-	for changed := false; ; {
+// readFinished reads the client's Finished.
+func (q *quickHandshake) readFinished() error {
+	for {
 		rec, err := q.w.record()
 		if err != nil {
 			return err
 		}
 		switch rec[0] {
 		case recordCCS: // means nothing in TLS 1.3, but some send it
-			if changed || len(rec) != headerLen+1 || rec[headerLen] != 1 {
+			if q.changed || len(rec) != headerLen+1 || rec[headerLen] != 1 {
 				return &alertError{alertUnexpected, "unexpected ChangeCipherSpec"}
 			}
-			changed = true
+			q.changed = true
 			continue
 		case recordAlert:
 			return q.alerted(rec[headerLen:])
@@ -472,9 +463,9 @@ func (q *quickHandshake) readFinished(want []byte) error {
 			return q.alerted(msg)
 		case typ != recordHandshake || len(msg) == 0 || msg[0] != msgFinished:
 			return &alertError{alertUnexpected, "the client's Finished is missing"}
-		case len(msg) != len(want):
+		case len(msg) != len(q.want):
 			return &alertError{alertDecode, "the client's Finished is malformed"}
-		case subtle.ConstantTimeCompare(msg, want) != 1:
+		case subtle.ConstantTimeCompare(msg, q.want) != 1:
 			return &alertError{alertDecrypt, "the client's Finished is wrong"}
 		}
 		return nil
@@ -492,11 +483,10 @@ func (q *quickHandshake) alerted(b []byte) error {
 	return fmt.Errorf("tls: the client sent alert %d", b[1])
 }
 
-// tell sends the client an alert. Behind our Finished it goes with the keys of what follows the handshake.
-func (q *quickHandshake) tell(alert byte) {
+// alert makes the record that tells the client. Behind our Finished it goes with the keys of what follows the handshake.
+func (q *quickHandshake) alert(alert byte) []byte {
 	if q.app != nil {
-		q.w.Write(q.app.Alert(nil, alert))
-	} else {
-		q.w.Write([]byte{recordAlert, 3, 3, 0, 2, 2, alert})
+		return q.app.Alert(nil, alert)
 	}
+	return []byte{recordAlert, 3, 3, 0, 2, 2, alert}
 }

@@ -125,6 +125,19 @@ func (s fd) Write(b []byte) (int, error) {
 	return s.do(func(f int) (int, error) { return syscall.Write(f, b) })
 }
 
+// chop writes in small pieces, with waits.
+type chop struct {
+	fd
+	ready bool
+}
+
+func (c *chop) Write(b []byte) (int, error) {
+	if c.ready = !c.ready; !c.ready {
+		return 0, ErrWait
+	}
+	return c.fd.Write(b[:min(len(b), 300)])
+}
+
 // outcome is one connection as the server saw it.
 type outcome struct {
 	facts *Facts
@@ -154,7 +167,7 @@ func echo(t testing.TB, s *Server, steps bool) (addr string, outcomes chan outco
 			var o outcome
 			if steps {
 				raw, _ := nc.(*net.TCPConn).SyscallConn()
-				h := s.Begin(fd{raw}, time.Now())
+				h := s.Begin(&chop{fd: fd{raw}}, time.Now())
 				for i := 0; !h.Step(); i++ {
 					if i > 100000 {
 						h.Abort()

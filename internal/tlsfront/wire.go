@@ -36,11 +36,10 @@ type wire struct {
 	yield func(bool) bool // waits for sock; the argument tells whether to write
 	nc    net.Conn        // or this, waiting
 
-	buf   *[wireBuffer]byte
-	r, w  int
-	left  int  // of the record that is being read
-	free  bool // the handshake is over: no more bounds
-	quick bool // nothing need be noted
+	buf  *[wireBuffer]byte
+	r, w int
+	left int  // of the record that is being read
+	free bool // the handshake is over: no more bounds
 
 	random  [32]byte // the server's
 	greeted bool
@@ -87,6 +86,9 @@ func (w *wire) fill() error {
 		if w.nc != nil {
 			n, err = w.nc.Read(w.buf[w.w:])
 		} else if n, err = w.sock.Read(w.buf[w.w:]); err == ErrWait {
+			if w.yield == nil {
+				return ErrWait
+			}
 			if !w.yield(false) {
 				return errAborted
 			}
@@ -106,9 +108,7 @@ func (w *wire) Write(b []byte) (int, error) {
 	if w.free {
 		return w.nc.Write(b)
 	}
-	if !w.quick {
-		w.note(b)
-	}
+	w.note(b)
 	if w.nc != nil {
 		return w.nc.Write(b)
 	}
@@ -186,20 +186,32 @@ func (w *wire) SetWriteDeadline(t time.Time) error {
 	return os.ErrNoDeadline
 }
 
-// peek returns the whole first record without taking it; nil if it is not to be had in one piece.
-func (w *wire) peek() []byte {
+// send writes at once what can be.
+func (w *wire) send(b []byte) (int, error) {
+	if w.nc != nil {
+		return w.nc.Write(b)
+	}
+	n, err := w.sock.Write(b)
+	return max(n, 0), err
+}
+
+// peek returns the whole first record without taking it; nil if it is not to be had in one piece. The error is ErrWait or nil: others
+// come again.
+func (w *wire) peek() ([]byte, error) {
 	for {
 		if n := w.w - w.r; n >= headerLen {
 			size := headerLen + (int(w.buf[w.r+3])<<8 | int(w.buf[w.r+4]))
 			if size > len(w.buf) || w.buf[w.r] != recordHandshake {
-				return nil
+				return nil, nil
 			}
 			if n >= size {
-				return w.buf[w.r : w.r+size]
+				return w.buf[w.r : w.r+size], nil
 			}
 		}
-		if w.fill() != nil {
-			return nil
+		if err := w.fill(); err == ErrWait {
+			return nil, err
+		} else if err != nil {
+			return nil, nil
 		}
 	}
 }
