@@ -45,24 +45,25 @@ type client interface {
 // exchange is one request with its answer. The goroutine that serves the client owns it; the goroutine that copies a long
 // request body shares what is atomic or behind done.
 type exchange struct {
-	p      *Proxy
-	lt     *listenerTable
-	req    *request
-	resp   response
-	peer   *peerInfo
-	w      *watch
-	c      client
-	choice choice
-	tgFor  time.Duration
-	plan   responsePlan
-	extra  []byte // header lines added to the answer
-	out    []byte // request head, and body as far as it was at hand
-	keep   bool   // the client's connection may go on, as far as the client is concerned
-	begun  bool   // the answer's head has gone out
-	code   uint32 // with which the target reset its stream, or 0
-	cut    bool   // the answer ended before its end: the client must see that
-	linger bool   // the client may still be sending
-	loop   bool   // an epoll loop owns it, not a goroutine
+	p       *Proxy
+	lt      *listenerTable
+	req     *request
+	resp    response
+	peer    *peerInfo
+	w       *watch
+	c       client
+	choice  choice
+	tgFor   time.Duration
+	plan    responsePlan
+	extra   []byte // header lines added to the answer
+	cookies []byte // those of a refreshed session
+	out     []byte // request head, and body as far as it was at hand
+	keep    bool   // the client's connection may go on, as far as the client is concerned
+	begun   bool   // the answer's head has gone out
+	code    uint32 // with which the target reset its stream, or 0
+	cut     bool   // the answer ended before its end: the client must see that
+	linger  bool   // the client may still be sending
+	loop    bool   // an epoll loop owns it, not a goroutine
 	// forwards tells the loop that the request is ready to be sent to the chosen target.
 	forwards bool
 	received atomic.Int64 // bytes of the request
@@ -306,12 +307,12 @@ func (x *exchange) answered(start, now time.Time) {
 		return
 	}
 	if g.attrs.sticky != notSticky || x.choice.setGroup {
-		x.extra = appendStickiness(x.extra[:0], &x.choice, &x.resp, x.lt, x.tgFor, now)
+		x.extra = appendStickiness(append(x.extra[:0], x.cookies...), &x.choice, &x.resp, x.lt, x.tgFor, now)
 		if !x.choice.sticky {
 			g.counters.inc(cNonSticky)
 		}
 	} else {
-		x.extra = x.extra[:0]
+		x.extra = append(x.extra[:0], x.cookies...)
 	}
 	if !x.bodyEnd && !x.copying {
 		x.keep, x.linger = false, true // the target closed while the request was being sent
@@ -690,7 +691,7 @@ func (s *bodySource) decode(b []byte) (data, used int, end bool, err error) {
 // reset prepares the exchange for a request. Its buffers stay.
 func (x *exchange) reset(p *Proxy, lt *listenerTable, r *request, peer *peerInfo, w *watch, c client) {
 	x.p, x.lt, x.req, x.peer, x.w, x.c = p, lt, r, peer, w, c
-	x.choice, x.tgFor, x.plan = choice{}, 0, responsePlan{}
+	x.choice, x.tgFor, x.plan, x.cookies = choice{}, 0, responsePlan{}, nil
 	x.code = 0
 	x.begun, x.cut, x.linger, x.bodyEnd, x.copying = false, false, false, false, false
 	x.done, x.bodyErr, x.forwards = nil, nil, false
@@ -756,7 +757,19 @@ func (x *exchange) carryOut(a *action, tried int, now time.Time) {
 	}
 	x.p.counters.add(cRuleEvaluations, int64(tried))
 	x.entry.matched, x.entry.action = a.priority, a.kind.String()
+	if a.oidc != nil {
+		x.entry.action = "authenticate"
+		if !x.authenticate(a.oidc, now) {
+			return
+		}
+		x.entry.action += "," + a.kind.String()
+	}
+	if a.jwt != nil && !x.validate(a.jwt, now) {
+		return
+	}
 	switch a.kind {
+	case doCallback:
+		x.callback(now)
 	case doFixed:
 		x.p.counters.inc(cFixedResponse)
 		x.local(ownAnswer{status: a.status, ctype: a.ctype, body: a.body})

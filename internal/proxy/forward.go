@@ -91,6 +91,7 @@ func appendRequest(dst []byte, r *request, l *listenerTable, peer *peerInfo, now
 	if peer.tls {
 		dst = appendTLSHeaders(dst, l, peer)
 	}
+	dst = append(dst, r.extra...)
 	switch {
 	case r.chunked:
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
@@ -305,6 +306,7 @@ func appendOwn(dst []byte, o ownAnswer, l *listenerTable, head, closes bool, now
 	for i := range l.respSet {
 		dst = append(dst, l.respSet[i].line...)
 	}
+	dst = append(dst, o.lines...)
 	if o.location != nil {
 		dst = append(dst, "Location: "...)
 		dst = append(dst, o.location...)

@@ -329,6 +329,7 @@ func appendStreamOwn(dst []byte, o ownAnswer, l *listenerTable, date []byte) []b
 	for i := range l.respSet {
 		dst = appendLines(dst, l.respSet[i].line)
 	}
+	dst = appendLines(dst, o.lines)
 	if o.location != nil {
 		dst = appendField(dst, bLoc, o.location)
 	}

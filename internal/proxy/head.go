@@ -348,6 +348,7 @@ type request struct {
 	http2      bool   // came over HTTP/2
 	grpc       bool   // and is gRPC
 	closes     bool   // both connections end with this exchange
+	extra      []byte // lines that the target gets besides
 	oddNames   bool   // has header names outside of [-A-Za-z0-9]
 	hosts      int
 

@@ -375,6 +375,9 @@ func (x *ruleIndex) findQuery(c *candidates, q []byte) {
 
 // decide returns the action for a request, and how many rules come before it with it: what the service counts as evaluated.
 func (l *listenerTable) decide(r *request, peer netip.Addr) (*action, int) {
+	if len(l.oidc) > 0 && isCallback(r.path) {
+		return &l.back, 0
+	}
 	if l.index != nil {
 		var c candidates
 		l.index.find(&c, r, peer)

@@ -32,7 +32,7 @@ func htmlPage(code int) []byte {
 
 var htmlPages = func() map[int][]byte {
 	m := map[int][]byte{}
-	for _, c := range []int{301, 302, 400, 401, 403, 405, 408, 413, 414, 417, 431, 463, 464, 500, 501, 502, 503, 504, 505, 561} {
+	for _, c := range []int{301, 302, 400, 401, 403, 404, 405, 408, 413, 414, 417, 431, 463, 464, 500, 501, 502, 503, 504, 505, 561} {
 		m[c] = htmlPage(c)
 	}
 	return m
@@ -44,6 +44,7 @@ type ownAnswer struct {
 	ctype    string
 	body     []byte
 	location []byte
+	lines    []byte // more header lines
 }
 
 func errorAnswer(code int) ownAnswer {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,7 +20,9 @@ type Options struct {
 	Listen func(network, addr string) (net.Listener, error)
 	// Dial connects to a target; nil is a net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	Log  *slog.Logger
+	// RootCAs are the authorities that identity providers' certificates are verified by; nil are the system's.
+	RootCAs *x509.CertPool
+	Log     *slog.Logger
 	// Clock is the time; nil is time.Now.
 	Clock func() time.Time
 	// MaxConnections bounds the client connections; above it new ones are refused. 0 is 65536.
@@ -45,23 +48,25 @@ const defaultMaxConnections = 65536
 
 // Proxy is one load-balancer node. Safe for concurrent use.
 type Proxy struct {
-	opt       Options
-	ctx       context.Context // ends when Shutdown gives up waiting
-	cancel    context.CancelFunc
-	start     time.Time
-	ticks     atomic.Int64 // ns since start, as the ticker last saw it
-	counters  counters
-	active    atomic.Int64 // client connections
-	watches   watches
-	engine    *Engine // nil: goroutines do everything
-	own       bool    // the engine ends with the proxy
-	sockets   bool    // loops can connect to targets
-	h2        h2set
-	logs      *logWriter
-	wg        sync.WaitGroup // listeners, connections
-	upstreams sync.WaitGroup // goroutines of HTTP/2 connections to targets
-	tickEnd   chan struct{}
-	tickDone  chan struct{}
+	opt         Options
+	ctx         context.Context // ends when Shutdown gives up waiting
+	cancel      context.CancelFunc
+	start       time.Time
+	ticks       atomic.Int64 // ns since start, as the ticker last saw it
+	counters    counters
+	idp         *idp
+	authLatency latency      // ms
+	active      atomic.Int64 // client connections
+	watches     watches
+	engine      *Engine // nil: goroutines do everything
+	own         bool    // the engine ends with the proxy
+	sockets     bool    // loops can connect to targets
+	h2          h2set
+	logs        *logWriter
+	wg          sync.WaitGroup // listeners, connections
+	upstreams   sync.WaitGroup // goroutines of HTTP/2 connections to targets
+	tickEnd     chan struct{}
+	tickDone    chan struct{}
 
 	mu        sync.Mutex // guards what follows; Apply holds it
 	listeners map[string]*listener
@@ -104,6 +109,7 @@ func New(opt Options) *Proxy {
 	}
 	p := &Proxy{opt: opt, start: time.Now(), listeners: map[string]*listener{}, tickEnd: make(chan struct{}), tickDone: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.idp = newIDP(&p.opt)
 	p.engine, p.sockets = opt.Engine, opt.Socket != nil
 	if opt.Goroutines {
 		p.engine = nil
@@ -200,6 +206,7 @@ func (p *Proxy) Apply(cfg Config) error {
 		}
 	}
 	p.live, p.table = lv, t
+	p.idp.keep(t.keySets)
 	for addr, ln := range p.listeners {
 		if lt := t.listeners[addr]; lt != nil {
 			ln.table.Store(lt)
@@ -398,7 +405,7 @@ func reset(c net.Conn) {
 
 // Stats returns the counters since the last call.
 func (p *Proxy) Stats() Stats {
-	s := Stats{Counters: p.counters.drain(), Gauges: map[string]float64{"ActiveConnectionCount": float64(p.active.Load())}, Groups: map[string]GroupStats{}}
+	s := Stats{Counters: p.counters.drain(), Gauges: map[string]float64{"ActiveConnectionCount": float64(p.active.Load())}, Groups: map[string]GroupStats{}, AuthLatency: p.authLatency.drain()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, g := range p.live.groups {
@@ -453,6 +460,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 		}
 	}
 	p.cancel()
+	p.idp.close()
 	for _, t := range targets {
 		t.removed.Store(true)
 		p.expire(t)

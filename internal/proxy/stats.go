@@ -11,6 +11,8 @@ type Stats struct {
 	Counters map[string]float64
 	Gauges   map[string]float64    // ActiveConnectionCount
 	Groups   map[string]GroupStats // by the key in Config.TargetGroups
+	// AuthLatency sums up ELBAuthLatency, milliseconds.
+	AuthLatency Summary
 }
 
 // GroupStats are those of one target group.
@@ -54,6 +56,11 @@ const (
 	cTargetTLSError
 	cUnhealthyRouting
 	cNonSticky
+	cAuthSuccess
+	cAuthFailure
+	cAuthError
+	cAuthRefresh
+	cAuthClaimsSize
 	numCounters
 )
 
@@ -68,6 +75,8 @@ var counterNames = [numCounters]string{
 	cTarget2xx: "HTTPCode_Target_2XX_Count", cTarget3xx: "HTTPCode_Target_3XX_Count", cTarget4xx: "HTTPCode_Target_4XX_Count",
 	cTarget5xx: "HTTPCode_Target_5XX_Count", cTargetConnectionError: "TargetConnectionErrorCount", cTargetTLSError: "TargetTLSNegotiationErrorCount",
 	cUnhealthyRouting: "UnhealthyRoutingRequestCount", cNonSticky: "NonStickyRequestCount",
+	cAuthSuccess: "ELBAuthSuccess", cAuthFailure: "ELBAuthFailure", cAuthError: "ELBAuthError", cAuthRefresh: "ELBAuthRefreshTokenSuccess",
+	cAuthClaimsSize: "ELBAuthUserClaimsSizeExceeded",
 }
 
 // counters is safe for concurrent use.

@@ -20,6 +20,8 @@ type table struct {
 	sealer    *sealer
 	access    *logStream // nil: none
 	connLog   *logStream
+	secret    []byte          // Config.CookieKey
+	keySets   map[string]bool // endpoints of the jwt-validation actions
 }
 
 // listenerTable is one listener of a table.
@@ -32,6 +34,8 @@ type listenerTable struct {
 	hidden   bool   // no Server header on own answers
 	rules    []rule // by priority
 	index    *ruleIndex
+	oidc     []*oidc // of its actions, one for each setting
+	back     action  // of what comes back from an identity provider
 	fallback []action
 	tls      *frontTLS // nil: not HTTPS
 	tlsHeaders
@@ -56,10 +60,13 @@ const (
 	doForward actionKind = iota
 	doRedirect
 	doFixed
+	doCallback
 )
 
 // String is the action's name in logs.
-func (k actionKind) String() string { return [...]string{"forward", "redirect", "fixed-response"}[k] }
+func (k actionKind) String() string {
+	return [...]string{"forward", "redirect", "fixed-response", "authenticate"}[k]
+}
 
 type action struct {
 	kind    actionKind
@@ -74,6 +81,8 @@ type action struct {
 
 	priority   int // of its rule; 0 is the default one's
 	transforms *transforms
+	oidc       *oidc // asks who the user is before the rest
+	jwt        *JWT  // checks a token before
 }
 
 type weighted struct {
@@ -130,6 +139,7 @@ func compile(cfg Config, old live, now time.Time) (*table, live, error) {
 		return nil, lv, err
 	}
 	t.attrs.getBodies = cfg.GetBodies
+	t.secret, t.keySets = cfg.CookieKey, map[string]bool{}
 	for key, tg := range cfg.TargetGroups {
 		if t.groups[key], err = compileGroup(key, tg, old, &lv, now); err != nil {
 			return nil, lv, err
@@ -298,7 +308,8 @@ func (t *table) compileListener(l Listener, cfg *Config, old live, lv *live) (*l
 	default:
 		return nil, fmt.Errorf("protocol %q is not served", l.Protocol)
 	}
-	fallback, err := t.compileActions(l.DefaultActions)
+	lt.back.kind = doCallback
+	fallback, err := lt.compileActions(l, l.DefaultActions)
 	if err != nil {
 		return nil, fmt.Errorf("default action: %w", err)
 	}
@@ -314,7 +325,7 @@ func (t *table) compileListener(l Listener, cfg *Config, old live, lv *live) (*l
 			}
 			c.conditions = append(c.conditions, cc)
 		}
-		if c.action, err = t.compileActions(r.Actions); err != nil {
+		if c.action, err = lt.compileActions(l, r.Actions); err != nil {
 			return nil, fmt.Errorf("rule %d: %w", r.Priority, err)
 		}
 		if c.action.transforms, err = compileTransforms(r.Transforms); err != nil {
@@ -328,16 +339,45 @@ func (t *table) compileListener(l Listener, cfg *Config, old live, lv *live) (*l
 }
 
 // compileActions compiles the deciding action, which is the last one by order.
-func (t *table) compileActions(as []Action) (action, error) {
+func (lt *listenerTable) compileActions(l Listener, as []Action) (action, error) {
 	if len(as) == 0 {
 		return action{}, fmt.Errorf("no action")
 	}
 	as = slices.Clone(as)
 	slices.SortStableFunc(as, func(a, b Action) int { return a.Order - b.Order })
-	for _, a := range as[:len(as)-1] {
+	out, err := lt.compileAction(as[len(as)-1])
+	if err != nil || len(as) == 1 {
+		return out, err
+	}
+	if len(as) > 2 {
+		return action{}, fmt.Errorf("more than two actions")
+	}
+	if l.Protocol != HTTPS {
+		return action{}, fmt.Errorf("action %q is for HTTPS listeners", as[0].Type)
+	}
+	out.plain = false
+	switch a := as[0]; a.Type {
+	case AuthenticateOIDC:
+		o, err := lt.compileOIDC(a.OIDC, l.ARN)
+		if err != nil {
+			return action{}, err
+		}
+		out.oidc = o
+		if !slices.ContainsFunc(lt.oidc, func(x *oidc) bool { return x.id == o.id }) {
+			lt.oidc = append(lt.oidc, o)
+		}
+	case JWTValidation:
+		if out.jwt, err = compileJWT(a.JWT); err != nil {
+			return action{}, err
+		}
+		lt.keySets[out.jwt.JWKSEndpoint] = true
+	default:
 		return action{}, fmt.Errorf("action %q before the last is not served", a.Type)
 	}
-	a := as[len(as)-1]
+	return out, nil
+}
+
+func (t *table) compileAction(a Action) (action, error) {
 	switch a.Type {
 	case Forward:
 		out := action{kind: doForward, plain: true, sticky: time.Duration(a.StickySeconds) * time.Second}
