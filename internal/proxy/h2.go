@@ -21,7 +21,6 @@ const (
 	maxPending        = 256 << 10 // no more is read either
 	readsABatch       = 4
 	h2Linger          = time.Second
-	restCheck         = 5 * time.Second
 )
 
 func stack() string { return string(debug.Stack()) }

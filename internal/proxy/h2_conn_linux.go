@@ -257,6 +257,7 @@ func (c *h2conn) goAway(code http2.ErrCode) {
 func (c *h2conn) finish() {
 	if !c.over {
 		c.over = true
+		c.fast.giveBack()
 		c.lastUse = c.p.ticks.Load()
 		c.due.Store(0)
 	}
@@ -799,9 +800,11 @@ func (c *h2conn) look() {
 	}
 	if idle := int64(lt.attrs.idle); now-c.lastUse > idle+int64(tick) {
 		c.goAway(http2.ErrCodeNo)
+	} else if c.fast.holds() && now-c.lastUse <= int64(tick) {
+		c.due.Store(now + int64(tick))
 	} else {
-		c.fast.prune()
-		c.due.Store(min(c.lastUse+idle+2*int64(tick), now+int64(restCheck)))
+		c.fast.giveBack()
+		c.due.Store(c.lastUse + idle + 2*int64(tick))
 	}
 }
 

@@ -576,6 +576,51 @@ func TestHTTP2Stale(t *testing.T) {
 	}
 }
 
+// TestHTTP2Spares: clients' connections leave those to targets to each other.
+func TestHTTP2Spares(t *testing.T) {
+	t.Parallel()
+	var conns atomic.Int64
+	cfg := overTLS(t, script(t, func(nc net.Conn, r *bufio.Reader) {
+		conns.Add(1)
+		for {
+			if _, err := http.ReadRequest(r); err != nil {
+				return
+			}
+			io.WriteString(nc, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+	}))
+	b := newLB(t, cfg)
+	for range 5 {
+		r := b.h2raw()
+		for i := range uint32(3) {
+			r.request(2*i+1, true, "GET", "/")
+			if s := r.status(2*i + 1); s != "200" {
+				t.Fatal(s)
+			}
+		}
+		r.WriteGoAway(0, http2.ErrCodeNo, nil)
+		r.goneWith()
+		time.Sleep(30 * time.Millisecond)
+	}
+	if n := conns.Load(); n > 2 {
+		t.Errorf("%d connections to the target", n)
+	}
+	// A target that leaves loses them.
+	b.Proxy.mu.Lock()
+	var tg *target
+	for _, x := range b.live.targets {
+		tg = x
+	}
+	b.Proxy.mu.Unlock()
+	g := cfg.TargetGroups["g"]
+	g.Targets = nil
+	cfg.TargetGroups["g"] = g
+	b.apply(cfg)
+	if fd := tg.spares.take(time.Now()); fd >= 0 {
+		t.Error("a spare connection outlives its target's registration")
+	}
+}
+
 // TestHTTP2Malformed has what RFC 9113 calls malformed (a stream error), and requests that are well-formed but refused.
 func TestHTTP2Malformed(t *testing.T) {
 	t.Parallel()

@@ -4,12 +4,17 @@ package proxy
 
 import (
 	"net"
+	"time"
 
 	"skerry/internal/tlsfront"
 )
 
 // servesH2 tells whether this build offers HTTP/2 to clients.
 const servesH2 = false
+
+type spares struct{}
+
+func (spares) expire(time.Time, time.Duration) {}
 
 type h2set struct{}
 

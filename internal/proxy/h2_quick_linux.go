@@ -3,6 +3,8 @@
 package proxy
 
 import (
+	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -131,13 +133,7 @@ func (f *h2fast) connect(s *h2stream) {
 	u := &h2up{fd: int32(fd), t: t, connecting: true}
 	setOption(u.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	setOption(u.fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience/time.Millisecond))
-	if n := len(f.free); n > 0 {
-		u.slot, f.free = f.free[n-1], f.free[:n-1]
-	} else {
-		u.slot = int32(len(f.ups))
-		f.ups = append(f.ups, nil)
-	}
-	f.ups[u.slot] = u
+	f.place(u)
 	u.s, s.quick.u = s, u
 	e := sysConnect(u.fd, t.numeric)
 	if e == 0 && epollAdd(f.ep, u.fd, u.slot, edges) != nil {
@@ -147,6 +143,17 @@ func (f *h2fast) connect(s *h2stream) {
 		f.drop(s)
 		f.unreachable(s)
 	}
+}
+
+// place gives a connection its slot.
+func (f *h2fast) place(u *h2up) {
+	if n := len(f.free); n > 0 {
+		u.slot, f.free = f.free[n-1], f.free[:n-1]
+	} else {
+		u.slot = int32(len(f.ups))
+		f.ups = append(f.ups, nil)
+	}
+	f.ups[u.slot] = u
 }
 
 // unreachable handles a target that can't be connected to: nothing was sent, so another one may have the request.
@@ -553,7 +560,82 @@ func (f *h2fast) take(t *target, now time.Time) *h2up {
 		u.reused = true
 		return u
 	}
-	return nil
+	fd := t.spares.take(now)
+	if fd < 0 {
+		return nil
+	}
+	u := &h2up{fd: fd, t: t, reused: true}
+	f.place(u)
+	if epollAdd(f.ep, u.fd, u.slot, edges) != nil {
+		f.close(u)
+		return nil
+	}
+	return u
+}
+
+// holds tells whether there are idle connections.
+func (f *h2fast) holds() bool { return len(f.idle) > 0 }
+
+// giveBack leaves the idle connections to whoever needs some next.
+func (f *h2fast) giveBack() {
+	for t, us := range f.idle {
+		for _, u := range us {
+			epollDelete(f.ep, u.fd)
+			t.spares.give(t, u.fd, u.rest)
+			f.forget(u)
+		}
+	}
+	clear(f.idle)
+}
+
+// spares are idle connections to a target that clients' HTTP/2 connections leave to each other. Safe for concurrent use.
+type spares struct {
+	mu   sync.Mutex
+	list []spare
+}
+
+type spare struct {
+	fd   int32
+	rest time.Time
+}
+
+func (s *spares) give(t *target, fd int32, rest time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.list) >= maxIdleTargets || t.gone.Load() || t.removed.Load() || !t.healthy.Load() {
+		sysClose(fd)
+		return
+	}
+	s.list = append(s.list, spare{fd, rest})
+}
+
+// take returns a connection that is still good, or -1.
+func (s *spares) take(now time.Time) int32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n := len(s.list); n > 0; n = len(s.list) {
+		fd := s.list[n-1].fd
+		s.list = s.list[:n-1]
+		var b [1]byte
+		if sysRead(fd, b[:], unix.MSG_PEEK) == wouldWait {
+			return fd
+		}
+		sysClose(fd)
+	}
+	return -1
+}
+
+// expire closes those that have rested for longer than d.
+func (s *spares) expire(now time.Time, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = slices.DeleteFunc(s.list, func(x spare) bool {
+		if now.Sub(x.rest) <= d {
+			return false
+		}
+		sysClose(x.fd)
+		return true
+	})
 }
 
 func (f *h2fast) unpool(u *h2up) {
@@ -576,18 +658,17 @@ func (f *h2fast) drop(s *h2stream) {
 
 func (f *h2fast) close(u *h2up) {
 	sysClose(u.fd)
+	f.forget(u)
+}
+
+func (f *h2fast) forget(u *h2up) {
 	f.ups[u.slot] = nil
 	f.freed = append(f.freed, u.slot)
 }
 
-// end closes all connections to targets.
+// end lets go of everything.
 func (f *h2fast) end() {
-	for _, us := range f.idle {
-		for _, u := range us {
-			f.close(u)
-		}
-	}
-	f.idle = nil
+	f.giveBack()
 	if f.buf != nil {
 		buffers.Put(f.buf)
 		f.buf = nil

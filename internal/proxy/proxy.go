@@ -260,6 +260,7 @@ func (ln *listener) drop() {
 // retire closes the idle connections of a target that is gone. What is in flight is cut when the target was taken out of a
 // group that stays: its deregistration delay is over. If the whole group is gone, running exchanges may finish.
 func (p *Proxy) retire(t *target, lv live, key string) {
+	t.gone.Store(true)
 	for i := range key {
 		if key[i] == 0 {
 			if lv.groups[key[:i]] != nil {

@@ -33,6 +33,8 @@ type target struct {
 
 	speaksH2 bool // HTTP/2; then
 	h2       h2pool
+	spares   spares
+	gone     atomic.Bool // in no table any more
 
 	mu   sync.Mutex
 	idle []*upstream // the one used last is last
@@ -108,6 +110,7 @@ func (t *target) expire(now time.Time, d time.Duration) {
 		t.h2.expire(now, d)
 		return
 	}
+	t.spares.expire(now, d)
 	t.mu.Lock()
 	n := 0
 	for n < len(t.idle) && now.Sub(t.idle[n].rest) > d {
