@@ -67,7 +67,7 @@ var Service = api.Service{
 		{Name: "SetIpAddressType"},
 		{Name: "SetRulePriorities"},
 		{Name: "SetSecurityGroups"},
-		{Name: "SetSubnets", Inert: []string{"EnablePrefixForIpv6SourceNat"}},
+		{Name: "SetSubnets"},
 	},
 	Errors: []api.ErrorShape{
 		{Shape: "ALPNPolicyNotSupportedException", Code: "ALPNPolicyNotFound", Status: 400},

@@ -200,6 +200,9 @@ func checkGroup(tx store.Tx, lb LoadBalancer, l Listener, arn string) error {
 	if !slices.Contains(uses, arn) && len(uses) >= MaxGroupsPerLB {
 		return fault.New(fault.Limit, "TooManyUniqueTargetGroupsPerLoadBalancer", "You have reached the maximum number of unique target groups that you can associate with a load balancer of type %s: %d", lb.Type, MaxGroupsPerLB)
 	}
+	if !slices.Contains(uses, arn) {
+		return checkTargets(tx, lb, append(uses, arn))
+	}
 	return nil
 }
 

@@ -221,6 +221,11 @@ func DeleteListener(w *store.WriteTx, s scope.Scope, arn string) error {
 	if err != nil {
 		return err
 	}
+	for r := range Registrations.By(w, "target", s.Key(l.LoadBalancerARN)) { // behind a network load balancer
+		if r.Port == l.Port {
+			return fault.New(fault.Conflict, "ResourceInUse", "Listener port '%d' is in use by registered target '%s' and cannot be removed.", l.Port, l.LoadBalancerARN)
+		}
+	}
 	dropListener(w, l)
 	return nil
 }
@@ -243,12 +248,18 @@ func AddCertificates(w *store.WriteTx, s scope.Scope, arn string, certificates [
 		return Listener{}, fault.New(fault.Invalid, "OperationNotPermitted", "Certificates can be added to HTTPS and TLS listeners only")
 	}
 	l.Certificates = slices.Clone(l.Certificates)
+	extra := 0
+	for o := range Listeners.By(w, "lb", s.Key(l.LoadBalancerARN)) {
+		if o.ARN != l.ARN && len(o.Certificates) > 0 {
+			extra += len(o.Certificates) - 1
+		}
+	}
 	for _, c := range certificates {
 		if !slices.Contains(l.Certificates, c) {
 			l.Certificates = append(l.Certificates, c)
 		}
 	}
-	if len(l.Certificates) > MaxCertificates+1 {
+	if extra+len(l.Certificates)-1 > MaxCertificates {
 		return Listener{}, fault.New(fault.Limit, "TooManyCertificates", "The maximum number of certificates on this load balancer has been reached")
 	}
 	Listeners.Put(w, l)

@@ -360,7 +360,10 @@ func SetSubnets(w *store.WriteTx, s scope.Scope, arn string, mappings []SubnetMa
 	var nodes []Node
 	kept := map[string]bool{}
 	for _, n := range lb.Nodes {
-		if slices.ContainsFunc(mappings, func(m SubnetMapping) bool { return m.SubnetID == n.SubnetID }) {
+		if i := slices.IndexFunc(mappings, func(m SubnetMapping) bool { return m.SubnetID == n.SubnetID }); i >= 0 {
+			if m := mappings[i]; m.AllocationID != "" && m.AllocationID != n.AllocationID || m.PrivateIP != "" && m.PrivateIP != n.PrivateIP {
+				return LoadBalancer{}, fault.New(fault.Invalid, "InvalidConfigurationRequest", "The addresses of an enabled Availability Zone cannot be changed: '%s'", n.Zone)
+			}
 			nodes, kept[n.SubnetID] = append(nodes, n), true
 			continue
 		}

@@ -85,6 +85,42 @@ func Register(w *store.WriteTx, s scope.Scope, groupARN string, targets []Target
 		Registrations.Put(w, Registration{Scope: s, GroupARN: g.ARN, TargetID: t.ID, Port: t.Port, AvailabilityZone: zone,
 			QuicServerID: t.QuicServerID, RegisteredAt: w.Now()})
 	}
+	for _, arn := range UsedBy(w, g) {
+		if lb, ok := LoadBalancers.Get(w, s.Key(arn)); ok {
+			if err := checkTargets(w, lb, GroupsOf(w, lb)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Quotas of AWS: targets of all groups that a load balancer forwards to.
+const (
+	maxTargetsALB     = 1000
+	maxTargetsNLB     = 3000
+	maxTargetsNLBZone = 500
+)
+
+// checkTargets refuses a load balancer whose groups have too many targets together.
+func checkTargets(tx store.Tx, lb LoadBalancer, groups []string) error {
+	all, zones := 0, map[string]int{}
+	for _, arn := range groups {
+		for r := range Registrations.Prefix(tx, lb.Key(arn)+" ") {
+			if r.Draining() {
+				continue
+			}
+			all++
+			zone := r.AvailabilityZone
+			if i, ok := compute.Instances.Get(tx, r.Key(r.TargetID)); ok {
+				zone = i.AvailabilityZone
+			}
+			zones[zone]++
+			if lb.Type == Application && all > maxTargetsALB || lb.Type == Network && (all > maxTargetsNLB || zones[zone] > maxTargetsNLBZone) {
+				return fault.New(fault.Limit, "TooManyTargets", "You have reached the maximum number of targets for load balancer '%s'", lb.ARN)
+			}
+		}
+	}
 	return nil
 }
 

@@ -207,9 +207,6 @@ func fromTransforms(in []elbv2.RuleTransform) ([]balance.Transform, error) {
 	if in == nil {
 		return nil, nil
 	}
-	if len(in) > 0 && missing["transforms"] {
-		return nil, fault.New(fault.Unsupported, "InvalidConfigurationRequest", "The parameter Transforms is not supported")
-	}
 	out := make([]balance.Transform, 0, len(in))
 	for _, t := range in {
 		b := balance.Transform{Type: api.Val(t.Type)}

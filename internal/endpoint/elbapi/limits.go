@@ -31,6 +31,7 @@ var limits = []struct {
 	{"certificates-per-application-load-balancer", balance.MaxCertificates},
 	{"certificates-per-network-load-balancer", balance.MaxCertificates},
 	{"targets-per-target-group", 1000},
+	{"target-id-registrations-per-application-load-balancer", 1000},
 	{"trust-stores", balance.MaxTrustStores},
 }
 

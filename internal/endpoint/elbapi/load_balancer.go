@@ -221,6 +221,9 @@ func (s *Server) setSubnets(c *api.Call, in *elbv2.SetSubnetsInput) (*elbv2.SetS
 	if err != nil {
 		return nil, err
 	}
+	if api.Val(in.EnablePrefixForIpv6SourceNat) == "on" {
+		return nil, fault.New(fault.Unsupported, "InvalidConfigurationRequest", "The parameter EnablePrefixForIpv6SourceNat is not supported")
+	}
 	if err := authorize(c, "SetSubnets", arn); err != nil {
 		return nil, err
 	}
@@ -278,11 +281,8 @@ func (s *Server) setIpAddressType(c *api.Call, in *elbv2.SetIpAddressTypeInput) 
 	})
 }
 
-// capacityDecreases is how many times a day a reservation may shrink.
-const capacityDecreases = 2
-
-func toCapacity(lb balance.LoadBalancer) ([]elbv2.ZonalCapacityReservationState, *int32, *elbv2.MinimumLoadBalancerCapacity, *time.Time) {
-	left := api.Ptr(int32(capacityDecreases))
+func toCapacity(lb balance.LoadBalancer, now time.Time) ([]elbv2.ZonalCapacityReservationState, *int32, *elbv2.MinimumLoadBalancerCapacity, *time.Time) {
+	left := api.Ptr(lb.DecreasesLeft(now))
 	if lb.CapacityUnits == 0 {
 		return []elbv2.ZonalCapacityReservationState{}, left, nil, nil
 	}
@@ -305,7 +305,7 @@ func (s *Server) describeCapacityReservation(c *api.Call, in *elbv2.DescribeCapa
 		if err != nil {
 			return err
 		}
-		out.CapacityReservationState, out.DecreaseRequestsRemaining, out.MinimumLoadBalancerCapacity, out.LastModifiedTime = toCapacity(lb)
+		out.CapacityReservationState, out.DecreaseRequestsRemaining, out.MinimumLoadBalancerCapacity, out.LastModifiedTime = toCapacity(lb, c.Now)
 		return nil
 	})
 }
@@ -331,13 +331,11 @@ func (s *Server) modifyCapacityReservation(c *api.Call, in *elbv2.ModifyCapacity
 	}
 	out := &elbv2.ModifyCapacityReservationOutput{}
 	return out, c.Update(func(w *store.WriteTx) error {
-		lb, err := balance.GetLoadBalancer(w, c.Scope(), arn)
+		lb, err := balance.ReserveCapacity(w, c.Scope(), arn, units)
 		if err != nil {
 			return err
 		}
-		lb.CapacityUnits, lb.CapacityModified = units, w.Now()
-		balance.LoadBalancers.Put(w, lb)
-		out.CapacityReservationState, out.DecreaseRequestsRemaining, out.MinimumLoadBalancerCapacity, out.LastModifiedTime = toCapacity(lb)
+		out.CapacityReservationState, out.DecreaseRequestsRemaining, out.MinimumLoadBalancerCapacity, out.LastModifiedTime = toCapacity(lb, w.Now())
 		return nil
 	})
 }

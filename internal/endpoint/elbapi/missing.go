@@ -12,7 +12,7 @@ import (
 type features map[string]bool
 
 // missing are those that the data plane doesn't carry yet: they are refused by name instead of kept without effect.
-var missing = features{balance.OIDCType: true, balance.JWTType: true, "transforms": true}
+var missing = features{balance.OIDCType: true, balance.JWTType: true}
 
 func (f features) action(a balance.Action) error {
 	if f[a.Type] {
