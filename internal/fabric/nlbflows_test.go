@@ -307,6 +307,25 @@ func TestNLBCounts(t *testing.T) {
 	}
 }
 
+// The table goes with the last service and comes back with the next, also where another process wrote it.
+func TestNLBTableComesAndGoes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	v, ts := farm(t, w, 2)
+	for range 3 {
+		w.nlb("a", service(ts...))
+		reaches(t, v.Interfaces[1].NetNS, "10.0.0.20:8080", "t")
+		w.forgetWritten()
+		w.nlb("a", service(ts...))
+		reaches(t, v.Interfaces[1].NetNS, "10.0.0.20:8080", "t")
+		w.nlb("a")
+		w.nlb("a")
+		if _, _, err := dialFor(patience, v.Interfaces[1].NetNS, "10.0.0.20:8080"); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("without a service: %v", err)
+		}
+	}
+}
+
 func TestNLBStickyClients(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)

@@ -72,6 +72,7 @@ type nlbPlace struct{ ns, zone string }
 
 type nlbState struct {
 	inode    uint64
+	table    bool // there is one
 	services map[NLBKey]NLBService
 	idles    map[string]bool   // names of objects
 	marks    map[NLBKey]uint32 // of connections
@@ -108,7 +109,7 @@ func applyNLB(ns, zone string, services []NLBService) error {
 	if inode == 0 {
 		return fmt.Errorf("no network namespace at %s", ns)
 	}
-	want := nlbState{inode: inode, services: map[NLBKey]NLBService{}, idles: map[string]bool{}}
+	want := nlbState{inode: inode, table: len(services) > 0, services: map[NLBKey]NLBService{}, idles: map[string]bool{}}
 	for _, s := range services {
 		if s.Process { // needs the table, and nothing in it
 			continue
@@ -121,12 +122,19 @@ func applyNLB(ns, zone string, services []NLBService) error {
 	place := nlbPlace{ns, zone}
 	have, known := nlbWritten.m[place]
 	known = known && have.inode == inode
-	if known && maps.EqualFunc(have.services, want.services, NLBService.same) {
+	if known && have.table == want.table && maps.EqualFunc(have.services, want.services, NLBService.same) {
 		return nil
 	}
 	delete(nlbWritten.m, place)
+	if !known {
+		maps.DeleteFunc(nlbWritten.m, func(p nlbPlace, _ nlbState) bool { return nsInode(p.ns) == 0 })
+	}
 	if len(services) == 0 {
-		return dropNLB(ns, zone)
+		if err := dropNLB(ns, zone); err != nil {
+			return err
+		}
+		nlbWritten.m[place] = want
+		return nil
 	}
 	err := InNamespace(ns, func() error {
 		c, err := nftables.New()
@@ -134,7 +142,7 @@ func applyNLB(ns, zone string, services []NLBService) error {
 			return err
 		}
 		w := nlbWriter{c: c, t: nlbTable(zone)}
-		if !known {
+		if !known || !have.table {
 			have = nlbState{idles: map[string]bool{}}
 			if err := w.begin(); err != nil {
 				return err
@@ -195,15 +203,23 @@ func (w *nlbWriter) begin() error {
 	if err != nil {
 		return err
 	}
+	var sets []*nftables.Set
+	if slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name == w.t.Name }) {
+		if sets, err = w.c.GetSets(w.t); err != nil {
+			return err
+		}
+	}
 	w.c.AddTable(w.t)
 	w.c.FlushTable(w.t)
-	if chains = slices.DeleteFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name != w.t.Name }); len(chains) > 0 {
-		for _, name := range append(slices.Clone(nlbSets), nlbHidden, nlbTargets, nlbLeft) {
-			w.c.DelSet(&nftables.Set{Table: w.t, Name: name})
+	for _, s := range sets {
+		if !s.Anonymous {
+			w.c.DelSet(&nftables.Set{Table: w.t, Name: s.Name})
 		}
 	}
 	for _, c := range chains {
-		w.c.DelChain(c)
+		if c.Table.Name == w.t.Name {
+			w.c.DelChain(c)
+		}
 	}
 	for _, name := range nlbSets {
 		w.check(w.c.AddSet(w.serviceSet(name), nil))
@@ -215,7 +231,7 @@ func (w *nlbWriter) begin() error {
 	return nil
 }
 
-// set refers to one of the table's sets; within a transaction the name does.
+// set refers to one of the table's sets by its name, which is enough within a transaction too.
 func (w *nlbWriter) set(name string) *nftables.Set { return &nftables.Set{Table: w.t, Name: name} }
 
 func (w *nlbWriter) serviceSet(name string) *nftables.Set {
