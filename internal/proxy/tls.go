@@ -79,6 +79,7 @@ func (p *Proxy) greeted(ln *listener, peer *peerInfo, f *tlsfront.Facts, err err
 		}
 		return
 	}
+	f.Offered = nil // nobody asks, and the facts last as long as the connection
 	peer.tls, peer.facts = true, f
 	peer.tlsVer, peer.suite = tlsfront.VersionName(f.Version), tlsfront.SuiteName(f.Suite)
 	if len(f.Client) > 0 {
