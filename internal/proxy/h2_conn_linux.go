@@ -63,12 +63,14 @@ type h2conn struct {
 	closed    [128]closedStream
 	closedAt  int
 	idleFloor int // frames in a row that brought no request and no data
-	resets    int // streams that the client reset, less those that it let finish
+	resets    int // streams that the client reset of late, less those that it let finish
+	resetsAt  int64
 
-	goingAway bool // a GOAWAY has gone out: no stream above lastID counts
-	over      bool // nothing is read any more; the connection ends when out is written
-	dead      bool // and nothing is written either
-	lastUse   int64
+	goingAway bool  // a GOAWAY has gone out: no stream above lastID counts
+	over      bool  // nothing is read any more; the connection ends when out is written
+	dead      bool  // and nothing is written either
+	lastUse   int64 // ticks
+	lastWrite int64 // when the client last took something, or nothing waited for it
 	drain     atomic.Bool
 	killed    atomic.Bool
 	fast      h2fast
@@ -284,6 +286,9 @@ func (c *h2conn) flush() {
 	if c.dead {
 		return
 	}
+	if len(c.wire.out) == 0 {
+		c.lastWrite = c.p.ticks.Load()
+	}
 	if len(c.out) > 0 && !c.wire.ended {
 		c.wire.out = c.wire.state.Seal(c.wire.out, c.out)
 		if cap(c.out) > bufferSize {
@@ -292,10 +297,16 @@ func (c *h2conn) flush() {
 	}
 	c.out = c.out[:0]
 	before := len(c.wire.out)
+	if before == 0 {
+		return
+	}
 	if c.wire.flush() != nil {
 		c.dead = true
 		c.wake()
 		return
+	}
+	if len(c.wire.out) < before {
+		c.lastWrite = c.p.ticks.Load()
 	}
 	if before > pendingData && len(c.wire.out) <= pendingData {
 		c.unblock()
@@ -406,6 +417,9 @@ func (c *h2conn) frame(typ http2.FrameType, flags http2.Flags, id uint32, b []by
 			return http2.ErrCodeProtocol
 		}
 		if s := c.streams[id]; s != nil {
+			if now := c.p.ticks.Load(); now-c.resetsAt > int64(time.Second) {
+				c.resets, c.resetsAt = c.resets/2, now
+			}
 			if c.resets++; c.resets > maxResets {
 				return http2.ErrCodeEnhanceYourCalm
 			}
@@ -784,8 +798,9 @@ func (c *h2conn) look() {
 		return
 	}
 	lt := c.ln.table.Load()
-	if c.over && now-c.lastUse > int64(lt.attrs.idle) {
+	if limit := int64(lt.attrs.idle + tick); c.over && now-c.lastUse > limit || len(c.wire.out) > 0 && now-c.lastWrite > limit {
 		c.dead = true
+		return
 	}
 	if c.over || now < c.due.Load() && !c.drain.Load() {
 		return

@@ -621,6 +621,47 @@ func TestHTTP2Spares(t *testing.T) {
 	}
 }
 
+// TestHTTP2SlowReader: a client that takes nothing loses its connection, and keeps no target busy.
+func TestHTTP2SlowReader(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{}, 8)
+	cfg := overTLS(t, addrOf(server(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		for b := make([]byte, 64<<10); ; {
+			if _, err := w.Write(b); err != nil {
+				ended <- struct{}{}
+				return
+			}
+		}
+	})))
+	cfg.Attributes["idle_timeout.timeout_seconds"] = "1"
+	b := newLB(t, cfg)
+	r := b.h2raw(http2.Setting{ID: http2.SettingInitialWindowSize, Val: maxWindow})
+	r.WriteWindowUpdate(0, maxWindow-65535)
+	for i := range uint32(4) {
+		r.request(2*i+1, i%2 == 0, "POST", "/")
+		if i%2 == 1 {
+			r.WriteData(2*i+1, true, nil)
+		}
+	}
+	for range 4 {
+		select {
+		case <-ended:
+		case <-time.After(8 * time.Second):
+			t.Fatal("a target still writes")
+		}
+	}
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		n := 0
+		b.h2.each(func(*h2conn) { n++ })
+		if n == 0 {
+			break
+		} else if time.Now().After(end) {
+			t.Fatal("the connection stays")
+		}
+	}
+}
+
 // TestHTTP2Malformed has what RFC 9113 calls malformed (a stream error), and requests that are well-formed but refused.
 func TestHTTP2Malformed(t *testing.T) {
 	t.Parallel()

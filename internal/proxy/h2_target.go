@@ -288,6 +288,9 @@ func (c *h2client) write() {
 		b := c.out
 		c.out = spare[:0]
 		over := c.ended
+		if !over {
+			c.c.SetWriteDeadline(time.Now().Add(targetH2Quiet))
+		}
 		c.mu.Unlock()
 		if over {
 			return
