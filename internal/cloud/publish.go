@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"skerry/internal/balance"
@@ -207,7 +208,7 @@ func balancerMetrics(z string, last, cur zone.BalancerStats, at time.Time) []met
 		}
 	}
 	unit := func(name string) string {
-		if name == "ProcessedBytes" {
+		if strings.HasPrefix(name, "ProcessedBytes") {
 			return "Bytes"
 		}
 		return "Count"
