@@ -152,6 +152,7 @@ func proxyCommand() *cobra.Command {
 	f.StringVar(&s.CertFile, "cert", "", "PEM file of the certificate")
 	f.StringVar(&s.KeyFile, "key", "", "PEM file of its key")
 	loops := f.Int("loops", runtime.GOMAXPROCS(0), "event loops, each on a thread of its own")
+	accessLog := f.String("access-log", "", "directory for access and connection logs (docs/format/logs.md); none without it")
 	f.StringArrayVar(&s.Backends, "backend", nil, "address of a target; give it once for each")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		var st proxy.Standalone
@@ -167,6 +168,7 @@ func proxyCommand() *cobra.Command {
 		if st.Loops = *loops; st.Loops < 1 || st.Loops > 1024 {
 			return fmt.Errorf("--loops %d: want 1 to 1024", st.Loops)
 		}
+		st.AccessLog = *accessLog
 		runtime.GOMAXPROCS(st.Loops + 1) // a loop keeps its processor while it waits for a moment
 		return proxy.RunStandalone(cmd.Context(), st, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	}

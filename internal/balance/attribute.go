@@ -113,6 +113,24 @@ var listenerTLS = append(slices.Clone(listenerApplication), []attribute{
 
 var listenerTCP = []attribute{{"tcp.idle_timeout.seconds", "350", number(60, 6000)}}
 
+// isBucket tells whether v may name a bucket; empty is none.
+func isBucket(v string) bool {
+	if v == "" {
+		return true
+	}
+	return len(v) >= 3 && len(v) <= 63 && strings.Trim(v, "abcdefghijklmnopqrstuvwxyz0123456789.-") == "" && v[0] != '.' && v[0] != '-' && !strings.Contains(v, "..")
+}
+
+// isPrefix tells whether v may stand in front of the names of a log's files.
+func isPrefix(v string) bool {
+	for part := range strings.SplitSeq(v, "/") {
+		if part == "" || part == "." || part == ".." || strings.ContainsAny(part, "\x00\\") {
+			return false
+		}
+	}
+	return true
+}
+
 func isAppCookie(v string) bool {
 	up := strings.ToUpper(v)
 	for _, reserved := range []string{"AWSALB", "AWSALBAPP", "AWSALBTG"} {
@@ -239,6 +257,12 @@ func ModifyLoadBalancerAttributes(w *store.WriteTx, s scope.Scope, arn string, c
 	for _, log := range []string{"access_logs", "connection_logs", "health_check_logs"} {
 		if lb.Attribute(log+".s3.enabled") == "true" && lb.Attribute(log+".s3.bucket") == "" {
 			return lb, fault.New(fault.Invalid, "InvalidConfigurationRequest", "The %s.s3.bucket attribute must be specified when %s are enabled", log, strings.ReplaceAll(log, "_", " "))
+		}
+		if !isBucket(lb.Attribute(log + ".s3.bucket")) {
+			return lb, fault.New(fault.Invalid, "InvalidConfigurationRequest", "The value '%s' of the attribute '%s.s3.bucket' is not the name of a bucket", lb.Attribute(log+".s3.bucket"), log)
+		}
+		if p := lb.Attribute(log + ".s3.prefix"); p != "" && !isPrefix(p) {
+			return lb, fault.New(fault.Invalid, "InvalidConfigurationRequest", "The value '%s' of the attribute '%s.s3.prefix' is not valid", p, log)
 		}
 		if strings.Contains(lb.Attribute(log+".s3.prefix"), "AWSLogs") {
 			return lb, fault.New(fault.Invalid, "InvalidConfigurationRequest", "The prefix cannot contain 'AWSLogs'")

@@ -62,7 +62,7 @@ func (c *conn) serve(atHand []byte) {
 			var se *statusError
 			if errors.As(err, &se) {
 				c.req.noBodyRead = false // that was the request before
-				c.refuse(se)
+				c.refuse(se, c.w-c.r)
 			}
 			return
 		}
@@ -71,7 +71,7 @@ func (c *conn) serve(atHand []byte) {
 			if !errors.As(err, &se) {
 				se = errBadHeader
 			}
-			c.refuse(se)
+			c.refuse(se, len(head))
 			return
 		}
 		if !c.handle() {
@@ -168,11 +168,11 @@ func (c *conn) readHead() ([]byte, error) {
 	}
 }
 
-// refuse answers a request that can't be handled and ends the connection.
-func (c *conn) refuse(se *statusError) {
+// refuse answers a request of that size that can't be handled and ends the connection.
+func (c *conn) refuse(se *statusError, size int) {
 	c.lt = c.ln.table.Load()
 	c.x.reset(c.p, c.lt, &c.req, &c.peer, &c.watch, c)
-	c.x.received.Store(int64(c.w - c.r))
+	c.x.received.Store(int64(size))
 	c.x.refusedFor(se, c.p.opt.Clock())
 	if se.odd != noOddity {
 		c.p.counters.inc(cDesync)

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,7 +25,8 @@ const (
 // Standalone is the configuration of a proxy without a cloud.
 type Standalone struct {
 	Config
-	Loops int // event loops; 0 is one for each processor
+	Loops     int    // event loops; 0 is one for each processor
+	AccessLog string // directory of the access and connection logs; empty: none
 }
 
 // LoadStandalone reads a configuration file: strict JSON, as docs/format/proxy.md says. File names of certificates are
@@ -189,9 +192,25 @@ func (s Short) Standalone() (Standalone, error) {
 	return out, out.check()
 }
 
+// nodeAddress is the address that stands in the names of the logs' files.
+func (s Standalone) nodeAddress() string {
+	if ap, err := netip.ParseAddrPort(s.Listeners[0].Addr); err == nil {
+		return ap.Addr().String()
+	}
+	return ""
+}
+
 // RunStandalone serves until ctx ends; then running requests have some seconds to finish.
 func RunStandalone(ctx context.Context, s Standalone, log *slog.Logger) error {
 	opt := Options{Log: log}
+	if s.AccessLog != "" {
+		opt.Logs = Logs{Dir: s.AccessLog, Account: "000000000000", Region: "local", Address: s.nodeAddress()}
+		s.Attributes = maps.Clone(s.Attributes)
+		if s.Attributes == nil {
+			s.Attributes = map[string]string{}
+		}
+		s.Attributes[accessLogs.attribute+".enabled"], s.Attributes[connectionLogs.attribute+".enabled"] = "true", "true"
+	}
 	if e, err := NewEngine(s.Loops); err == nil {
 		opt.Engine = e
 		defer e.Close()

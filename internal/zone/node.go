@@ -6,8 +6,10 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -126,6 +128,7 @@ func (n *nodes) applyALB(b Balancer) error {
 				return n.o.Net.Dial(ctx, ns, from, network, addr)
 			},
 			Log: n.o.Log.With("zone", n.o.Zone, "load_balancer", b.Name), Clock: n.o.Now, Engine: n.engine, Goroutines: n.engine == nil,
+			Logs: n.o.logs(b),
 		}
 		if ln, ok := n.o.Net.(loopNet); ok && n.engine != nil {
 			opt.ListenSockets = func(addr string, k int) ([]int, error) { return ln.ListenSockets(ns, addr, k) }
@@ -143,6 +146,15 @@ func (n *nodes) applyALB(b Balancer) error {
 	}
 	a.applied = &cfg
 	return nil
+}
+
+// logs says where a node's logs go: into DATA/s3, under the names that the objects would have in S3.
+func (o Options) logs(b Balancer) proxy.Logs {
+	l := proxy.Logs{Dir: filepath.Join(o.DataDir, "s3"), Address: b.NodeIP.String(), Every: o.scaled(300)}
+	if part := strings.SplitN(b.ARN, ":", 6); len(part) == 6 {
+		l.Region, l.Account = part[3], part[4]
+	}
+	return l
 }
 
 // config is what an application load balancer's node serves now, targets' health included.

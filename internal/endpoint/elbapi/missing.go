@@ -23,7 +23,7 @@ func (f features) action(a balance.Action) error {
 
 // missingValues are attributes' values that the data plane doesn't carry yet; "" is any but the default.
 var missingValues = map[string]string{
-	"access_logs.s3.enabled": "true", "connection_logs.s3.enabled": "true", "health_check_logs.s3.enabled": "true",
+	"health_check_logs.s3.enabled":           "true",
 	"secondary_ips.auto_assigned.per_subnet": "", "load_balancing.algorithm.anomaly_mitigation": "on",
 }
 
