@@ -1,11 +1,13 @@
 package cloud
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -145,4 +147,24 @@ func loopback(addr string) bool {
 	}
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// secretFile holds random bytes that the keys of load balancers' cookies derive from; it lives as long as the cloud.
+const secretFile = "secret"
+
+// readSecret reads the cloud's secret, or makes it.
+func readSecret(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if err == nil && len(b) == 32 {
+		return b, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the cloud's secret cannot be read: %w", err)
+	}
+	b = make([]byte, 32)
+	rand.Read(b)
+	if err := writeDurable(path, b, 0o600); err != nil {
+		return nil, fmt.Errorf("the cloud's secret cannot be written: %w", err)
+	}
+	return b, nil
 }

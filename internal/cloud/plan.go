@@ -130,7 +130,7 @@ func lifecycle(tx store.Tx, i compute.Instance) string {
 // plan is the desired state of a zone.
 func (c *control) plan(z string) (d zone.Desired, err error) {
 	err = c.db.View(func(tx *store.ReadTx) error {
-		d, err = zoneplan.Build(tx, z, zoneplan.Options{Namespace: c.fabric.VPCNamespace, Credentials: c.sessions.profile, Lifecycle: lifecycle, Egress: c.o.Egress})
+		d, err = zoneplan.Build(tx, z, zoneplan.Options{Namespace: c.fabric.VPCNamespace, Credentials: c.sessions.profile, Lifecycle: lifecycle, Egress: c.o.Egress, Secret: c.secret})
 		return err
 	})
 	return d, err

@@ -227,6 +227,10 @@ func balancerMetrics(z string, last, cur zone.BalancerStats, at time.Time) []met
 			add(metric.Datum{Name: name, Unit: "Count", Value: v}, lb...)
 		}
 	}
+	if n := cur.AuthLatency.Count - last.AuthLatency.Count; n > 0 {
+		add(metric.Datum{Name: "ELBAuthLatency", Unit: "Milliseconds", Stats: &metric.StatisticSet{SampleCount: n, Sum: cur.AuthLatency.Sum - last.AuthLatency.Sum,
+			Minimum: cur.AuthLatency.Min, Maximum: cur.AuthLatency.Max}}, lb...)
+	}
 	for _, arn := range slices.Sorted(maps.Keys(cur.Groups)) {
 		g, before := cur.Groups[arn], last.Groups[arn]
 		dims := []map[string]string{{"TargetGroup": g.Name, "LoadBalancer": cur.Name}, {"TargetGroup": g.Name, "LoadBalancer": cur.Name, "AvailabilityZone": z}}

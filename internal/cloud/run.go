@@ -67,6 +67,7 @@ type control struct {
 	log   *slog.Logger
 	clock func() time.Time
 
+	secret   []byte // see secretFile
 	db       *store.DB
 	metrics  *metric.Store
 	images   *image.Store
@@ -132,6 +133,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	s := settings{Listen: lis.Addr().String(), PublicPool: o.PublicPool.String(), Driver: o.Driver, Egress: o.Egress, TimeScale: o.TimeScale,
 		RootKey: o.RootKeyFile, HostsFile: o.HostsFile, PID: os.Getpid()}
 	if err := s.write(o.DataDir); err != nil {
+		return err
+	}
+	if c.secret, err = readSecret(filepath.Join(o.DataDir, secretFile)); err != nil {
 		return err
 	}
 	if err := c.serve(ctx, lis); err != nil {

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"skerry/internal/proxy"
 )
 
@@ -35,6 +37,8 @@ type nodes struct {
 	tunnels map[string]*tunnelNode
 	serving map[string]bool
 	totals  map[string]*BalancerStats // counters of nodes that live, by ARN
+
+	names func() *names // set before the first state
 }
 
 // albNode is an application load balancer's node.
@@ -99,6 +103,26 @@ func (n *nodes) apply(ctx context.Context, d Desired) []error {
 	return errs
 }
 
+// dial connects from a load balancer's node. Names are those of its VPC, or the machine's: an identity provider has one.
+func (n *nodes) dial(ctx context.Context, vpc, ns string, from netip.Addr, network, addr string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if _, perr := netip.ParseAddr(host); err != nil || perr == nil || n.names == nil {
+		return n.o.Net.Dial(ctx, ns, from, network, addr)
+	}
+	addrs, known := n.names().lookup(vpc, dns.CanonicalName(host))
+	if !known {
+		return n.o.Net.Dial(ctx, ns, from, network, addr)
+	}
+	err = &net.DNSError{Err: "no address", Name: host, IsNotFound: true}
+	for _, a := range addrs {
+		var c net.Conn
+		if c, err = n.o.Net.Dial(ctx, ns, from, network, net.JoinHostPort(a.String(), port)); err == nil {
+			return c, nil
+		}
+	}
+	return nil, err
+}
+
 // retire shuts a node down in the background, its running requests first.
 func (n *nodes) retire(a *albNode) {
 	n.wg.Add(1)
@@ -125,7 +149,7 @@ func (n *nodes) applyALB(b Balancer) error {
 		opt := proxy.Options{
 			Listen: func(network, addr string) (net.Listener, error) { return n.o.Net.Listen(ns, network, addr) },
 			Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				return n.o.Net.Dial(ctx, ns, from, network, addr)
+				return n.dial(ctx, b.VPC, ns, from, network, addr)
 			},
 			Log: n.o.Log.With("zone", n.o.Zone, "load_balancer", b.Name), Clock: n.o.Now, Engine: n.engine, Goroutines: n.engine == nil,
 			Logs: n.o.logs(b),
@@ -259,6 +283,7 @@ func (t *BalancerStats) add(s proxy.Stats) {
 		t.Counters[k] += v
 	}
 	t.Gauges = s.Gauges
+	t.AuthLatency = Summary{Count: t.AuthLatency.Count + s.AuthLatency.Count, Sum: t.AuthLatency.Sum + s.AuthLatency.Sum, Min: s.AuthLatency.Min, Max: s.AuthLatency.Max}
 	for arn, g := range t.Groups { // the extremes are those since the last report
 		g.Latency.Min, g.Latency.Max = 0, 0
 		t.Groups[arn] = g

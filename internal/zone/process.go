@@ -118,6 +118,7 @@ func Run(ctx context.Context, o Options) error {
 	p.forward = newForwarder(o.Resolver)
 	p.checks = newChecker(ctx, o, &p.rep)
 	p.nodes = newNodes(o, &p.rep, p.checks)
+	p.nodes.names = p.currentNames
 	defer p.stop()
 	if b, err := os.ReadFile(p.file()); err == nil {
 		var d Desired

@@ -42,6 +42,8 @@ type BalancerStats struct {
 	Counters map[string]float64    // CloudWatch metric name → count so far
 	Gauges   map[string]float64    `json:",omitempty"` // value now
 	Groups   map[string]GroupStats `json:",omitempty"` // by target group ARN
+	// ELBAuthLatency's samples so far, in ms, as in GroupStats.
+	AuthLatency Summary `json:",omitzero"`
 }
 
 // GroupStats are the counters of one target group behind one node.

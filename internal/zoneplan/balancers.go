@@ -27,7 +27,7 @@ func (b *builder) balancers(d *zone.Desired) error {
 		}
 		node := zone.Balancer{ARN: lb.ARN, Name: lb.Dimension(), Type: lb.Type, VPC: lb.VpcID, Namespace: b.o.Namespace(lb.VpcID), NodeIP: ip,
 			Attributes: toMap(lb.AllAttributes())}
-		node.CookieKey = cookieKey(lb.ARN, lb.CreatedAt.UnixNano())
+		node.CookieKey = cookieKey(b.o.Secret, lb.ARN, lb.CreatedAt.UnixNano())
 		for l := range balance.Listeners.By(b.tx, "lb", lb.Key(lb.ARN)) {
 			node.Listeners = append(node.Listeners, b.listener(l))
 		}

@@ -1,6 +1,7 @@
 package zoneplan
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
@@ -31,6 +32,7 @@ type Options struct {
 	// Lifecycle is an instance's target lifecycle state in its Auto Scaling group, empty outside one.
 	Lifecycle func(tx store.Tx, i compute.Instance) string
 	Egress    bool
+	Secret    []byte // of the cloud; the keys of its load balancers' cookies derive from it
 	APIName   string // default DefaultAPIName
 }
 
@@ -242,10 +244,11 @@ func (b *builder) groupNames(key func(string) string, ids []string) []string {
 	return out
 }
 
-// cookieKey is the key of a load balancer's stickiness cookies: the same at all of its nodes.
-func cookieKey(arn string, created int64) []byte {
-	sum := sha256.Sum256(fmt.Appendf(nil, "cookie %s %d", arn, created))
-	return sum[:]
+// cookieKey is the key of a load balancer's cookies and of what it signs: the same at all of its nodes.
+func cookieKey(secret []byte, arn string, created int64) []byte {
+	m := hmac.New(sha256.New, secret)
+	fmt.Fprintf(m, "cookie %s %d", arn, created)
+	return m.Sum(nil)
 }
 
 // Tables are those that Build reads: a change of another one changes no plan, unless a function of Options does.
