@@ -95,7 +95,11 @@ func (f *flow) run(e *Entry) {
 		sess, facts, err := tb.tls.Accept(f.client, e.Created)
 		e.Facts = facts
 		if err != nil {
-			if err != io.EOF {
+			switch err {
+			case io.EOF:
+			case tlsfront.ErrBusy:
+				t.reject(f.kind)
+			default:
 				t.counters[cClientTLSError].Add(1)
 			}
 			return
