@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/pem"
@@ -55,9 +56,11 @@ func compileFront(l Listener, cfg *Config, port string, http2 bool, old *frontTL
 // handshake does the handshake over nc, and notes what is to be known about it in peer. It returns nil if it fails.
 func (p *Proxy) handshake(ln *listener, lt *listenerTable, nc net.Conn, peer *peerInfo) *tlsfront.Session {
 	nc.SetDeadline(time.Now().Add(handshakeTimeout))
+	stop := context.AfterFunc(p.ctx, func() { nc.SetDeadline(past) })
 	s, f, err := lt.tls.server.Accept(nc, p.opt.Clock())
+	goesOn := stop()
 	p.greeted(ln, peer, f, err)
-	if err != nil {
+	if err != nil || !goesOn {
 		return nil
 	}
 	nc.SetDeadline(time.Time{})
