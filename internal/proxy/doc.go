@@ -1,5 +1,5 @@
-// Package proxy is the application load balancer's engine: it accepts HTTP/1 and HTTP/2, plain or over TLS, decides by
-// rules, and forwards to targets over pooled HTTP/1.1 connections. It runs in a zone's process, one Proxy a load-balancer
+// Package proxy is the application load balancer's engine: it accepts HTTP/1, plain or over TLS, and HTTP/2 over TLS, decides by
+// rules, and forwards to targets over pooled HTTP/1.1 or multiplexed HTTP/2 connections. It runs in a zone's process, one Proxy a load-balancer
 // node, and alone as `skerry proxy`.
 //
 // Vocabulary. A Config says everything that a node serves. Apply compiles it into a table: immutable, swapped atomically.
@@ -16,10 +16,15 @@
 //   - Apply drops no connection of a listener that stays, and changes nothing if it returns an error.
 //   - Memory a connection is bounded: heads by the AWS limits, bodies by the transfer buffers.
 //
+// HTTP/2 (h2*.go; clients' side on Linux only). A client's connection is a state machine run by one goroutine, which also carries
+// the exchanges of requests without a body with plain HTTP/1.1 targets, on sockets in an epoll set of its own; every other exchange
+// has a goroutine and meets the connection under its mutex. A stream's fields become an HTTP/1.1 head that the one parser reads. To
+// an exchange, a stream of a target's HTTP/2 connection (h2call) looks like a connection that speaks HTTP/1.1.
+//
 // Less formally: parsing (head.go, chunk.go), deciding (route.go, match.go, pick.go) and encoding (forward.go, pages.go) do
 // no I/O and know no connection, so the engine around them (conn.go, exchange.go: a goroutine a connection) can be replaced.
 // You may not assume that a time limit fires more exactly than tick allows, or that Stats adds up while requests run.
 //
 // A Proxy owns all its goroutines: one a listener, one a client connection, one for a request body that is not at hand when
-// its head is, one for the time limits. Shutdown waits for them. The package imports no other part of the project.
+// its head is, one for an HTTP/2 stream with a body, two for an HTTP/2 connection to a target, one for the time limits. Shutdown waits for them. The package imports no other part of the project.
 package proxy

@@ -705,6 +705,9 @@ func (c *h2conn) begin(id uint32, size int, end bool) {
 	c.idleFloor = 0
 	c.lastUse = c.p.ticks.Load()
 	c.requests++
+	if len(c.streams) == 0 {
+		c.due.Store(0) // its time limit is looked at from the next tick on
+	}
 	s := newStream(c, id, lt, end)
 	s.declared = c.head.length
 	c.streams[id] = s

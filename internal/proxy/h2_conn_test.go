@@ -298,6 +298,8 @@ func TestHTTP2KeepAlive(t *testing.T) {
 	t.Cleanup(func() { b.Shutdown(context.Background()) })
 	hold := make(chan struct{})
 	cfg := overTLS(t, addrOf(server(t, func(w http.ResponseWriter, r *http.Request) { <-hold })))
+	release := sync.OnceFunc(func() { close(hold) })
+	t.Cleanup(release)
 	cfg.Attributes["client_keep_alive.seconds"] = "60"
 	b.apply(cfg)
 	r := b.h2raw()
@@ -308,7 +310,7 @@ func TestHTTP2KeepAlive(t *testing.T) {
 		t.Fatal(g)
 	}
 	r.request(3, true, "GET", "/") // too late: ignored
-	close(hold)
+	release()
 	if s := r.status(1); s != "200" {
 		t.Error(s)
 	}
@@ -320,6 +322,8 @@ func TestHTTP2Drain(t *testing.T) {
 	t.Parallel()
 	hold := make(chan struct{})
 	cfg := overTLS(t, addrOf(server(t, func(w http.ResponseWriter, r *http.Request) { <-hold; io.WriteString(w, "done") })))
+	release := sync.OnceFunc(func() { close(hold) })
+	t.Cleanup(release)
 	b := newLB(t, cfg)
 	r, idle := b.h2raw(), b.h2raw()
 	r.request(1, true, "GET", "/")
@@ -332,7 +336,7 @@ func TestHTTP2Drain(t *testing.T) {
 	if code, _ := idle.goneWith(); code != http2.ErrCodeNo {
 		t.Error(code)
 	}
-	close(hold)
+	release()
 	if s := r.status(1); s != "200" {
 		t.Error(s)
 	}
