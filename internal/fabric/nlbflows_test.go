@@ -124,7 +124,7 @@ func TestNLBIdleFlowsAreReset(t *testing.T) {
 	server := pairs(t, v.Interfaces[2].NetNS, "10.0.1.10:81")
 	for name, hide := range map[string]bool{"": false, "hidden ": true} {
 		s := service(ts...)
-		s.Idle, s.PreserveClientIP = time.Second, !hide
+		s.Idle, s.PreserveClientIP = 2*time.Second, !hide
 		w.nlb("a", s)
 		a, at := pair(t, v.Interfaces[1].NetNS, "10.0.0.20:8080", server)
 		b, bt := pair(t, v.Interfaces[1].NetNS, "10.0.0.20:8080", server)

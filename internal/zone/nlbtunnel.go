@@ -3,12 +3,14 @@ package zone
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"reflect"
 	"slices"
 
 	"skerry/internal/fabric"
+	"skerry/internal/proxy"
 	"skerry/internal/tlsfront"
 	"skerry/internal/tunnel"
 )
@@ -18,7 +20,9 @@ type tunnelNode struct {
 	ident   string
 	ip      netip.Addr
 	tunnel  *tunnel.Tunnel
+	log     *proxy.LineLog // of TLS listeners
 	applied *tunnel.Config
+	logs    map[string]string // the attributes that log has
 }
 
 // applyTunnel makes the listeners of a network load balancer's node that the kernel can't serve equal to what it wants.
@@ -34,7 +38,9 @@ func (n *nodes) applyTunnel(b Balancer, ident string) error {
 			return nil
 		}
 		ns, node := b.Namespace, b.NodeIP
-		a = &tunnelNode{ident: ident, ip: node, tunnel: tunnel.New(tunnel.Options{
+		log := n.o.Log.With("zone", n.o.Zone, "load_balancer", b.Name)
+		lines := proxy.NewLineLog(n.o.logs(b), n.o.Now, log)
+		a = &tunnelNode{ident: ident, ip: node, log: lines, tunnel: tunnel.New(tunnel.Options{
 			Listen: func(network, addr string) (net.Listener, error) { return n.o.Net.Listen(ns, network, addr) },
 			Dial: func(ctx context.Context, from netip.AddrPort, addr string) (net.Conn, error) {
 				if from.IsValid() {
@@ -42,9 +48,16 @@ func (n *nodes) applyTunnel(b Balancer, ident string) error {
 				}
 				return n.o.Net.Dial(ctx, ns, node, "tcp4", addr)
 			},
-			Log: n.o.Log.With("zone", n.o.Zone, "load_balancer", b.Name), Clock: n.o.Now, Scale: float64(max(1, n.o.TimeScale)),
+			Access: func(e *tunnel.Entry) { lines.Add(e.Append) },
+			Log:    log, Clock: n.o.Now, Scale: float64(max(1, n.o.TimeScale)),
 		})}
 		n.tunnels[b.ARN] = a
+	}
+	if a.logs == nil || !maps.Equal(a.logs, b.Attributes) {
+		if err := a.log.Use(b.Name, b.Attributes); err != nil {
+			return err
+		}
+		a.logs = maps.Clone(b.Attributes)
 	}
 	if a.applied != nil && reflect.DeepEqual(*a.applied, cfg) {
 		return nil
@@ -117,8 +130,13 @@ func (n *nodes) retireTunnel(arn string) {
 		defer n.wg.Done()
 		ctx, cancel := context.WithTimeout(context.Background(), nodeDrain)
 		defer cancel()
-		a.tunnel.Shutdown(ctx)
+		a.shutdown(ctx)
 	}()
+}
+
+func (a *tunnelNode) shutdown(ctx context.Context) {
+	a.tunnel.Shutdown(ctx)
+	a.log.Close()
 }
 
 // countTunnels adds what the process carried to the totals of its load balancers. The caller holds mu, and has brought the

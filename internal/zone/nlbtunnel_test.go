@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +77,8 @@ func TestListenersOfTheProcess(t *testing.T) {
 		return []Action{{Type: "forward", Forward: []Weighted{{GroupARN: group, Weight: 1}}}}
 	}
 	nlb := &d.Balancers[1]
+	nlb.ARN = "arn:aws:elasticloadbalancing:us-east-1:000000000000:loadbalancer/net/web/1"
+	nlb.Attributes = map[string]string{"access_logs.s3.enabled": "true", "access_logs.s3.bucket": "nlb-logs"}
 	nlb.Listeners = append(nlb.Listeners, Listener{ARN: "l3", Protocol: "TCP", Port: 82, Default: to("g-proxy")},
 		Listener{ARN: "l4", Protocol: "TLS", Port: 443, Default: to("g-plain"), ALPN: "HTTP2Preferred", Certificates: []Certificate{{CertPEM: cert, KeyPEM: key}}})
 	if err := w.c.Push(ctx, d.Seal()); err != nil {
@@ -127,7 +130,11 @@ func TestListenersOfTheProcess(t *testing.T) {
 		s := r.Stats[1]
 		return s.Counters["NewFlowCount_TCP"] == 1 && s.Counters["NewFlowCount_TLS"] == 1 && s.Counters["NewFlowCount"] == 2 && s.Counters["ProcessedBytes_TLS"] > 0
 	})
-	// the listener goes to the kernel and comes back
+	until(t, "the connection is in the access log", func() bool {
+		files, _ := filepath.Glob(filepath.Join(w.dir, "s3/nlb-logs/AWSLogs/000000000000/elasticloadbalancing/us-east-1/*/*/*/*"))
+		return len(files) == 1
+	})
+	// the listener goes to the kernel
 	d.Groups[2].Attributes = map[string]string{"preserve_client_ip.enabled": "true"}
 	if err := w.c.Push(ctx, d.Seal()); err != nil {
 		t.Fatal(err)

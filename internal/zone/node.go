@@ -330,7 +330,7 @@ func (n *nodes) stop(ctx context.Context) {
 		n.wg.Add(1)
 		go func() {
 			defer n.wg.Done()
-			a.tunnel.Shutdown(ctx)
+			a.shutdown(ctx)
 		}()
 	}
 	n.wg.Wait()
