@@ -2,6 +2,7 @@ package zone
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -14,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -131,8 +133,20 @@ func TestListenersOfTheProcess(t *testing.T) {
 		return s.Counters["NewFlowCount_TCP"] == 1 && s.Counters["NewFlowCount_TLS"] == 1 && s.Counters["NewFlowCount"] == 2 && s.Counters["ProcessedBytes_TLS"] > 0
 	})
 	until(t, "the connection is in the access log", func() bool {
-		files, _ := filepath.Glob(filepath.Join(w.dir, "s3/nlb-logs/AWSLogs/000000000000/elasticloadbalancing/us-east-1/*/*/*/*"))
-		return len(files) == 1
+		files, _ := filepath.Glob(filepath.Join(w.dir, "s3/nlb-logs/AWSLogs/000000000000/elasticloadbalancing/us-east-1/*/*/*/*_net.web.1_*"))
+		if len(files) != 1 {
+			return false
+		}
+		b, err := os.ReadFile(files[0])
+		if err != nil {
+			return false
+		}
+		z, err := gzip.NewReader(bytes.NewReader(b))
+		if err != nil {
+			return false
+		}
+		text, _ := io.ReadAll(z) // the file may still be open
+		return strings.HasPrefix(string(text), "tls 2.0 ") && strings.Contains(string(text), " 10.0.0.10:")
 	})
 	// the listener goes to the kernel
 	d.Groups[2].Attributes = map[string]string{"preserve_client_ip.enabled": "true"}

@@ -204,9 +204,6 @@ func (s *Server) modifyLoadBalancerAttributes(c *api.Call, in *elbv2.ModifyLoadB
 	if err := servedValues(changes, balance.LoadBalancer{Type: balance.Network}.Attribute); err != nil {
 		return nil, err
 	}
-	if strings.Contains(arn, ":loadbalancer/net/") && changes["access_logs.s3.enabled"] == "true" && missingValues != nil {
-		return nil, fault.New(fault.Unsupported, "InvalidConfigurationRequest", "The access logs of network load balancers are not supported")
-	}
 	out := &elbv2.ModifyLoadBalancerAttributesOutput{}
 	return out, c.Update(func(w *store.WriteTx) error {
 		lb, err := balance.ModifyLoadBalancerAttributes(w, c.Scope(), arn, changes)
