@@ -7,9 +7,13 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -850,4 +854,139 @@ func FuzzStreamHead(f *testing.F) {
 			t.Fatalf("%d fields became %d: %q", plain, others, head)
 		}
 	})
+}
+
+// TestHTTP2Chaos mixes requests of all kinds, clients that leave and targets that break off with changes of the configuration:
+// nothing panics, no request is answered with another's bytes, and nothing is left behind.
+func TestHTTP2Chaos(t *testing.T) {
+	t.Parallel()
+	h := func(w http.ResponseWriter, r *http.Request) {
+		if rand.IntN(3) == 0 {
+			time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
+		}
+		switch n := rand.IntN(40); {
+		case n == 0:
+			panic(http.ErrAbortHandler)
+		case n == 1:
+			w.Header().Set("Connection", "close")
+		case n == 2:
+			w.WriteHeader(500) // and the body is not read
+			return
+		}
+		http.NewResponseController(w).EnableFullDuplex()
+		w.Header().Set("X-Echo", r.Header.Get("X-Id"))
+		if rand.IntN(2) == 0 {
+			w.(http.Flusher).Flush()
+		}
+		io.Copy(w, r.Body)
+		io.WriteString(w, strings.Repeat(r.Header.Get("X-Id"), 1+rand.IntN(2000)))
+	}
+	one, two, h2 := addrOf(server(t, h)), addrOf(server(t, h)), h2server(t, false, h)
+	cfg := overTLS(t, one)
+	cfg.TargetGroups["h2"] = TargetGroup{ProtocolVersion: HTTP2, Targets: []Target{{ID: "i-9", Addr: h2}}}
+	cfg.Listeners[0].Rules = []Rule{{Priority: 1, Conditions: []Condition{{Field: PathPattern, Values: []string{"/two/*"}}}, Actions: forwardTo("h2")}}
+	with := func(states ...string) Config {
+		c := cfg
+		c.TargetGroups = maps.Clone(cfg.TargetGroups)
+		c.TargetGroups["g"] = TargetGroup{Targets: []Target{{ID: "i-0", Addr: one, State: states[0]}, {ID: "i-1", Addr: two, State: states[1]}}}
+		return c
+	}
+	b := newLB(t, with(Healthy, Healthy))
+	var log syncBuffer
+	b.opt.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError}))
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	defer cancel()
+	var wg sync.WaitGroup
+	var done, failed atomic.Int64
+	for g := range 24 {
+		cl := b.h2client()
+		if g%3 != 0 {
+			cl.Timeout = 0
+		}
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				rctx, stop := context.WithCancel(ctx)
+				if rand.IntN(5) == 0 {
+					time.AfterFunc(time.Duration(rand.IntN(4000))*time.Microsecond, stop)
+				}
+				id := fmt.Sprintf("<%d-%d>", g, i)
+				var body io.Reader
+				sent := ""
+				if rand.IntN(2) == 0 {
+					sent = strings.Repeat(id, rand.IntN(20_000))
+					if body = strings.NewReader(sent); rand.IntN(2) == 0 {
+						body = io.NopCloser(body)
+					}
+				}
+				req, _ := http.NewRequestWithContext(rctx, []string{"GET", "POST", "PUT"}[rand.IntN(3)], "https://a.test/"+[]string{"one", "two"}[rand.IntN(2)]+"/", body)
+				req.Header.Set("X-Id", id)
+				r, err := cl.Do(req)
+				if err == nil {
+					var got []byte
+					got, err = io.ReadAll(r.Body)
+					r.Body.Close()
+					if r.StatusCode == 200 && (r.Header.Get("X-Echo") != id || strings.Trim(string(got), id) != "") {
+						t.Errorf("%s: an answer to %s", id, r.Header.Get("X-Echo"))
+					}
+					if r.StatusCode == 200 && err == nil && !strings.HasPrefix(string(got), sent) {
+						t.Errorf("%s: %d bytes for %d", id, len(got), len(sent))
+					}
+				}
+				if done.Add(1); err != nil {
+					failed.Add(1)
+				}
+				stop()
+			}
+		})
+	}
+	for ctx.Err() == nil {
+		b.apply(with(Draining, Healthy))
+		time.Sleep(20 * time.Millisecond)
+		b.apply(with(Healthy, Draining))
+		time.Sleep(20 * time.Millisecond)
+	}
+	wg.Wait()
+	if n, f := done.Load(), failed.Load(); n < 200 || f > n*6/10 {
+		t.Errorf("%d of %d requests failed", f, n)
+	}
+	b.Proxy.mu.Lock()
+	targets := slices.Collect(maps.Values(b.live.targets))
+	b.Proxy.mu.Unlock()
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		n := int64(0)
+		for _, x := range targets {
+			n += x.inflight.Load()
+		}
+		b.h2.each(func(c *h2conn) {
+			c.mu.Lock()
+			n += int64(len(c.streams) + c.busy)
+			c.mu.Unlock()
+		})
+		if n == 0 {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("%d requests are left", n)
+		}
+	}
+	if s := log.String(); s != "" {
+		t.Error(s)
+	}
+}
+
+// syncBuffer is a buffer that several goroutines write.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }
