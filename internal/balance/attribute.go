@@ -36,14 +36,14 @@ func either(a, b func(string) bool) func(string) bool {
 }
 
 var lbCommon = []attribute{
-	{"access_logs.s3.enabled", "false", isBool}, {"access_logs.s3.bucket", "", isText}, {"access_logs.s3.prefix", "", isText},
+	{"access_logs.s3.enabled", "false", isBool}, {"access_logs.s3.bucket", "", isBucket}, {"access_logs.s3.prefix", "", isPrefix},
 	{"deletion_protection.enabled", "false", isBool}, {"ipv6.deny_all_igw_traffic", "false", isBool}, {"zonal_shift.config.enabled", "false", isBool},
 }
 
 var lbApplication = append(slices.Clone(lbCommon), []attribute{
 	{"load_balancing.cross_zone.enabled", "true", oneOf("true")},
-	{"connection_logs.s3.enabled", "false", isBool}, {"connection_logs.s3.bucket", "", isText}, {"connection_logs.s3.prefix", "", isText},
-	{"health_check_logs.s3.enabled", "false", isBool}, {"health_check_logs.s3.bucket", "", isText}, {"health_check_logs.s3.prefix", "", isText},
+	{"connection_logs.s3.enabled", "false", isBool}, {"connection_logs.s3.bucket", "", isBucket}, {"connection_logs.s3.prefix", "", isPrefix},
+	{"health_check_logs.s3.enabled", "false", isBool}, {"health_check_logs.s3.bucket", "", isBucket}, {"health_check_logs.s3.prefix", "", isPrefix},
 	{"idle_timeout.timeout_seconds", "60", number(1, 4000)}, {"client_keep_alive.seconds", "3600", number(60, 604800)},
 	{"routing.http.desync_mitigation_mode", "defensive", oneOf("monitor", "defensive", "strictest")},
 	{"routing.http.drop_invalid_header_fields.enabled", "false", isBool}, {"routing.http.preserve_host_header.enabled", "false", isBool},
@@ -88,30 +88,51 @@ var groupConnections = append(slices.Clone(groupNetwork), []attribute{
 
 var listenerApplication = []attribute{
 	{"routing.http.response.server.enabled", "true", isBool},
-	{"routing.http.response.strict_transport_security.header_value", "", isText},
-	{"routing.http.response.access_control_allow_origin.header_value", "", isText},
-	{"routing.http.response.access_control_allow_methods.header_value", "", isText},
-	{"routing.http.response.access_control_allow_headers.header_value", "", isText},
+	{"routing.http.response.strict_transport_security.header_value", "", isHeaderValue},
+	{"routing.http.response.access_control_allow_origin.header_value", "", isHeaderValue},
+	{"routing.http.response.access_control_allow_methods.header_value", "", isHeaderValue},
+	{"routing.http.response.access_control_allow_headers.header_value", "", isHeaderValue},
 	{"routing.http.response.access_control_allow_credentials.header_value", "", either(oneOf(""), oneOf("true"))},
-	{"routing.http.response.access_control_expose_headers.header_value", "", isText},
+	{"routing.http.response.access_control_expose_headers.header_value", "", isHeaderValue},
 	{"routing.http.response.access_control_max_age.header_value", "", either(oneOf(""), number(0, 86400))},
-	{"routing.http.response.content_security_policy.header_value", "", isText},
+	{"routing.http.response.content_security_policy.header_value", "", isHeaderValue},
 	{"routing.http.response.x_content_type_options.header_value", "", oneOf("", "nosniff")},
-	{"routing.http.response.x_frame_options.header_value", "", isText},
+	{"routing.http.response.x_frame_options.header_value", "", isHeaderValue},
 }
 
 var listenerTLS = append(slices.Clone(listenerApplication), []attribute{
-	{"routing.http.request.x_amzn_tls_version.header_name", "X-Amzn-Tls-Version", isText},
-	{"routing.http.request.x_amzn_tls_cipher_suite.header_name", "X-Amzn-Tls-Cipher-Suite", isText},
-	{"routing.http.request.x_amzn_mtls_clientcert.header_name", "X-Amzn-Mtls-Clientcert", isText},
-	{"routing.http.request.x_amzn_mtls_clientcert_serial_number.header_name", "X-Amzn-Mtls-Clientcert-Serial-Number", isText},
-	{"routing.http.request.x_amzn_mtls_clientcert_issuer.header_name", "X-Amzn-Mtls-Clientcert-Issuer", isText},
-	{"routing.http.request.x_amzn_mtls_clientcert_subject.header_name", "X-Amzn-Mtls-Clientcert-Subject", isText},
-	{"routing.http.request.x_amzn_mtls_clientcert_validity.header_name", "X-Amzn-Mtls-Clientcert-Validity", isText},
-	{"routing.http.request.x_amzn_mtls_clientcert_leaf.header_name", "X-Amzn-Mtls-Clientcert-Leaf", isText},
+	{"routing.http.request.x_amzn_tls_version.header_name", "X-Amzn-Tls-Version", headerNameLike("X-Amzn-Tls-Version")},
+	{"routing.http.request.x_amzn_tls_cipher_suite.header_name", "X-Amzn-Tls-Cipher-Suite", headerNameLike("X-Amzn-Tls-Cipher-Suite")},
+	{"routing.http.request.x_amzn_mtls_clientcert.header_name", "X-Amzn-Mtls-Clientcert", headerNameLike("X-Amzn-Mtls-Clientcert")},
+	{"routing.http.request.x_amzn_mtls_clientcert_serial_number.header_name", "X-Amzn-Mtls-Clientcert-Serial-Number", headerNameLike("X-Amzn-Mtls-Clientcert-Serial-Number")},
+	{"routing.http.request.x_amzn_mtls_clientcert_issuer.header_name", "X-Amzn-Mtls-Clientcert-Issuer", headerNameLike("X-Amzn-Mtls-Clientcert-Issuer")},
+	{"routing.http.request.x_amzn_mtls_clientcert_subject.header_name", "X-Amzn-Mtls-Clientcert-Subject", headerNameLike("X-Amzn-Mtls-Clientcert-Subject")},
+	{"routing.http.request.x_amzn_mtls_clientcert_validity.header_name", "X-Amzn-Mtls-Clientcert-Validity", headerNameLike("X-Amzn-Mtls-Clientcert-Validity")},
+	{"routing.http.request.x_amzn_mtls_clientcert_leaf.header_name", "X-Amzn-Mtls-Clientcert-Leaf", headerNameLike("X-Amzn-Mtls-Clientcert-Leaf")},
 }...)
 
 var listenerTCP = []attribute{{"tcp.idle_timeout.seconds", "350", number(60, 6000)}}
+
+// isHeaderValue tells whether a response may have the value; empty is no header.
+func isHeaderValue(v string) bool {
+	return isText(v) && !strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r >= 0x7f })
+}
+
+// ownHeaders are those that a load balancer or HTTP itself gives a meaning.
+var ownHeaders = []string{"te", "host", "date", "cookie", "expect", "server", "upgrade", "connection", "keep-alive", "set-cookie", "content-length", "x-forwarded-for",
+	"x-amzn-trace-id", "x-forwarded-port", "proxy-connection", "transfer-encoding", "x-forwarded-proto", "x-amzn-tls-version", "x-amzn-tls-cipher-suite"}
+
+// headerNameLike tells whether a request header may have the name instead of its usual one.
+func headerNameLike(usual string) func(string) bool {
+	return func(v string) bool {
+		if strings.EqualFold(v, usual) {
+			return true
+		}
+		low := strings.ToLower(v)
+		return len(v) > 0 && len(v) <= maxHeaderChars && strings.Trim(low, "abcdefghijklmnopqrstuvwxyz0123456789-_") == "" &&
+			!slices.Contains(ownHeaders, low) && !strings.HasPrefix(low, "x-amzn-mtls-clientcert")
+	}
+}
 
 // isBucket tells whether v may name a bucket; empty is none.
 func isBucket(v string) bool {

@@ -38,7 +38,7 @@ var cookieToken = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 // isHTTPS tells whether a text is an https URL with a host and without a fragment.
 func isHTTPS(s string) bool {
 	u, err := url.Parse(s)
-	return err == nil && u.Scheme == "https" && u.Host != "" && u.Fragment == "" && len(s) <= maxAuthText
+	return err == nil && u.Scheme == "https" && u.Host != "" && u.Fragment == "" && len(s) <= maxAuthText && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
 }
 
 func checkOIDC(l Listener, a Action, old []Action) (Action, error) {

@@ -55,9 +55,6 @@ func fromActions(in []elbv2.Action) ([]balance.Action, error) {
 		if a.AuthenticateCognitoConfig != nil && b.Type != balance.CognitoType {
 			return nil, fault.New(fault.Invalid, "InvalidLoadBalancerAction", "An AuthenticateCognitoConfig belongs to an action of type 'authenticate-cognito'")
 		}
-		if err := missing.action(b); err != nil {
-			return nil, err
-		}
 		out = append(out, b)
 	}
 	slices.SortStableFunc(out, func(a, b balance.Action) int { return cmp.Compare(a.Order, b.Order) })

@@ -17,9 +17,6 @@ import (
 func listenerParams(tx store.Tx, s scope.Scope, protocol *string, port *int32, certificates []elbv2.Certificate, policy *string, alpn []string,
 	actions []elbv2.Action, mtls *elbv2.MutualAuthenticationAttributes) (balance.ListenerParams, error) {
 	p := balance.ListenerParams{Protocol: api.Val(protocol), Port: api.Val(port), SSLPolicy: api.Val(policy)}
-	if missing["listener "+p.Protocol] {
-		return p, fault.New(fault.Unsupported, "UnsupportedProtocol", "Listeners with protocol '%s' are not supported", p.Protocol)
-	}
 	if len(certificates) > 1 {
 		return p, fault.New(fault.Limit, "TooManyCertificates", "Exactly one certificate must be specified")
 	}

@@ -30,12 +30,6 @@ func (s *Server) createTargetGroup(c *api.Call, in *elbv2.CreateTargetGroupInput
 	if err != nil {
 		return nil, err
 	}
-	if v := api.Val(in.ProtocolVersion); missing[v] {
-		return nil, fault.New(fault.Unsupported, "InvalidConfigurationRequest", "Target groups with protocol version '%s' are not supported", v)
-	}
-	if v := api.Val(in.Protocol); missing["target "+v] {
-		return nil, fault.New(fault.Unsupported, "UnsupportedProtocol", "Target groups with protocol '%s' are not supported", v)
-	}
 	out := &elbv2.CreateTargetGroupOutput{}
 	return out, c.Update(func(w *store.WriteTx) error {
 		g, err := balance.CreateTargetGroup(w, c.Scope(), balance.TargetGroupParams{Name: api.Val(in.Name), Protocol: api.Val(in.Protocol), ProtocolVersion: api.Val(in.ProtocolVersion),
