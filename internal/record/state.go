@@ -239,20 +239,34 @@ func prf12(h func() hash.Hash, secret, seed []byte, n int) []byte {
 // Resume sets where a TLS 1.3 State goes on to send: behind last, if it was sealed with the State's key as one of the first
 // records (a session ticket), or else at the beginning.
 func (s *State) Resume(last []byte) {
-	n, err := Length(last)
-	if err != nil || n == 0 || n > len(last) || n < headerLen+1+tagLen || s.su.tls12 {
+	if s.su.tls12 {
 		return
 	}
-	scratch := make([]byte, 0, n)
-	for k := range uint64(maxEarly) {
-		s.out.seq = k
-		s.out.turn()
-		_, err := s.out.aead.Open(scratch, s.out.iv[:], last[headerLen:n], last[:headerLen])
-		s.out.turn()
-		if err == nil {
-			s.out.seq = k + 1
+	for s.out.seq = 0; s.out.seq < maxEarly; s.out.seq++ {
+		if s.sealed(last, s.out.seq) {
+			s.out.seq++
 			return
 		}
 	}
 	s.out.seq = 0
+}
+
+// Confirm tells whether last, the server's Finished of TLS 1.2, was sealed with the State's key: whether its secret is the right one.
+func (s *State) Confirm(last []byte) bool { return s.su.tls12 && s.sealed(last, 0) }
+
+// sealed tells whether a record was sealed by this side, with this sequence number.
+func (s *State) sealed(rec []byte, seq uint64) bool {
+	n, err := Length(rec)
+	if err != nil || n == 0 || n > len(rec) {
+		return false
+	}
+	peer := &State{su: s.su, in: s.out}
+	peer.in.seq = seq
+	var body []byte
+	if body = rec[headerLen:n]; s.su.tls12 {
+		_, _, err = peer.open12(make([]byte, 0, n), rec[0], body)
+	} else {
+		_, _, err = peer.open13(make([]byte, 0, n), rec[:headerLen], body)
+	}
+	return err == nil
 }

@@ -10,8 +10,7 @@
 //
 // Guarantees.
 //   - crypto/tls never reads past the handshake: what follows it is in Session.Rest, still sealed.
-//   - A Session whose State is not nil needs crypto/tls no more. Others (TLS 1.0 and 1.1, CBC suites, resumed TLS 1.2) go on through
-//     Session.Conn.
+//   - A Session whose State is not nil needs crypto/tls no more. Others (TLS 1.0 and 1.1, CBC suites) go on through Session.Conn.
 //   - Tickets resume at every node that has the same TicketSecret and Scope, and at no other; their keys change every day.
 //   - No name of a client's hello refuses a connection: what no certificate is for gets the default one.
 //   - The secrets that crypto/tls logs for the record layer go nowhere else.

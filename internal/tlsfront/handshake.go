@@ -3,6 +3,7 @@ package tlsfront
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -42,9 +43,9 @@ type accepter struct {
 	cfg, plain *tls.Config // plain agrees on no protocol
 	epoch      int64       // of the ticket keys
 	facts      *Facts
-	random     [32]byte // the client's, TLS 1.2
 	in, out    [48]byte // traffic secrets; in: TLS 1.2's master secret
 	nin, nout  int
+	old        []byte // the master secret of the session in a ticket, TLS 1.2
 }
 
 func (s *Server) accepter(now time.Time) *accepter {
@@ -57,6 +58,8 @@ func (s *Server) accepter(now time.Time) *accepter {
 		a.plain = a.cfg.Clone()
 		a.plain.NextProtos = nil
 		a.cfg.GetConfigForClient = a.hello
+		a.cfg.UnwrapSession = a.unwrap
+		a.plain.UnwrapSession = a.unwrap
 	}
 	if e := ticketEpoch(now); s.tickets != nil && e != a.epoch {
 		a.epoch = e
@@ -65,6 +68,25 @@ func (s *Server) accepter(now time.Time) *accepter {
 		a.plain.SetSessionTicketKeys(keys)
 	}
 	return a
+}
+
+// unwrap opens a ticket, as crypto/tls does, and keeps the secret that it holds: of a resumed TLS 1.2 session none is logged.
+func (a *accepter) unwrap(ticket []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
+	s, err := a.cfg.DecryptTicket(ticket, cs)
+	if s != nil {
+		a.old = masterOf(s)
+	}
+	return s, err
+}
+
+// masterOf returns the secret of a TLS 1.2 session, nil if it is not where crypto/tls puts it today. Who uses it makes sure.
+func masterOf(s *tls.SessionState) []byte {
+	const at, size = 2 + 1 + 2 + 8, 48 // behind version, side, suite and time
+	b, err := s.Bytes()
+	if err != nil || len(b) < at+1+size || binary.BigEndian.Uint16(b) != tls.VersionTLS12 || b[at] != size {
+		return nil
+	}
+	return b[at+1:][:size]
 }
 
 // hello sees every client's hello.
@@ -120,9 +142,8 @@ func (k *keyLog) Write(line []byte) (int, error) {
 		k.nin, _ = hex.Decode(k.in[:], secret)
 	case bytes.HasPrefix(line, labelOut):
 		k.nout, _ = hex.Decode(k.out[:], secret)
-	case bytes.HasPrefix(line, label12) && len(line) >= len(label12)+64:
+	case bytes.HasPrefix(line, label12):
 		k.nin, _ = hex.Decode(k.in[:], secret)
-		hex.Decode(k.random[:], line[len(label12):][:64])
 	}
 	return n, nil
 }
@@ -140,7 +161,8 @@ func (s *Server) Accept(nc net.Conn, now time.Time) (*Session, *Facts, error) {
 func (s *Server) run(w *wire, f *Facts) (sess *Session, err error) {
 	a := s.accepter(f.Began)
 	a.facts = f
-	a.nin, a.nout = 0, 0
+	a.nin, a.nout, a.old = 0, 0, nil
+	w.hear()
 	sess = &Session{Facts: f}
 	tc := tls.Server(w, a.cfg)
 	if err = tc.Handshake(); err == nil {
@@ -156,6 +178,7 @@ func (s *Server) run(w *wire, f *Facts) (sess *Session, err error) {
 	}
 	clear(a.in[:])
 	clear(a.out[:])
+	clear(a.old)
 	a.facts = nil
 	s.spare.Put(a)
 	if err != nil {
@@ -195,13 +218,14 @@ func (a *accepter) takeover(w *wire, f *Facts) (*record.State, error) {
 			s.Resume(w.last)
 		}
 	} else {
-		if a.nin == 0 { // crypto/tls logs no secret of a resumed TLS 1.2 session
-			return nil, nil
+		master := a.in[:a.nin]
+		if f.Resumed {
+			master = a.old
 		}
-		if !w.greeted {
-			return nil, errors.New("no ServerHello was seen")
+		s, err = record.New12(f.Suite, master, w.client[:], w.random[:])
+		if err != nil || !s.Confirm(w.last) {
+			return nil, nil // something is not as it was thought to be
 		}
-		s, err = record.New12(f.Suite, a.in[:a.nin], a.random[:], w.random[:])
 	}
 	if err != nil {
 		return nil, fmt.Errorf("taking over the connection: %w", err)

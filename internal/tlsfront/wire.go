@@ -41,7 +41,8 @@ type wire struct {
 	left int  // of the record that is being read
 	free bool // the handshake is over: no more bounds
 
-	random  [32]byte // the server's
+	client  [32]byte // its random,
+	random  [32]byte // and the server's
 	greeted bool
 	last    []byte // the last record that was written
 }
@@ -126,6 +127,13 @@ func (w *wire) Write(b []byte) (int, error) {
 		}
 	}
 	return done, nil
+}
+
+// hear remembers the client's random. Its hello is at hand, and not read yet.
+func (w *wire) hear() {
+	if b := w.buf[w.r:w.w]; len(b) >= headerLen+38 && b[headerLen] == clientHelloType {
+		copy(w.client[:], b[headerLen+6:])
+	}
 }
 
 // note remembers the server's random and the last record. crypto/tls writes whole records.
