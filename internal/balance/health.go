@@ -31,6 +31,8 @@ type Health struct {
 	Reason      string
 	Description string
 	CheckPort   string
+	Anomalous   bool // fails more often than the others, as a zone's node sees it
+	Mitigated   bool // and gets fewer requests there
 }
 
 // situation is everything that a target's health depends on.
@@ -122,6 +124,7 @@ func (c groupContext) health(tx store.Tx, r Registration) Health {
 	}
 	for o := range Observations.Prefix(tx, targetKey(r.Scope, r.GroupARN, r.TargetID, r.Port)+" ") {
 		s.observations = append(s.observations, o)
+		h.Anomalous, h.Mitigated = h.Anomalous || o.Anomalous, h.Mitigated || o.Mitigated
 	}
 	h.State, h.Reason, h.Description = judge(s)
 	return h
@@ -197,7 +200,7 @@ func ApplyReport(w *store.WriteTx, zone string, serving []string, health []Obser
 			continue
 		}
 		now[key] = true
-		if old, ok := Observations.Get(w, key+" "+zone); ok && old.State == o.State && old.Reason == o.Reason && old.Description == o.Description {
+		if old, ok := Observations.Get(w, key+" "+zone); ok && old.State == o.State && old.Reason == o.Reason && old.Description == o.Description && old.Anomalous == o.Anomalous && old.Mitigated == o.Mitigated {
 			continue
 		}
 		Observations.Put(w, o)
@@ -312,20 +315,46 @@ func healthyZones(tx store.Tx, lb LoadBalancer) map[string]bool {
 
 // groupHealthyFrom tells whether a zone has as many healthy targets as the group wants for the zone to stay in DNS.
 func groupHealthyFrom(tx store.Tx, g TargetGroup, zone string) bool {
-	if !g.Check.Enabled {
-		return true
+	return !g.Check.Enabled || zoneState(tx, g, zone).DNS
+}
+
+// ZoneState is a target group as one zone's node sees it.
+type ZoneState struct {
+	Zone               string
+	Healthy, Unhealthy int
+	DNS                bool // enough are healthy for the zone to stay in DNS
+	Routing            bool // enough are healthy for requests to go to them alone
+}
+
+// ZoneStates tells how the zones of a load balancer see a group whose targets are checked.
+func ZoneStates(tx store.Tx, lb LoadBalancer, g TargetGroup) []ZoneState {
+	var out []ZoneState
+	for _, n := range lb.Nodes {
+		out = append(out, zoneState(tx, g, n.Zone))
 	}
-	healthy, all := 0, 0
+	return out
+}
+
+func zoneState(tx store.Tx, g TargetGroup, zone string) ZoneState {
+	s, all := ZoneState{Zone: zone}, 0
 	for o := range Observations.Prefix(tx, g.Key(g.ARN)+" ") {
-		if o.Zone == zone {
-			all++
-			if o.State == Healthy {
-				healthy++
-			}
+		if o.Zone != zone {
+			continue
+		}
+		all++
+		switch {
+		case o.State == Healthy:
+			s.Healthy++
+		case strings.HasPrefix(o.State, Unhealthy):
+			s.Unhealthy++
 		}
 	}
-	const key = "target_group_health.dns_failover.minimum_healthy_targets."
-	return healthy > 0 && enough(healthy, all, g.Attribute(key+"count"), g.Attribute(key+"percentage"))
+	wants := func(key string) bool {
+		key = "target_group_health." + key + ".minimum_healthy_targets."
+		return s.Healthy > 0 && enough(s.Healthy, all, g.Attribute(key+"count"), g.Attribute(key+"percentage"))
+	}
+	s.DNS, s.Routing = wants("dns_failover"), wants("unhealthy_state_routing")
+	return s
 }
 
 // enough compares healthy targets with a least number and a least share; "off" is neither.

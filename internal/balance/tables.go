@@ -228,6 +228,8 @@ type Observation struct {
 	Reason      string
 	Description string
 	Since       time.Time
+	Anomalous   bool `json:",omitempty"`
+	Mitigated   bool `json:",omitempty"`
 }
 
 func targetKey(s scope.Scope, group, id string, port int32) string {

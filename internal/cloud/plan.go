@@ -271,7 +271,8 @@ func (c *control) listen(ctx context.Context, z string) {
 		if r.Version != last.Version || r.Boot != last.Boot {
 			var obs []balance.Observation
 			for _, h := range r.Health {
-				obs = append(obs, balance.Observation{GroupARN: h.GroupARN, TargetID: h.TargetID, Port: int32(h.Port), State: h.State, Reason: h.Reason, Description: h.Description, Since: h.Since})
+				obs = append(obs, balance.Observation{GroupARN: h.GroupARN, TargetID: h.TargetID, Port: int32(h.Port), State: h.State, Reason: h.Reason, Description: h.Description, Since: h.Since,
+					Anomalous: h.Anomalous, Mitigated: h.Mitigated})
 			}
 			c.report(z, r.Serving, obs)
 			for _, p := range r.Problems {

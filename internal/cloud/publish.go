@@ -184,7 +184,7 @@ func (p *publisher) balancerData(ctx context.Context, end time.Time, batch map[s
 				before = last.Stats[n]
 			}
 			sc := balance.ScopeOf(s.ARN)
-			batch[sc] = append(batch[sc], balancerMetrics(z, before, s, end.Add(-p.every()))...)
+			batch[sc] = append(batch[sc], balancerMetrics(z, before, s, end.Add(-p.every()), p.every())...)
 		}
 	}
 	known := p.c.zones.known()
@@ -192,10 +192,10 @@ func (p *publisher) balancerData(ctx context.Context, end time.Time, batch map[s
 }
 
 // alwaysPublished are the metrics that AWS publishes even when nothing happened.
-var alwaysPublished = map[string]bool{"HealthyHostCount": true, "UnHealthyHostCount": true}
+var alwaysPublished = map[string]bool{"HealthyHostCount": true, "UnHealthyHostCount": true, "AnomalousHostCount": true, "MitigatedHostCount": true}
 
 // balancerMetrics are one node's data of the time between two reports, in AWS's dimensions, stamped at. Pure.
-func balancerMetrics(z string, last, cur zone.BalancerStats, at time.Time) []metric.Datum {
+func balancerMetrics(z string, last, cur zone.BalancerStats, at time.Time, every time.Duration) []metric.Datum {
 	ns := "AWS/ApplicationELB"
 	if cur.Type == "network" {
 		ns = "AWS/NetworkELB"
@@ -231,6 +231,15 @@ func balancerMetrics(z string, last, cur zone.BalancerStats, at time.Time) []met
 		add(metric.Datum{Name: "ELBAuthLatency", Unit: "Milliseconds", Stats: &metric.StatisticSet{SampleCount: n, Sum: cur.AuthLatency.Sum - last.AuthLatency.Sum,
 			Minimum: cur.AuthLatency.Min, Maximum: cur.AuthLatency.Max}}, lb...)
 	}
+	if cur.Type == "application" {
+		diff := func(name string) float64 { return cur.Counters[name] - last.Counters[name] }
+		used := capacityUnits(diff("NewConnectionCount"), cur.Gauges["ActiveConnectionCount"], diff("ProcessedBytes"), diff("RuleEvaluations")-freeRules*diff("RequestCount"), every)
+		add(metric.Datum{Name: "ConsumedLCUs", Unit: "Count", Value: used}, map[string]string{"LoadBalancer": cur.Name})
+		add(metric.Datum{Name: "PeakLCUs", Unit: "Count", Value: used}, map[string]string{"LoadBalancer": cur.Name})
+		if diff("RequestCount") == 0 {
+			add(metric.Datum{Name: "RequestCount", Unit: "Count", Value: 0}, lb...)
+		}
+	}
 	for _, arn := range slices.Sorted(maps.Keys(cur.Groups)) {
 		g, before := cur.Groups[arn], last.Groups[arn]
 		dims := []map[string]string{{"TargetGroup": g.Name, "LoadBalancer": cur.Name}, {"TargetGroup": g.Name, "LoadBalancer": cur.Name, "AvailabilityZone": z}}
@@ -239,12 +248,25 @@ func balancerMetrics(z string, last, cur zone.BalancerStats, at time.Time) []met
 			add(metric.Datum{Name: "RequestCountPerTarget", Unit: "Count", Stats: &metric.StatisticSet{SampleCount: 1, Sum: v, Minimum: v, Maximum: v}},
 				map[string]string{"TargetGroup": g.Name})
 		}
+		for _, name := range slices.Sorted(maps.Keys(g.Gauges)) {
+			add(metric.Datum{Name: name, Unit: "Count", Value: g.Gauges[name]}, dims...)
+		}
 		if n := g.Latency.Count - before.Latency.Count; n > 0 {
 			add(metric.Datum{Name: "TargetResponseTime", Unit: "Seconds", Stats: &metric.StatisticSet{SampleCount: n, Sum: g.Latency.Sum - before.Latency.Sum,
 				Minimum: g.Latency.Min, Maximum: g.Latency.Max}}, append(dims, lb...)...)
 		}
 	}
 	return out
+}
+
+// freeRules are the rules of a listener whose evaluation costs no capacity.
+const freeRules = 10
+
+// capacityUnits is what a node did in a time, in load balancer capacity units: the largest of new connections (25 a second
+// each), active connections (3,000), bytes (1 GB an hour) and rule evaluations (1,000 a second).
+func capacityUnits(connections, active, bytes, rules float64, in time.Duration) float64 {
+	s := in.Seconds()
+	return max(connections/s/25, active/3000, bytes/s*3600/1e9, max(rules, 0)/s/1000)
 }
 
 // groupData publishes the sizes of the groups that collect metrics, and targets' health counts.
@@ -279,8 +301,45 @@ func (p *publisher) groupData(end time.Time, batch map[scope.Scope][]metric.Datu
 				batch[g.Scope] = append(batch[g.Scope],
 					metric.Datum{Namespace: ns, Name: "HealthyHostCount", Unit: "Count", Dimensions: d, Timestamp: now, Value: up, HighResolution: true},
 					metric.Datum{Namespace: ns, Name: "UnHealthyHostCount", Unit: "Count", Dimensions: d, Timestamp: now, Value: down, HighResolution: true})
+				if g.Check.Enabled {
+					batch[g.Scope] = append(batch[g.Scope], zoneMetrics(ns, d, balance.ZoneStates(tx, lb, g), now)...)
+				}
 			}
 		}
 		return nil
 	})
+}
+
+// zoneMetrics tell how the zones see a target group: each by itself, and how many of them have enough healthy targets for DNS
+// and for routing. Pure.
+func zoneMetrics(ns string, dims map[string]string, zones []balance.ZoneState, at time.Time) []metric.Datum {
+	var out []metric.Datum
+	add := func(name string, v float64, dims map[string]string) {
+		out = append(out, metric.Datum{Namespace: ns, Name: name, Unit: "Count", Dimensions: dims, Timestamp: at, Value: v, HighResolution: true})
+	}
+	states := func(dims map[string]string, zones []balance.ZoneState) {
+		var dns, routing float64
+		for _, z := range zones {
+			if z.DNS {
+				dns++
+			}
+			if z.Routing {
+				routing++
+			}
+		}
+		n := float64(len(zones))
+		add("HealthyStateDNS", dns, dims)
+		add("UnhealthyStateDNS", n-dns, dims)
+		add("HealthyStateRouting", routing, dims)
+		add("UnhealthyStateRouting", n-routing, dims)
+	}
+	states(dims, zones)
+	for i, z := range zones {
+		d := maps.Clone(dims)
+		d["AvailabilityZone"] = z.Zone
+		add("HealthyHostCount", float64(z.Healthy), d)
+		add("UnHealthyHostCount", float64(z.Unhealthy), d)
+		states(d, zones[i:i+1])
+	}
+	return out
 }

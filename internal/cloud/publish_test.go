@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"skerry/internal/balance"
 	"skerry/internal/compute"
 	"skerry/internal/driver"
 	"skerry/internal/zone"
@@ -55,12 +56,45 @@ func TestRequestsPerTargetAreFoundByTheGroupAlone(t *testing.T) {
 			"g": {Name: "targetgroup/g/2", Counters: map[string]float64{"RequestCount": 2 * n, "RequestCountPerTarget": n}}}}
 	}
 	got := map[string]float64{} // number of dimensions and name → sum
-	for _, d := range balancerMetrics("us-east-1a", stats(10), stats(15), time.Unix(60, 0)) {
+	for _, d := range balancerMetrics("us-east-1a", stats(10), stats(15), time.Unix(60, 0), 10*time.Second) {
 		if d.Dimensions["TargetGroup"] == "targetgroup/g/2" {
 			got[fmt.Sprint(len(d.Dimensions), d.Name)] += d.Stats.Sum
 		}
 	}
 	want := map[string]float64{"1RequestCountPerTarget": 5, "2RequestCountPerTarget": 5, "3RequestCountPerTarget": 5, "2RequestCount": 10, "3RequestCount": 10}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestCapacityUnits(t *testing.T) {
+	for _, c := range []struct{ connections, active, bytes, rules, want float64 }{
+		{want: 0},
+		{connections: 250, want: 1}, // 25 a second
+		{active: 6000, want: 2},
+		{bytes: 1e9 / 360, want: 1}, // 1 GB an hour
+		{rules: 5000, want: 0.5},
+		{rules: -100, want: 0},
+		{connections: 250, active: 9000, bytes: 1e9 / 360, rules: 20000, want: 3},
+	} {
+		if got := capacityUnits(c.connections, c.active, c.bytes, c.rules, 10*time.Second); math.Abs(got-c.want) > 1e-9 {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+func TestZoneMetrics(t *testing.T) {
+	got := map[string]float64{}
+	for _, d := range zoneMetrics("AWS/ApplicationELB", map[string]string{"TargetGroup": "g", "LoadBalancer": "l"},
+		[]balance.ZoneState{{Zone: "a", Healthy: 2, DNS: true, Routing: true}, {Zone: "b", Healthy: 1, Unhealthy: 1, Routing: true}, {Zone: "c", Unhealthy: 2}}, time.Unix(60, 0)) {
+		got[d.Dimensions["AvailabilityZone"]+d.Name] = d.Value
+	}
+	want := map[string]float64{
+		"HealthyStateDNS": 1, "UnhealthyStateDNS": 2, "HealthyStateRouting": 2, "UnhealthyStateRouting": 1,
+		"aHealthyStateDNS": 1, "aUnhealthyStateDNS": 0, "aHealthyStateRouting": 1, "aUnhealthyStateRouting": 0, "aHealthyHostCount": 2, "aUnHealthyHostCount": 0,
+		"bHealthyStateDNS": 0, "bUnhealthyStateDNS": 1, "bHealthyStateRouting": 1, "bUnhealthyStateRouting": 0, "bHealthyHostCount": 1, "bUnHealthyHostCount": 1,
+		"cHealthyStateDNS": 0, "cUnhealthyStateDNS": 1, "cHealthyStateRouting": 0, "cUnhealthyStateRouting": 1, "cHealthyHostCount": 0, "cUnHealthyHostCount": 2,
+	}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

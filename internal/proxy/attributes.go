@@ -148,6 +148,7 @@ type groupAttributes struct {
 	stickyFor  time.Duration
 	appCookie  string
 	algorithm  string
+	mitigation bool // of anomalies
 	slowStart  time.Duration
 	minHealthy int // below it, requests go to all targets
 	minPercent int
@@ -175,6 +176,7 @@ func readGroupAttributes(name string, m map[string]string) (groupAttributes, err
 		algorithm: a.oneOf("load_balancing.algorithm.type", roundRobin, roundRobin, leastOutstanding, weightedRandom),
 		slowStart: a.seconds("slow_start.duration_seconds", 0, 0, 900),
 	}
+	g.mitigation = a.oneOf("load_balancing.algorithm.anomaly_mitigation", "off", "on", "off") == "on"
 	on := a.bool("stickiness.enabled", false)
 	kind := a.oneOf("stickiness.type", "lb_cookie", "lb_cookie", "app_cookie", "source_ip")
 	lbFor := a.seconds("stickiness.lb_cookie.duration_seconds", 86400, 1, 604800)

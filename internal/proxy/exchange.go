@@ -159,7 +159,7 @@ func (x *exchange) send(now time.Time) {
 		if u == nil {
 			var err error
 			if u, err = x.p.dial(x.p.ctx, ch.t); err != nil {
-				ch.g.counters.inc(cTargetConnectionError)
+				ch.unconnected()
 				status := 502
 				var te *targetTLSError
 				if errors.As(err, &te) {
@@ -300,6 +300,7 @@ func (x *exchange) answered(start, now time.Time) {
 	g := x.choice.g
 	g.latency.add(now.Sub(start))
 	g.counters.target(x.resp.status)
+	x.choice.t.conducted(x.resp.status < 500)
 	x.p.counters.target(x.resp.status)
 	e := &x.entry
 	e.status, e.target, e.sentAt, e.gotAt = x.resp.status, x.resp.status, start, now

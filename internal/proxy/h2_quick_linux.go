@@ -159,7 +159,7 @@ func (f *h2fast) place(u *h2up) {
 // unreachable handles a target that can't be connected to: nothing was sent, so another one may have the request.
 func (f *h2fast) unreachable(s *h2stream) {
 	q, ch := &s.quick, &s.x.choice
-	ch.g.counters.inc(cTargetConnectionError)
+	ch.unconnected()
 	if q.n < maxAttempts-1 {
 		q.tried[q.n] = ch.t
 		q.n++
@@ -513,7 +513,7 @@ func (f *h2fast) look(now int64) {
 		case q.u != nil && q.u.t.removed.Load():
 			f.lost(s, 502)
 		case q.u != nil && q.u.connecting && wait > int64(dialTimeout):
-			s.x.choice.g.counters.inc(cTargetConnectionError)
+			s.x.choice.unconnected()
 			f.lost(s, 504)
 		case wait > int64(s.lt.attrs.idle)+int64(tick):
 			s.x.cut = s.x.begun

@@ -173,7 +173,7 @@ func (l *loop) connect(x *lexchange) {
 // unreachable handles a target that can't be connected to: nothing was sent, so another one may have the request.
 func (l *loop) unreachable(x *lexchange) {
 	ch := &x.choice
-	ch.g.counters.inc(cTargetConnectionError)
+	ch.unconnected()
 	if x.n < maxAttempts-1 {
 		x.tried[x.n] = ch.t
 		x.n++
@@ -631,7 +631,7 @@ func (l *loop) tooLate(x *lexchange) {
 		l.finish(x)
 	default:
 		if x.u.state == connecting {
-			x.choice.g.counters.inc(cTargetConnectionError)
+			x.choice.unconnected()
 		}
 		l.lost(x, 504)
 	}

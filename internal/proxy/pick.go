@@ -102,36 +102,51 @@ func (g *group) pick(tried []*target, now time.Time) *target {
 		next = g.next.n.Add(1) // a second choice for the same request does not shift the others' turns
 	}
 	start := int(next % uint64(n))
-	if g.attrs.algorithm == weightedRandom {
-		start = rand.IntN(n)
-	}
-	var best, ramping *target
-	var least int64
-	for i := range n {
-		k := start + i
-		if k >= n {
-			k -= n
+	switch g.attrs.algorithm {
+	case weightedRandom:
+		if t := g.random(tried); t != nil {
+			return t
 		}
-		t := g.healthy[k]
+	case leastOutstanding:
+		var best *target
+		var least int64
+		for i := range n {
+			t := g.healthy[(start+i)%n]
+			if f := t.inflight.Load(); (best == nil || f < least) && !contains(tried, t) {
+				best, least = t, f
+			}
+		}
+		return best
+	}
+	all := g.attrs.slowStart == 0 || !g.someSteady(now)
+	var ramping *target
+	for i := range n {
+		t := g.healthy[(start+i)%n]
 		if contains(tried, t) {
 			continue
 		}
-		if g.attrs.algorithm == leastOutstanding {
-			if f := t.inflight.Load(); best == nil || f < least {
-				best, least = t, f
-			}
-			continue
+		if all || t.rampedUp(now, g.attrs.slowStart) {
+			return t
 		}
-		if g.attrs.slowStart > 0 && !t.rampedUp(now, g.attrs.slowStart) {
+		if ramping == nil {
 			ramping = t
-			continue
 		}
-		return t
-	}
-	if best != nil {
-		return best
+		if len(tried) == 0 {
+			// Its turn goes to the one whose turn is next, who has none then: nobody gets its share for standing behind it.
+			start = int(g.next.n.Add(1)%uint64(n)) - i - 1 + n
+		}
 	}
 	return ramping
+}
+
+// someSteady tells whether a target that gets requests is not in its slow start: else nobody ramps up.
+func (g *group) someSteady(now time.Time) bool {
+	for _, t := range g.healthy {
+		if since := t.since.Load(); since == 0 || now.UnixNano()-since >= int64(g.attrs.slowStart) {
+			return true
+		}
+	}
+	return false
 }
 
 func contains(ts []*target, t *target) bool {

@@ -63,6 +63,7 @@ type Proxy struct {
 	sockets     bool    // loops can connect to targets
 	h2          h2set
 	logs        *logWriter
+	judged      int64          // when anomalies were looked for, ns since start; only the ticker's
 	wg          sync.WaitGroup // listeners, connections
 	upstreams   sync.WaitGroup // goroutines of HTTP/2 connections to targets
 	tickEnd     chan struct{}
@@ -149,6 +150,12 @@ func (p *Proxy) tick() {
 		targets, limit := p.live.targets, time.Minute
 		if p.table != nil {
 			limit = p.table.attrs.idle
+		}
+		if p.table != nil && now-p.judged >= int64(judgeEvery) {
+			p.judged = now
+			for _, g := range p.table.groups {
+				g.judge()
+			}
 		}
 		clock := p.opt.Clock()
 		for _, t := range targets {
@@ -416,6 +423,19 @@ func (p *Proxy) Stats() Stats {
 			if tg := p.table.groups[key]; tg != nil && len(tg.healthy) > 0 {
 				c["RequestCountPerTarget"] = n / float64(tg.distinct)
 			}
+		}
+		if tg := p.table.groups[key]; tg != nil {
+			gs.Anomalies = tg.anomalies()
+			anomalous, mitigated := 0.0, 0.0
+			for _, m := range tg.members {
+				if m.t.anomalous.Load() {
+					anomalous++
+				}
+				if m.t.cut.Load() > 0 {
+					mitigated++
+				}
+			}
+			gs.Gauges = map[string]float64{"AnomalousHostCount": anomalous, "MitigatedHostCount": mitigated}
 		}
 		s.Groups[key] = gs
 	}

@@ -20,6 +20,9 @@ type GroupStats struct {
 	Name     string
 	Counters map[string]float64
 	Latency  Summary // TargetResponseTime, seconds
+	// Anomalies are the targets, by address, that fail more often than the others, or did: whether they get fewer requests.
+	Anomalies map[string]bool
+	Gauges    map[string]float64
 }
 
 // Summary sums up samples.

@@ -22,14 +22,18 @@ const (
 
 // target is the live state of a registered target; it outlasts tables. Safe for concurrent use.
 type target struct {
-	addr     string
-	numeric  netip.AddrPort // the same, unless addr holds a name
-	id       uint64
-	tls      bool
-	inflight atomic.Int64
-	healthy  atomic.Bool
-	since    atomic.Int64 // when its slow start began, Unix ns; 0 when it's over
-	removed  atomic.Bool  // deregistered for good: what is in flight is cut
+	addr      string
+	numeric   netip.AddrPort // the same, unless addr holds a name
+	id        uint64
+	tls       bool
+	inflight  atomic.Int64
+	healthy   atomic.Bool
+	since     atomic.Int64 // when its slow start began, Unix ns; 0 when it's over
+	answers   atomic.Int64 // since the latest judgement
+	errors    atomic.Int64
+	anomalous atomic.Bool
+	cut       atomic.Int32 // of its weight
+	removed   atomic.Bool  // deregistered for good: what is in flight is cut
 
 	speaksH2 bool // HTTP/2; then
 	h2       h2pool

@@ -3,6 +3,7 @@ package zone
 import (
 	"encoding/json"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
@@ -64,8 +65,29 @@ func (r *reporter) setHealth(h TargetHealth) {
 	if old, ok := r.health[k]; ok && old.State == h.State && old.Reason == h.Reason && old.Description == h.Description {
 		return
 	}
+	h.Anomalous, h.Mitigated = r.health[k].Anomalous, r.health[k].Mitigated
 	r.health[k] = h
 	r.bump()
+}
+
+// setAnomalies notes which targets of a group are anomalous, and whether they get fewer requests for it.
+func (r *reporter) setAnomalies(g TargetGroup, byAddress map[string]bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	changed := false
+	for _, t := range g.Targets {
+		k := healthKey(g.ARN, t.Key())
+		h, ok := r.health[k]
+		mitigated, anomalous := byAddress[netip.AddrPortFrom(t.IP, uint16(t.Port)).String()]
+		if ok && (h.Anomalous != anomalous || h.Mitigated != mitigated) {
+			h.Anomalous, h.Mitigated = anomalous, mitigated
+			r.health[k] = h
+			changed = true
+		}
+	}
+	if changed {
+		r.bump()
+	}
 }
 
 func (r *reporter) forget(group, target string) {

@@ -256,7 +256,11 @@ func (n *nodes) stats() []BalancerStats {
 	for _, b := range n.desired.Balancers {
 		t := n.total(b.ARN)
 		if a := n.albs[b.ARN]; a != nil {
-			t.add(a.proxy.Stats())
+			s := a.proxy.Stats()
+			t.add(s)
+			for arn, g := range s.Groups {
+				n.rep.setAnomalies(n.byGroup[arn], g.Anomalies)
+			}
 		}
 		out = append(out, t.clone())
 	}
@@ -298,6 +302,7 @@ func (t *BalancerStats) add(s proxy.Stats) {
 			g.Counters[k] += v
 		}
 		g.Latency = Summary{Count: g.Latency.Count + s.Latency.Count, Sum: g.Latency.Sum + s.Latency.Sum, Min: s.Latency.Min, Max: s.Latency.Max}
+		g.Gauges = s.Gauges
 		t.Groups[arn] = g
 	}
 }

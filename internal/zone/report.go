@@ -32,6 +32,8 @@ type TargetHealth struct {
 	Reason      string `json:",omitempty"`
 	Description string `json:",omitempty"`
 	Since       time.Time
+	Anomalous   bool `json:",omitempty"` // fails more often than the group's others
+	Mitigated   bool `json:",omitempty"` // and gets fewer requests for it
 }
 
 // BalancerStats are the counters of one load-balancer node since the process started (Boot tells which life).
@@ -52,6 +54,7 @@ type GroupStats struct {
 	Counters map[string]float64
 	// TargetResponseTime's samples so far, in seconds: how many, their sum, smallest and largest since the last report.
 	Latency Summary
+	Gauges  map[string]float64 `json:",omitempty"` // value now
 }
 
 // Summary is a running sum of samples.

@@ -10,7 +10,7 @@ import (
 // missingValues are attributes' values that the data plane doesn't carry yet; "" is any but the default.
 var missingValues = map[string]string{
 	"health_check_logs.s3.enabled":           "true",
-	"secondary_ips.auto_assigned.per_subnet": "", "load_balancing.algorithm.anomaly_mitigation": "on",
+	"secondary_ips.auto_assigned.per_subnet": "",
 }
 
 // servedValues refuses attributes' values that would have no effect. The defaults are what the resource has without them.

@@ -305,6 +305,12 @@ func (s *Server) describeTargetHealth(c *api.Call, in *elbv2.DescribeTargetHealt
 			}
 			if len(in.Include) > 0 {
 				d.AnomalyDetection = &elbv2.AnomalyDetection{Result: api.Ptr("normal"), MitigationInEffect: api.Ptr("no")}
+				if h.Anomalous {
+					d.AnomalyDetection.Result = api.Ptr("anomalous")
+				}
+				if h.Mitigated {
+					d.AnomalyDetection.MitigationInEffect = api.Ptr("yes")
+				}
 			}
 			out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, d)
 		}
