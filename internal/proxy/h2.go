@@ -10,7 +10,8 @@ const (
 	maxStreams        = 128
 	maxStreamRequests = 10000 // requests on one connection
 	maxHeaderBlock    = 8 << 10
-	maxContinuations  = 16 // frames of one header block
+	maxClosed         = 128 // closed streams that are remembered
+	maxContinuations  = 16  // frames of one header block
 	maxResets         = 1000
 	maxIdleFrames     = 10000
 	h2MaxFrame        = 16384

@@ -35,9 +35,9 @@ type h2conn struct {
 	set    *os.File // the epoll set, which Go's own poller waits for
 	setRaw syscall.RawConn
 	woken  atomic.Bool
-	due    atomic.Int64 // when the ticker must wake the goroutine, ns of Proxy.ticks
-	events [128]unix.EpollEvent
-	wg     sync.WaitGroup // goroutines of streams
+	due    atomic.Int64                 // when the ticker must wake the goroutine, ns of Proxy.ticks
+	events *[eventBatch]unix.EpollEvent // while there are some
+	wg     sync.WaitGroup               // goroutines of streams
 
 	mu       sync.Mutex // guards what follows; held neither over a wait nor over calls into a watch that could call back
 	in       *buffer    // what has been read and not used is in.b[r:w]; nil when there is nothing
@@ -59,8 +59,8 @@ type h2conn struct {
 	dec       *hpack.Decoder
 	head      streamHead
 	block     headerBlock
-	resize    bool // the next header block must say that we use no dynamic table
-	closed    [128]closedStream
+	resize    bool           // the next header block must say that we use no dynamic table
+	closed    []closedStream // the latest ones, up to maxClosed; then a ring
 	closedAt  int
 	idleFloor int // frames in a row that brought no request and no data
 	resets    int // streams that the client reset of late, less those that it let finish
@@ -194,6 +194,9 @@ func (c *h2conn) run() {
 			}
 			c.wire.full = false
 		}
+		if n > 0 {
+			eventPool.Put(c.events)
+		}
 		c.fast.resume()
 		c.look()
 	}
@@ -202,8 +205,12 @@ func (c *h2conn) run() {
 // wait returns the number of events, after waiting for one or a call of wake if block is set.
 func (c *h2conn) wait(block bool) (n int) {
 	err := c.setRaw.Read(func(fd uintptr) bool {
-		n = epollWait(int(fd), c.events[:], 0)
-		return n > 0 || !block || c.woken.Load()
+		c.events = eventPool.Get().(*[eventBatch]unix.EpollEvent)
+		if n = epollWait(int(fd), c.events[:], 0); n > 0 {
+			return true
+		}
+		eventPool.Put(c.events)
+		return !block || c.woken.Load()
 	})
 	if err != nil || c.woken.Load() {
 		c.set.SetReadDeadline(time.Time{})
@@ -211,6 +218,8 @@ func (c *h2conn) wait(block bool) (n int) {
 	}
 	return max(n, 0)
 }
+
+var eventPool = sync.Pool{New: func() any { return new([eventBatch]unix.EpollEvent) }}
 
 // wake makes the goroutine look around.
 func (c *h2conn) wake() {
@@ -724,8 +733,7 @@ func (c *h2conn) forget(s *h2stream, reset bool) {
 		return
 	}
 	delete(c.streams, s.id)
-	c.closed[c.closedAt%len(c.closed)] = closedStream{s.id, reset}
-	c.closedAt++
+	c.noteClosed(s.id, reset)
 	s.gone = true
 	if c.block.s == s {
 		c.block.s, c.block.ignore = nil, true
@@ -764,7 +772,15 @@ func (c *h2conn) resetID(id uint32, code http2.ErrCode) {
 		return
 	}
 	c.rst(id, code)
-	c.closed[c.closedAt%len(c.closed)] = closedStream{id, true}
+	c.noteClosed(id, true)
+}
+
+func (c *h2conn) noteClosed(id uint32, reset bool) {
+	if len(c.closed) < maxClosed {
+		c.closed = append(c.closed, closedStream{id, reset})
+		return
+	}
+	c.closed[c.closedAt%maxClosed] = closedStream{id, reset}
 	c.closedAt++
 }
 
@@ -821,9 +837,22 @@ func (c *h2conn) look() {
 	} else if c.fast.holds() && now-c.lastUse <= int64(tick) {
 		c.due.Store(now + int64(tick))
 	} else {
-		c.fast.giveBack()
+		c.rest()
 		c.due.Store(c.lastUse + idle + 2*int64(tick))
 	}
+}
+
+// rest gives back the memory that an idle connection has no use for.
+func (c *h2conn) rest() {
+	c.fast.giveBack()
+	c.fast.rest()
+	if len(c.out) == 0 {
+		c.out = nil
+	}
+	if len(c.wire.out) == 0 {
+		c.wire.out = nil
+	}
+	c.wire.state.Rest()
 }
 
 // h2set is the set of a Proxy's HTTP/2 connections.

@@ -60,7 +60,7 @@ type quick struct {
 }
 
 func (f *h2fast) init(c *h2conn, ep int) {
-	f.c, f.ep, f.idle = c, ep, map[*target][]*h2up{}
+	f.c, f.ep = c, ep
 }
 
 // gather begins a batch of events.
@@ -386,6 +386,9 @@ func (f *h2fast) settle(s *h2stream, reusable bool) {
 		}
 		s.quick.u, u.s = nil, nil
 		u.rest = f.now
+		if f.idle == nil {
+			f.idle = map[*target][]*h2up{}
+		}
 		f.idle[u.t] = append(f.idle[u.t], u)
 		return
 	}
@@ -585,7 +588,13 @@ func (f *h2fast) giveBack() {
 			f.forget(u)
 		}
 	}
-	clear(f.idle)
+	f.idle = nil
+}
+
+// rest gives back what only a busy connection needs.
+func (f *h2fast) rest() {
+	f.ups, f.free, f.freed, f.ready, f.next = nil, nil, nil, nil, nil
+	f.req, f.block = nil, nil
 }
 
 // spares are idle connections to a target that clients' HTTP/2 connections leave to each other. Safe for concurrent use.
