@@ -542,10 +542,11 @@ func (r *request) examine() error {
 	case r.chunked && r.minor == 0:
 		return errCodingVersion
 	}
+	if r.hosts == 1 && (len(r.host) == 0 || !allOf(r.host, isHost)) {
+		return errHost
+	}
 	if absolute != nil {
 		r.host = absolute // RFC 9112 section 3.2.2
-	} else if r.hosts == 1 && (len(r.host) == 0 || !allOf(r.host, isHost)) {
-		return errHost
 	}
 	if !r.splitHost() {
 		return errHost
