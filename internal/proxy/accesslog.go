@@ -120,6 +120,30 @@ func (x *exchange) refusedFor(se *statusError, now time.Time) {
 	x.noted(nil, now)
 }
 
+// rewrite lets a rule's transforms change the request, and notes what they made of it.
+func (x *exchange) rewrite(t *transforms) bool {
+	r, e := x.req, &x.entry
+	if e.log == nil {
+		return t.rewrite(r)
+	}
+	host, target := r.hostname, r.target
+	if !t.rewrite(r) {
+		e.change = "TransformInvalidHttpMessage"
+		return false
+	}
+	e.change = "TransformSuccess"
+	keep := func(was, is []byte) (at [2]int) {
+		if string(was) != string(is) {
+			at[0] = len(e.text)
+			e.text = appendLogged(e.text, is)
+			at[1] = len(e.text)
+		}
+		return at
+	}
+	e.rewrote, e.reuri = keep(host, r.hostname), keep(target, r.target)
+	return true
+}
+
 // notedLocation keeps where a redirect leads to.
 func (x *exchange) notedLocation(loc []byte) {
 	if e := &x.entry; e.log != nil {

@@ -68,6 +68,7 @@ type exchange struct {
 	forwards bool
 	received atomic.Int64 // bytes of the request
 	bytes    atomic.Int64 // bytes of the answer
+	shard    int          // of counters and logs: the loop's number, or anyShard
 	refused  oddity       // why the request could not be parsed
 	entry    entry
 
@@ -106,7 +107,7 @@ func (x *exchange) prepare(a *action, now time.Time) bool {
 		x.fail(464)
 		return false
 	}
-	if a.transforms != nil && !a.transforms.rewrite(x.req) {
+	if a.transforms != nil && !x.rewrite(a.transforms) {
 		x.fail(500)
 		return false
 	}
@@ -298,7 +299,7 @@ func (x *exchange) attempt(u *upstream, mayRetry bool) outcome {
 // answered counts the target's answer, whose head has arrived, and plans what the client gets of it.
 func (x *exchange) answered(start, now time.Time) {
 	g := x.choice.g
-	g.latency.add(now.Sub(start))
+	g.latency.add(now.Sub(start), x.shard)
 	g.counters.target(x.resp.status)
 	x.choice.t.conducted(x.resp.status < 500)
 	x.p.counters.target(x.resp.status)
@@ -700,6 +701,7 @@ func (x *exchange) reset(p *Proxy, lt *listenerTable, r *request, peer *peerInfo
 	x.received.Store(0)
 	x.bytes.Store(0)
 	x.refused = noOddity
+	x.shard = anyShard
 	x.entry.begin(lt.access)
 }
 

@@ -174,6 +174,23 @@ func TestLoggedTrace(t *testing.T) {
 	}
 }
 
+// What transforms made of a request stands at the end of its line; the request line is as the client sent it.
+func TestLoggedTransform(t *testing.T) {
+	t.Parallel()
+	cfg := simple(named(t, "x"))
+	cfg.Listeners[0].Rules = []Rule{{Priority: 3, Conditions: []Condition{{Field: PathPattern, Values: []string{"/a*"}}}, Actions: forwardTo("g"),
+		Transforms: []Transform{{Type: HostHeaderRewrite, Regex: "^a$", Replace: "b"}, {Type: URLRewrite, Regex: "^/a", Replace: "/z"}}}}
+	access, _, _ := logged(t, cfg, false, func(b *lb) {
+		c := b.dial()
+		c.send("GET /ab HTTP/1.1\r\nHost: a\r\n\r\n")
+		text(c.answer("GET"))
+		c.Close()
+	})
+	if len(access) != 1 || !strings.HasSuffix(access[0], ` "b" "/zb" "TransformSuccess"`) || !strings.Contains(access[0], `"GET http://a:80/ab HTTP/1.1"`) {
+		t.Errorf("%q", access)
+	}
+}
+
 func TestConnectionLogTLS(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)

@@ -37,6 +37,7 @@ type lexchange struct {
 // start prepares the exchange for a request.
 func (x *lexchange) start(c *lconn, lt *listenerTable) {
 	x.reset(c.p, lt, &x.request, &x.peerInfo, nil, x)
+	x.shard = x.l.id
 	x.peerInfo = peerInfo{addr: c.addr, born: c.born}
 	x.peerInfo.text = c.addr.Addr().AppendTo(x.text[:0])
 	x.out = x.out[:0]

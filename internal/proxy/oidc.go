@@ -362,7 +362,7 @@ func (x *exchange) callback(now time.Time) {
 	start := time.Now()
 	s, ref := o.exchange(ctx, x.p.idp, code, redirectURI(r), state.Nonce, now)
 	cancel()
-	x.p.authLatency.add(time.Since(start) * 1000) // the metric is in milliseconds
+	x.p.authLatency.add(time.Since(start)*1000, anyShard) // the metric is in milliseconds
 	x.w.touch()
 	var lines []byte
 	if ref == nil {

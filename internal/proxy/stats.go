@@ -134,30 +134,43 @@ func (c *counters) target(code int) {
 	}
 }
 
-// latency sums up response times.
-type latency struct {
+// latency sums up response times: each loop into a stripe of its own, so that none waits for another.
+type latency [latencyStripes]struct {
 	mu sync.Mutex
 	s  Summary
+	_  [64]byte
 }
 
-func (l *latency) add(d time.Duration) {
+const latencyStripes = 8
+
+func (l *latency) add(d time.Duration, shard int) {
 	x := d.Seconds()
-	l.mu.Lock()
-	if l.s.Count == 0 || x < l.s.Min {
-		l.s.Min = x
-	}
-	if x > l.s.Max {
-		l.s.Max = x
-	}
-	l.s.Count++
-	l.s.Sum += x
-	l.mu.Unlock()
+	p := &l[uint(shard)%latencyStripes]
+	p.mu.Lock()
+	p.s.merge(Summary{1, x, x, x})
+	p.mu.Unlock()
 }
 
-func (l *latency) drain() Summary {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s := l.s
-	l.s = Summary{}
+func (l *latency) drain() (s Summary) {
+	for i := range l {
+		p := &l[i]
+		p.mu.Lock()
+		s.merge(p.s)
+		p.s = Summary{}
+		p.mu.Unlock()
+	}
 	return s
+}
+
+func (s *Summary) merge(o Summary) {
+	switch {
+	case o.Count == 0:
+		return
+	case s.Count == 0:
+		*s = o
+		return
+	}
+	s.Count += o.Count
+	s.Sum += o.Sum
+	s.Min, s.Max = min(s.Min, o.Min), max(s.Max, o.Max)
 }
