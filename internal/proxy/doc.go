@@ -25,6 +25,9 @@
 // no I/O and know no connection, so the engine around them (conn.go, exchange.go: a goroutine a connection) can be replaced.
 // You may not assume that a time limit fires more exactly than tick allows, or that Stats adds up while requests run.
 //
+// Logs (accesslog.go, logfile.go) never make a request wait: a line is appended to a buffer of its loop, or dropped and counted.
+// Anomalies (anomaly.go) are judged every ten seconds by the ticker.
+//
 // A Proxy owns all its goroutines: one a listener, one a client connection, one for a request body that is not at hand when
-// its head is, one for an HTTP/2 stream with a body, two for an HTTP/2 connection to a target, one for the time limits. Shutdown waits for them. The package imports no other part of the project.
+// its head is, one for an HTTP/2 stream with a body, two for an HTTP/2 connection to a target, one for the time limits, one for the logs. Shutdown waits for them. The package imports no other part of the project.
 package proxy
