@@ -36,6 +36,7 @@ func upCommand() *cobra.Command {
 	egress := f.String("egress", "host", "host: instances may reach out through this machine; none: no way out")
 	scale := f.Int("time-scale", 1, "divide the waits that are policy (alarm periods, cooldowns, warm-ups, health checks)")
 	rootKey := f.String("root-key", "", "file with ACCESS_KEY_ID SECRET that replaces the well-known keys; required off loopback")
+	sink := f.String("events-sink", "", "where events and notifications go: file:PATH or an http:// URL (default: nowhere)")
 	noHosts := f.Bool("no-hosts-file", false, "leave /etc/hosts alone")
 	detach := f.Bool("detach", false, "return when ready; the log goes to DATA-DIR/skerry.log")
 	ephemeral := f.Bool("ephemeral", false, "take everything down and remove it on exit")
@@ -67,7 +68,7 @@ func upCommand() *cobra.Command {
 		}
 		return cloud.Run(cmd.Context(), cloud.Options{
 			DataDir: abs, Listen: *listen, PublicPool: prefix, Driver: *driver, Egress: *egress == "host", TimeScale: *scale,
-			RootKeyFile: key, HostsFile: !*noHosts, Ephemeral: *ephemeral, LogFile: *logFile,
+			RootKeyFile: key, EventsSink: *sink, HostsFile: !*noHosts, Ephemeral: *ephemeral, LogFile: *logFile,
 			Ready: func(url string) { fmt.Fprintln(cmd.OutOrStdout(), "ready "+url) },
 		})
 	}

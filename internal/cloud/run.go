@@ -23,6 +23,7 @@ import (
 	"skerry/internal/driver/container"
 	"skerry/internal/driver/sim"
 	"skerry/internal/endpoint/elbapi"
+	"skerry/internal/event"
 	"skerry/internal/fabric"
 	"skerry/internal/identity"
 	"skerry/internal/image"
@@ -42,6 +43,7 @@ type Options struct {
 	Egress      bool
 	TimeScale   int
 	RootKeyFile string
+	EventsSink  string // file:PATH or a URL; "" is none
 	HostsFile   bool
 	Ephemeral   bool
 	LogFile     string           // takes standard error once nothing can be refused any more; "" leaves it
@@ -76,6 +78,7 @@ type control struct {
 	zones    *supervisor    // nil with the sim driver
 	scaler   *scaling.Reconciler
 	alarms   *metric.Evaluator
+	sink     *sink        // nil: nobody hears of events
 	handler  http.Handler // of requests from this host
 	contents *elbapi.Contents
 	inside   http.Handler // of requests from instances
@@ -101,6 +104,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	o = c.o // check has chosen the driver
+	if c.sink, err = newSink(o.EventsSink); err != nil {
+		return err
+	}
 	lis, err := listen(o.Listen)
 	if err != nil {
 		return err
@@ -167,6 +173,9 @@ func (c *control) open(ctx context.Context) (err error) {
 	}()
 	if err := c.db.Update(func(w *store.WriteTx) error { return network.SetPublicPool(w, o.PublicPool) }); err != nil {
 		return fmt.Errorf("--public-pool %s: %w", o.PublicPool, err)
+	}
+	if err := c.db.Update(func(w *store.WriteTx) error { event.SetSink(w, c.sink != nil); return nil }); err != nil {
+		return err
 	}
 	c.images = &image.Store{Dir: filepath.Join(o.DataDir, "images")}
 	if o.Driver == "sim" {
@@ -264,6 +273,9 @@ func (c *control) serve(ctx context.Context, lis net.Listener) error {
 	})
 	start(c.runAlarms)
 	start(c.runInterruptions)
+	if c.sink != nil {
+		start(c.runSink)
+	}
 	start(c.publish)
 	start(c.runControl)
 	start(c.boundLogs)

@@ -581,6 +581,7 @@ func (l *launch) one(w *store.WriteTx, reservationID string, n int) error {
 	i.BlockDevices = []BlockDevice{{DeviceName: v.Device, VolumeID: v.ID, AttachTime: now, DeleteOnTermination: v.DeleteOnTermination}}
 	Volumes.Put(w, v)
 	Instances.Put(w, i)
+	i.tell(w, "EC2 Instance State-change Notification", map[string]string{"instance-id": i.ID, "state": Pending})
 	if err := tag.Set(w, s, i.ID, spec.tagsFor("instance")); err != nil {
 		return err
 	}

@@ -87,6 +87,7 @@ func Recommend(w *store.WriteTx, s scope.Scope, id string) (Instance, error) {
 	sp.RecommendedAt = w.Now()
 	i.Spot = &sp
 	Instances.Put(w, i)
+	i.tell(w, "EC2 Instance Rebalance Recommendation", map[string]string{"instance-id": id})
 	return i, nil
 }
 
@@ -100,6 +101,7 @@ func Interrupt(w *store.WriteTx, s scope.Scope, id string, notice time.Duration)
 	sp.NoticedAt, sp.EndsAt = w.Now(), w.Now().Add(notice)
 	i.Spot = &sp
 	Instances.Put(w, i)
+	i.tell(w, "EC2 Spot Instance Interruption Warning", map[string]string{"instance-id": id, "instance-action": "terminate"})
 	return i, nil
 }
 

@@ -3,6 +3,7 @@ package compute
 import (
 	"time"
 
+	"skerry/internal/event"
 	"skerry/internal/fault"
 	"skerry/internal/network"
 	"skerry/internal/scope"
@@ -25,6 +26,12 @@ const stateTime = "2006-01-02 15:04:05 GMT"
 func (i *Instance) become(w *store.WriteTx, state, code, message string) {
 	i.State, i.StateSince, i.StateReasonCode, i.StateReasonMessage = state, w.Now(), code, message
 	Instances.Put(w, *i)
+	i.tell(w, "EC2 Instance State-change Notification", map[string]string{"instance-id": i.ID, "state": state})
+}
+
+// tell tells an event about the instance.
+func (i *Instance) tell(w *store.WriteTx, detailType string, detail map[string]string) {
+	event.Emit(w, i.Scope, "aws.ec2", detailType, []string{i.ARN()}, detail)
 }
 
 func (i *Instance) userInitiated(w *store.WriteTx) {

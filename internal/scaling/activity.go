@@ -76,6 +76,7 @@ func (g Group) end(w *store.WriteTx, id, status, message string) {
 		a.Description += ".  Status Reason: " + a.StatusMessage
 	}
 	Activities.Put(w, a)
+	g.tell(w, a)
 }
 
 const waitingSuffix = " - Waiting For ELB Connection Draining."

@@ -428,8 +428,10 @@ func (x *executor) hold(m *Member) {
 			continue
 		}
 		beat := x.e.scaled(h.Heartbeat)
-		m.Pauses = append(m.Pauses, Pause{Hook: h.Name, Token: newUUID(x.w.Rand()), DefaultResult: h.DefaultResult, Heartbeat: beat,
-			Deadline: x.now.Add(beat), GlobalUntil: x.now.Add(x.e.scaled(h.GlobalTimeout()))})
+		p := Pause{Hook: h.Name, Token: newUUID(x.w.Rand()), DefaultResult: h.DefaultResult, Heartbeat: beat,
+			Deadline: x.now.Add(beat), GlobalUntil: x.now.Add(x.e.scaled(h.GlobalTimeout()))}
+		m.Pauses = append(m.Pauses, p)
+		x.g.tellHook(x.w, h, p, *m)
 	}
 }
 

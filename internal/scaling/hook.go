@@ -68,6 +68,9 @@ func (e *Engine) PutHook(w *store.WriteTx, h Hook) error {
 		return fault.New(fault.Limit, "LimitExceeded", "A group may have up to %d lifecycle hooks.", MaxHooks)
 	}
 	Hooks.Put(w, h)
+	if h.NotificationTarget != "" && h.NotificationTarget != old.NotificationTarget {
+		g.tellTest(w, h.NotificationTarget)
+	}
 	return nil
 }
 

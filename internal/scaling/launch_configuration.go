@@ -45,15 +45,22 @@ const maxTopics = 10
 
 // PutNotifications sets the types of a group that a topic hears of.
 func (e *Engine) PutNotifications(w *store.WriteTx, g Group, topic string, types []string) error {
-	topics := map[string]bool{topic: true}
+	if err := needSink(w); err != nil {
+		return err
+	}
+	topics, known := map[string]bool{topic: true}, false
 	for _, n := range of(w, Notifications, g.Scope, g.Name) {
 		topics[n.Topic] = true
 		if n.Topic == topic {
+			known = true
 			Notifications.Delete(w, n.Key(n.Group+":"+n.Type+":"+n.Topic))
 		}
 	}
 	if len(topics) > maxTopics {
 		return fault.New(fault.Limit, "LimitExceeded", "A group may have up to %d notification topics.", maxTopics)
+	}
+	if !known {
+		g.tellTest(w, topic)
 	}
 	for _, t := range types {
 		Notifications.Put(w, Notification{Scope: g.Scope, Group: g.Name, Topic: topic, Type: t})

@@ -350,6 +350,7 @@ func (e *Engine) StartRefresh(w *store.WriteTx, r Refresh) (Refresh, error) {
 	}
 	r.ID, r.Group, r.Status, r.Start, r.Moved = newUUID(w.Rand()), g.Name, RefreshPending, w.Now(), w.Now()
 	Refreshes.Put(w, r)
+	g.tellRefresh(w, r, "Started")
 	return r, nil
 }
 
@@ -365,6 +366,7 @@ func (e *Engine) CancelRefresh(w *store.WriteTx, s scope.Scope, group string) (R
 	}
 	r.Status, r.End, r.Reason = RefreshCancelled, w.Now(), "Cancelled due to user request."
 	Refreshes.Put(w, r)
+	g.tellRefresh(w, r, "Cancelled")
 	return r, nil
 }
 
@@ -397,6 +399,12 @@ func (e *Engine) RollbackRefresh(w *store.WriteTx, s scope.Scope, group string) 
 
 // refreshed writes a refresh's progress; a success gives the group its configuration.
 func (x *executor) refreshed(next Refresh) {
+	if old, ok := Refreshes.Get(x.w, next.Key(next.ID)); ok && old.Passed < next.Passed {
+		x.g.tellRefresh(x.w, next, "Checkpoint Reached")
+	}
+	if word := map[string]string{RefreshSuccessful: "Succeeded", RefreshFailed: "Failed", RefreshRollbackSuccessful: "Rollback Succeeded", RefreshRollbackFailed: "Rollback Failed"}[next.Status]; word != "" {
+		x.g.tellRefresh(x.w, next, word)
+	}
 	Refreshes.Put(x.w, next)
 	if next.Status != RefreshSuccessful {
 		return

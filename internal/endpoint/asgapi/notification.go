@@ -10,10 +10,6 @@ import (
 	"skerry/internal/store"
 )
 
-// notificationTypes are AWS's. Configurations are stored and returned; there is no SNS that could send them.
-var notificationTypes = []string{"autoscaling:EC2_INSTANCE_LAUNCH", "autoscaling:EC2_INSTANCE_LAUNCH_ERROR", "autoscaling:EC2_INSTANCE_TERMINATE",
-	"autoscaling:EC2_INSTANCE_TERMINATE_ERROR", "autoscaling:TEST_NOTIFICATION"}
-
 func (s *Server) putNotificationConfiguration(c *api.Call, in *as.PutNotificationConfigurationType) (*as.PutNotificationConfigurationOutput, error) {
 	if err := required("TopicARN", in.TopicARN); err != nil {
 		return nil, err
@@ -25,7 +21,7 @@ func (s *Server) putNotificationConfiguration(c *api.Call, in *as.PutNotificatio
 		return nil, invalid("At least one notification type must be specified.")
 	}
 	for _, t := range in.NotificationTypes {
-		if !slices.Contains(notificationTypes, t) {
+		if !slices.Contains(scaling.NotificationTypes, t) {
 			return nil, invalid("%s is not a valid Notification Type", t)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,7 +16,9 @@ import (
 
 	"skerry/api"
 	as "skerry/api/autoscaling"
+	"skerry/internal/event"
 	"skerry/internal/gateway"
+	"skerry/internal/store"
 )
 
 // client is the SDK's, against the gateway over the cloud.
@@ -84,6 +87,36 @@ func TestTheSDKSeesWhatWasAskedFor(t *testing.T) {
 	acts, err := cl.DescribeScalingActivities(ctx, &sdk.DescribeScalingActivitiesInput{AutoScalingGroupName: g})
 	if err != nil || len(acts.Activities) != 3 || acts.Activities[0].StatusCode != types.ScalingActivityStatusCodeMidLifecycleAction {
 		t.Fatalf("activities %+v %v", acts, err)
+	}
+	topic, none := aws.String("arn:aws:sns:us-east-1:000000000000:t"), func() []event.Record { return slices.Collect(event.Records.All(c.DB.Read())) }
+	put := &sdk.PutNotificationConfigurationInput{AutoScalingGroupName: g, TopicARN: topic, NotificationTypes: []string{"autoscaling:EC2_INSTANCE_TERMINATE"}}
+	if _, err := cl.PutNotificationConfiguration(ctx, put); err == nil || !strings.Contains(err.Error(), "--events-sink") || len(none()) != 0 {
+		t.Fatalf("a notification without a sink: %v", err)
+	}
+	if err := c.DB.Update(func(w *store.WriteTx) error { event.SetSink(w, true); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cl.PutNotificationConfiguration(ctx, put); err != nil {
+		t.Fatal(err)
+	}
+	if got := none(); len(got) != 1 || !strings.Contains(string(got[0].Body), "TEST_NOTIFICATION") {
+		t.Fatalf("records %v", got)
+	}
+	if list, err := cl.DescribeNotificationConfigurations(ctx, &sdk.DescribeNotificationConfigurationsInput{}); err != nil || len(list.NotificationConfigurations) != 1 {
+		t.Fatalf("notifications %+v %v", list, err)
+	}
+	if _, err := cl.TerminateInstanceInAutoScalingGroup(ctx, &sdk.TerminateInstanceInAutoScalingGroupInput{InstanceId: d.Instances[0].InstanceId, ShouldDecrementDesiredCapacity: aws.Bool(false)}); err != nil {
+		t.Fatal(err)
+	}
+	c.run(time.Second)
+	all := ""
+	for _, r := range none() {
+		all += r.Kind + " " + string(r.Body) + "\n"
+	}
+	for _, want := range []string{"EC2 Instance Terminate Successful", "EC2 Instance State-change Notification", "EC2 Instance-launch Lifecycle Action", `SNS {"Message":"{\"AccountId`, "autoscaling:EC2_INSTANCE_TERMINATE"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("nothing tells of %s:\n%s", want, all)
+		}
 	}
 	if _, err := cl.PutWarmPool(ctx, &sdk.PutWarmPoolInput{AutoScalingGroupName: g, MinSize: aws.Int32(1), MaxGroupPreparedCapacity: aws.Int32(4), PoolState: types.WarmPoolStateRunning,
 		InstanceReusePolicy: &types.InstanceReusePolicy{ReuseOnScaleIn: aws.Bool(true)}}); err != nil {

@@ -33,7 +33,7 @@ func (s *Server) describeAdjustmentTypes(*api.Call, *as.DescribeAdjustmentTypesI
 }
 
 func (s *Server) describeAutoScalingNotificationTypes(*api.Call, *as.DescribeAutoScalingNotificationTypesInput) (*as.DescribeAutoScalingNotificationTypesAnswer, error) {
-	return &as.DescribeAutoScalingNotificationTypesAnswer{AutoScalingNotificationTypes: slices.Clone(notificationTypes)}, nil
+	return &as.DescribeAutoScalingNotificationTypesAnswer{AutoScalingNotificationTypes: slices.Clone(scaling.NotificationTypes)}, nil
 }
 
 func (s *Server) describeLifecycleHookTypes(*api.Call, *as.DescribeLifecycleHookTypesInput) (*as.DescribeLifecycleHookTypesAnswer, error) {
