@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Load balancing from end to end on real instances: routing, every kind of rule, errors, health, network load balancers,
 # metrics.
-# Environment as for reference.sh; the cloud should run with --time-scale 20. Optional: AMI, KEEP=1.
+# Environment as for reference.sh; the cloud should run with --time-scale 20. Optional: AMI, KEEP=1, SKERRY_DATA (the cloud's
+# data directory: trust stores and access logs are tried too).
 # Needs: aws, curl, openssl, python3, ssh, go (for the program on the targets, test/accept/target).
 set -uo pipefail
 : "${AWS_ENDPOINT_URL:?run: eval \"\$(skerry env)\"}"
@@ -155,6 +156,61 @@ for n in (1,5,1000):
 P
 check "WebSocket through HTTP" python3 "$T/ws.py" "$DNS" 80
 check "WebSocket through HTTPS" python3 "$T/ws.py" "$DNS" 443 tls
+
+# --- mutual TLS: passthrough, and with the cloud's data directory at hand (SKERRY_DATA) a trust store
+authority() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "/CN=$1" -keyout "$T/$1.key" -out "$T/$1.pem" 2>/dev/null; }
+client() { # CA NAME SERIAL
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=$2" -keyout "$T/$2.key" -out "$T/$2.csr" 2>/dev/null
+  openssl x509 -req -in "$T/$2.csr" -CA "$T/$1.pem" -CAkey "$T/$1.key" -set_serial "$3" -days 2 -extfile <(echo extendedKeyUsage=clientAuth) -out "$T/$2.pem" 2>/dev/null; }
+authority ca; authority other; client ca good 17; client ca gone 18; client other stranger 19
+with() { get --cert "$T/$1.pem" --key "$T/$1.key" "${@:2}"; }
+header() { tr -d '\r' | sed -n "s/^$1: //Ip"; }
+lb modify-listener --listener-arn "$LS" --mutual-authentication Mode=passthrough >/dev/null; sleep 1
+check "passthrough: the target gets the chain of anybody" sh -c "curl -sk --cert $T/stranger.pem --key $T/stranger.key https://$DNS/head | grep -qi '^X-Amzn-Mtls-Clientcert: -----BEGIN%20CERTIFICATE'"
+eq "passthrough: a client without one is served" "$(code "https://$DNS/head")" 200
+if [ -n "${SKERRY_DATA:-}" ]; then
+  mkdir -p "$SKERRY_DATA/s3/certs"; cp "$T/ca.pem" "$SKERRY_DATA/s3/certs/"
+  TS=$(lb create-trust-store --name "$tag" --ca-certificates-bundle-s3-bucket certs --ca-certificates-bundle-s3-key ca.pem --query 'TrustStores[0].TrustStoreArn')
+  eq "a trust store's bundle can be had again" "$(get "$(lb get-trust-store-ca-certificates-bundle --trust-store-arn "$TS" --query Location)" | sha256sum)" "$(sha256sum <"$T/ca.pem")"
+  check "no such bundle" sh -c "aws elbv2 create-trust-store --name x --ca-certificates-bundle-s3-bucket certs --ca-certificates-bundle-s3-key none 2>&1 | grep -q CaCertificatesBundleNotFound"
+  lb modify-listener --listener-arn "$LS" --mutual-authentication "Mode=verify,TrustStoreArn=$TS" >/dev/null
+  wait_for 10 "verify: a client without a certificate is turned away" sh -c "! curl -sk --max-time 3 https://$DNS/"
+  eq "a client with one is served" "$(with good -o /dev/null -w '%{http_code}' "https://$DNS/")" 200
+  eq "its subject reaches the target" "$(with good "https://$DNS/head" | header X-Amzn-Mtls-Clientcert-Subject)" "CN=good"
+  eq "another authority's is turned away" "$(with stranger -o /dev/null -w '%{http_code}' "https://$DNS/")" 000
+  printf '01\n' >"$T/number"; printf 'R\t400101000000Z\t250101000000Z\t12\tunknown\t/CN=gone\n' >"$T/index"; printf '[ca]\ndefault_ca=d\n[d]\ndatabase=%s\ncrlnumber=%s\ndefault_md=sha256\ndefault_crl_days=2\n' "$T/index" "$T/number" >"$T/ca.cnf"
+  openssl ca -config "$T/ca.cnf" -gencrl -cert "$T/ca.pem" -keyfile "$T/ca.key" -out "$SKERRY_DATA/s3/certs/list.crl" 2>/dev/null
+  eq "a client is served until it is revoked" "$(with gone -o /dev/null -w '%{http_code}' "https://$DNS/")" 200
+  eq "a revocation list" "$(lb add-trust-store-revocations --trust-store-arn "$TS" --revocation-contents S3Bucket=certs,S3Key=list.crl --query 'TrustStoreRevocations[0].[RevocationId,NumberOfRevokedEntries]')" "$(printf '1\t1')"
+  wait_for 10 "a revoked client is turned away" sh -c "! curl -sk --max-time 3 --cert $T/gone.pem --key $T/gone.key https://$DNS/"
+  eq "the others are not" "$(with good -o /dev/null -w '%{http_code}' "https://$DNS/")" 200
+  check "a trust store in use stays" sh -c "aws elbv2 delete-trust-store --trust-store-arn $TS 2>&1 | grep -q TrustStoreInUse"
+fi
+lb modify-listener --listener-arn "$LS" --mutual-authentication Mode=off >/dev/null
+wait_for 5 "switched off, all are served" get -f "https://$DNS/"
+[ -z "${TS:-}" ] || check "and the trust store goes" aws elbv2 delete-trust-store --trust-store-arn "$TS"
+
+# --- authentication, tokens, transforms, attributes of a listener
+oidc='{"Type":"authenticate-oidc","Order":1,"AuthenticateOidcConfig":{"Issuer":"https://idp.test","AuthorizationEndpoint":"https://idp.test/authorize","TokenEndpoint":"https://idp.test/token","UserInfoEndpoint":"https://idp.test/userinfo","ClientId":"web","ClientSecret":"hidden"}}'
+secure() { lb create-rule --listener-arn "$LS" --priority "$1" --conditions Field=path-pattern,Values="$2" --actions "[$3,{\"Type\":\"forward\",\"Order\":2,\"TargetGroupArn\":\"$TG\"}]" --query 'Rules[0].RuleArn'; }
+AUTH=$(secure 60 /user "$oidc"); secure 61 /token '{"Type":"jwt-validation","Order":1,"JwtValidationConfig":{"Issuer":"idp","JwksEndpoint":"https://idp.test/keys"}}' >/dev/null
+lb create-rule --listener-arn "$LS" --priority 62 --conditions '[{"Field":"path-pattern","PathPatternConfig":{"RegexValues":["^/v[0-9]+/"]}}]' --actions "$(forward "$TG")" \
+  --transforms '[{"Type":"url-rewrite","UrlRewriteConfig":{"Rewrites":[{"Regex":"^/v[0-9]+/(.*)$","Replace":"/$1"}]}}]' >/dev/null
+check "the client secret does not come back" sh -c "! aws elbv2 describe-rules --rule-arns $AUTH --output json | grep -q hidden"
+sleep 1
+check "an unknown user is sent to the provider" sh -c "curl -sk -o /dev/null -w '%{http_code} %{redirect_url}' https://$DNS/user | grep -q '^302 https://idp.test/authorize?.*client_id=web'"
+eq "a request without a token is a 401" "$(code "https://$DNS/token")" 401
+check "a path is rewritten for the target" sh -c "curl -sk https://$DNS/v2/head?a=1 | grep -q '^GET /head?a=1 HTTP/1.1'"
+lb modify-listener-attributes --listener-arn "$LS" --attributes Key=routing.http.response.strict_transport_security.header_value,Value=max-age=60 Key=routing.http.response.server.enabled,Value=false >/dev/null; sleep 1
+check "a listener sets a response header" sh -c "curl -skI https://$DNS/ | grep -qi '^strict-transport-security: max-age=60'"
+check "and hides the server" sh -c "! curl -skI https://$DNS/token | grep -qi '^server:'"
+check "a group of gRPC needs HTTPS" sh -c "g=\$(aws elbv2 create-target-group --name $tag-grpc --protocol HTTP --protocol-version GRPC --port 80 --vpc-id $VPC --query 'TargetGroups[0].TargetGroupArn'); aws elbv2 modify-listener --listener-arn $L --default-actions Type=forward,TargetGroupArn=\$g 2>&1 | grep -q InvalidLoadBalancerAction; r=\$?; aws elbv2 delete-target-group --target-group-arn \$g; exit \$r"
+if [ -n "${SKERRY_DATA:-}" ]; then
+  lb modify-load-balancer-attributes --load-balancer-arn "$ALB" --attributes Key=access_logs.s3.enabled,Value=true Key=access_logs.s3.bucket,Value=logs >/dev/null; sleep 1
+  get -A "logged agent" "https://$DNS/status?404" >/dev/null
+  wait_for 60 "the access log has a request" sh -c "find $SKERRY_DATA/s3/logs -name '*.log.gz' | xargs zcat 2>/dev/null | grep -q 'logged agent'"
+  lb modify-load-balancer-attributes --load-balancer-arn "$ALB" --attributes Key=access_logs.s3.enabled,Value=false >/dev/null
+fi
 
 # --- changes under load: nothing fails
 load() { # until $T/stop exists; prints codes

@@ -47,6 +47,14 @@ export TF_CLI_CONFIG_FILE=$D/rc TF_IN_AUTOMATION=1 CHECKPOINT_DISABLE=1
 cp "$stack"/*.tf "$W"; cd "$W" || exit 1
 ssh-keygen -q -t ed25519 -N '' -C admin@company.test -f key
 openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=company.test -addext subjectAltName=DNS:company.test,DNS:*.company.test -keyout tls.key -out tls.crt 2>/dev/null
+# What the trust store takes: a bundle before and after, a list, and a client.
+s3=$D/data/s3/tfref-certs; mkdir -p "$s3"
+authority() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj "/CN=$1" -keyout "$1.key" -out "$1.pem" 2>/dev/null; }
+authority ca-1; authority ca-2; cp ca-1.pem "$s3"; cat ca-1.pem ca-2.pem >"$s3/ca-2.pem"
+openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=client -keyout client.key -out client.csr 2>/dev/null
+openssl x509 -req -in client.csr -CA ca-1.pem -CAkey ca-1.key -CAcreateserial -days 2 -extfile <(echo extendedKeyUsage=clientAuth) -out client.pem 2>/dev/null
+: >index.txt; echo 01 >number; printf '[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=number\ndefault_md=sha256\ndefault_crl_days=30\n' >ca.cnf
+openssl ca -config ca.cnf -gencrl -cert ca-1.pem -keyfile ca-1.key -out "$s3/clients.crl" 2>/dev/null
 TF_VAR_public_key=$(cat key.pub) TF_VAR_certificate=$(cat tls.crt) TF_VAR_private_key=$(cat tls.key)
 export TF_VAR_public_key TF_VAR_certificate TF_VAR_private_key
 
@@ -73,6 +81,8 @@ tf "apply" apply -auto-approve -input=false || exit 1
 same "the next plan finds no changes"
 eventually "the load balancer serves" "^hello from" curl -sk --max-time 5 "$(terraform output -raw url)"
 eventually "the network load balancer serves" "^hello from" curl -s --max-time 5 "$(terraform output -raw tcp)"
+eventually "a client with a certificate is known" "^known client" curl -sk --max-time 5 --cert client.pem --key client.key "$(terraform output -raw mutual)"
+if curl -sk --max-time 5 "$(terraform output -raw mutual)" >/dev/null; then bad "a client without one is served"; else ok "a client without one is not"; fi
 bastion=$(terraform output -raw bastion_id)
 address() { aws ec2 describe-instances --instance-ids "$bastion" --query 'Reservations[0].Instances[0].[PrivateIpAddress,PublicIpAddress,InstanceType]'; }
 before=$(address)
@@ -88,6 +98,10 @@ health_path         = "/healthz"
 health_interval     = 7
 cpu_target          = 60
 deletion_protection = true
+ca_bundle           = "ca-2.pem"
+ignore_expiry       = true
+on_unauthenticated  = "deny"
+tcp_idle            = 120
 V
 tf "apply of changes" apply -auto-approve -input=false
 same "the plan after it finds no changes"
@@ -100,6 +114,7 @@ has "deletion protection holds" OperationNotPermitted aws elbv2 delete-load-bala
 imports=(aws_vpc.main aws_internet_gateway.main 'aws_subnet.public[0]' 'aws_subnet.public[1]' aws_route_table.public aws_route_table.inline aws_security_group.lb
   aws_security_group.web aws_vpc_security_group_ingress_rule.web_from_lb aws_iam_role.web aws_iam_policy.web aws_iam_role_policy.web aws_iam_instance_profile.web
   aws_eip.bastion aws_lb.web aws_lb.tcp aws_lb_target_group.web aws_lb_target_group.tcp aws_lb_listener.http aws_lb_listener_rule.teapot aws_lb_listener_rule.blog
+  aws_lb_trust_store.clients aws_lb_listener.mutual aws_lb.edge aws_lb_target_group.edge aws_lb_listener.edge aws_lb_target_group.grpc
   aws_cloudwatch_metric_alarm.cpu_high aws_autoscaling_policy.cpu aws_autoscaling_policy.step aws_autoscaling_schedule.friday aws_autoscaling_lifecycle_hook.drain)
 python3 - "${imports[@]}" <<'P' >imports.tf
 import json, re, sys
@@ -134,6 +149,7 @@ left() {
   aws ec2 describe-launch-templates --query 'LaunchTemplates[].LaunchTemplateId'
   aws ec2 describe-key-pairs --query 'KeyPairs[].KeyName'
   aws elbv2 describe-load-balancers --query 'LoadBalancers[].LoadBalancerArn'
+  aws elbv2 describe-trust-stores --query 'TrustStores[].TrustStoreArn'
   aws elbv2 describe-target-groups --query 'TargetGroups[].TargetGroupArn'
   aws autoscaling describe-auto-scaling-groups --query 'AutoScalingGroups[].AutoScalingGroupName'
   aws cloudwatch describe-alarms --query 'MetricAlarms[].AlarmName'

@@ -11,8 +11,21 @@ resource "aws_lb" "web" {
   subnets                    = aws_subnet.public[*].id
   idle_timeout               = 45
   drop_invalid_header_fields = true
+  desync_mitigation_mode     = "strictest"
+  client_keep_alive          = 600
+  xff_header_processing_mode = "preserve"
+  preserve_host_header       = true
   enable_deletion_protection = var.deletion_protection
-  tags                       = { Name = "${var.name}-web", Environment = var.environment }
+  access_logs {
+    bucket  = "${var.name}-logs"
+    prefix  = "web"
+    enabled = true
+  }
+  connection_logs {
+    bucket  = "${var.name}-logs"
+    enabled = true
+  }
+  tags = { Name = "${var.name}-web", Environment = var.environment }
 }
 
 resource "aws_lb" "tcp" {

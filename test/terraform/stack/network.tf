@@ -52,7 +52,7 @@ resource "aws_security_group" "lb" {
   vpc_id      = aws_vpc.main.id
 
   dynamic "ingress" {
-    for_each = [80, 443]
+    for_each = [80, 443, 9443]
     content {
       description = "port ${ingress.value} from everywhere"
       from_port   = ingress.value

@@ -1,5 +1,6 @@
 output "url" { value = "https://${aws_lb.web.dns_name}/" }
 output "tcp" { value = "http://${aws_lb.tcp.dns_name}:8080/" }
+output "mutual" { value = "https://${aws_lb.web.dns_name}:9443/" }
 output "bastion_ip" { value = aws_eip.bastion.public_ip }
 output "bastion_id" { value = aws_instance.bastion.id }
 output "vpc_id" { value = aws_vpc.main.id }

@@ -15,3 +15,7 @@ variable "health_path" { default = "/" }
 variable "health_interval" { default = 5 }
 variable "cpu_target" { default = 50 }
 variable "deletion_protection" { default = false }
+variable "ca_bundle" { default = "ca-1.pem" }
+variable "ignore_expiry" { default = false }
+variable "on_unauthenticated" { default = "authenticate" }
+variable "tcp_idle" { default = 60 }
