@@ -18,6 +18,7 @@ const (
 	maxWindow         = 1<<31 - 1
 	streamWindow      = 256 << 10
 	connWindow        = 1 << 20
+	flushAt           = 32 << 10  // frames are written when they are this many, if not before
 	pendingData       = 128 << 10 // no more data are framed while this much waits to be written
 	maxPending        = 256 << 10 // no more is read either
 	readsABatch       = 4

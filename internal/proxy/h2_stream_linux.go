@@ -327,6 +327,9 @@ func (s *h2stream) push(b []byte, end bool) (n int) {
 		s.sendWindow -= int64(k)
 		b = b[k:]
 		n += k
+		if len(c.out) >= flushAt {
+			c.flush()
+		}
 	}
 	if n == 0 && end {
 		c.out = appendFrame(c.out, http2.FrameData, http2.FlagDataEndStream, s.id, 0)

@@ -18,10 +18,11 @@ type h2wire struct {
 	state *record.State
 	in    *buffer // records that are not complete: in.b[r:w]
 	r, w  int
-	out   []byte // sealed, to be written
-	hup   bool   // the peer has ended, or the socket failed: read on until that is seen
-	full  bool   // the socket takes no more for now
-	ended bool   // nothing is written any more
+	out   []byte // sealed; out[sent:] is to be written
+	sent  int
+	hup   bool // the peer has ended, or the socket failed: read on until that is seen
+	full  bool // the socket takes no more for now
+	ended bool // nothing is written any more
 }
 
 // read appends to dst what has come; dst has room for a record. again tells that nothing more is at hand.
@@ -64,27 +65,25 @@ func (w *h2wire) read(dst []byte) (out []byte, again bool, err error) {
 	return out, again, err
 }
 
+// waiting is how many bytes wait to be written.
+func (w *h2wire) waiting() int { return len(w.out) - w.sent }
+
 // flush writes as much as the socket takes.
 func (w *h2wire) flush() error {
-	n := 0
-	for n < len(w.out) && !w.full {
-		k := sysWrite(w.fd, w.out[n:])
+	for w.sent < len(w.out) && !w.full {
+		k := sysWrite(w.fd, w.out[w.sent:])
 		switch {
 		case k >= 0:
-			n += k
+			w.sent += k
 		case k == wouldWait:
 			w.full = true
 		default:
 			return unix.Errno(-k)
 		}
 	}
-	if n == len(w.out) {
-		if cap(w.out) > 2*bufferSize {
-			w.out = nil
-		}
-		w.out = w.out[:0]
-	} else if n > 0 {
-		w.out = w.out[:copy(w.out, w.out[n:])]
+	if w.sent == len(w.out) || w.sent >= pendingData {
+		w.out = w.out[:copy(w.out, w.out[w.sent:])]
+		w.sent = 0
 	}
 	return nil
 }
