@@ -1,3 +1,5 @@
+//go:build linux && (amd64 || arm64)
+
 package proxy
 
 import (
@@ -7,11 +9,9 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
