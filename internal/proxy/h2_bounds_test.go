@@ -154,6 +154,37 @@ func TestHTTP2Bounds(t *testing.T) {
 	}
 }
 
+// TestHTTP2Logged has the lines of requests that took a goroutine and that took none, and of one beyond the connection's limits.
+func TestHTTP2Logged(t *testing.T) {
+	t.Parallel()
+	access, _, _ := logged(t, overTLS(t, addrOf(server(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))), false, func(b *lb) {
+		r := b.h2raw()
+		r.request(1, true, "GET", "/get")
+		r.status(1)
+		r.request(3, false, "POST", "/post")
+		r.WriteData(3, true, []byte("12345"))
+		r.status(3)
+		block := r.block(":method", "GET", ":scheme", "https", ":path", "/", "x", strings.Repeat("\x7f", 9000))
+		r.WriteHeaders(http2.HeadersFrameParam{StreamID: 5, BlockFragment: block[:maxHeaderBlock]})
+		r.WriteContinuation(5, true, block[maxHeaderBlock:])
+		r.goneWith()
+	})
+	if len(access) != 3 {
+		t.Fatalf("%q", access)
+	}
+	all := strings.Join(access, "\n")
+	for _, want := range []string{`"GET https://a.test:443/get HTTP/2.0"`, `"POST https://a.test:443/post HTTP/2.0"`, ` -1 -1 -1 000 - `} {
+		if strings.Count(all, want) != 1 {
+			t.Errorf("%s is not once in\n%s", want, all)
+		}
+	}
+	for _, line := range access {
+		if !strings.HasPrefix(line, "h2 ") {
+			t.Error(line)
+		}
+	}
+}
+
 // TestHTTP2KeepAlive: a connection ends when it has lived for client_keep_alive, after what runs on it.
 func TestHTTP2KeepAlive(t *testing.T) {
 	t.Parallel()

@@ -309,11 +309,20 @@ func (c *h2conn) onHeaders(flags http2.Flags, id uint32, b []byte) http2.ErrCode
 	return c.fragment(b, flags&http2.FlagHeadersEndHeaders != 0)
 }
 
+// noteExcess logs a request whose head is beyond what a connection may send: there is no answer to it.
+func (c *h2conn) noteExcess() {
+	x := &exchange{}
+	x.reset(c.p, c.ln.table.Load(), &request{}, &c.peer, nil, nil)
+	x.refusedFor(&statusError{reason: "HeaderTooLarge"}, c.p.opt.Clock())
+	x.account(anyShard)
+}
+
 // fragment takes a piece of the header block.
 func (c *h2conn) fragment(b []byte, end bool) http2.ErrCode {
 	k := &c.block
 	k.frames++
 	if k.size += len(b); k.size > maxHeaderBlock || k.frames > maxContinuations {
+		c.noteExcess()
 		return http2.ErrCodeEnhanceYourCalm
 	}
 	if _, err := c.dec.Write(b); err != nil {
