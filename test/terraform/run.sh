@@ -114,7 +114,7 @@ has "deletion protection holds" OperationNotPermitted aws elbv2 delete-load-bala
 imports=(aws_vpc.main aws_internet_gateway.main 'aws_subnet.public[0]' 'aws_subnet.public[1]' aws_route_table.public aws_route_table.inline aws_security_group.lb
   aws_security_group.web aws_vpc_security_group_ingress_rule.web_from_lb aws_iam_role.web aws_iam_policy.web aws_iam_role_policy.web aws_iam_instance_profile.web
   aws_eip.bastion aws_lb.web aws_lb.tcp aws_lb_target_group.web aws_lb_target_group.tcp aws_lb_listener.http aws_lb_listener_rule.teapot aws_lb_listener_rule.blog
-  aws_lb_trust_store.clients aws_lb_listener.mutual aws_lb.edge aws_lb_target_group.edge aws_lb_listener.edge aws_lb_target_group.grpc
+  aws_lb_listener.mutual aws_lb.edge aws_lb_target_group.edge aws_lb_listener.edge aws_lb_target_group.grpc
   aws_cloudwatch_metric_alarm.cpu_high aws_autoscaling_policy.cpu aws_autoscaling_policy.step aws_autoscaling_schedule.friday aws_autoscaling_lifecycle_hook.drain)
 python3 - "${imports[@]}" <<'P' >imports.tf
 import json, re, sys
@@ -132,6 +132,7 @@ P
 terraform state rm "${imports[@]}" >out 2>&1 || cat out
 tf "plan of ${#imports[@]} imports" plan -input=false
 has "they are imported as they stand" "^Plan: ${#imports[@]} to import, 0 to add, 0 to change, 0 to destroy" cat out
+grep -B2 -A30 'will be updated' out | grep -E '# |[~+-] '
 tf "import" apply -auto-approve -input=false
 rm imports.tf
 same "and the plan is empty again"

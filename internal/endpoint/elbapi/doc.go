@@ -2,6 +2,9 @@
 // (balance, tag) in one transaction, and turns records into wire shapes. What is checked here is the request's form; every
 // rule about load balancers is balance's.
 //
+// The objects that trust stores are made of come from a folder that stands for S3 (bucket); Contents gives out again what was
+// taken over. testdata/wire holds conversations of every operation, byte for byte.
+//
 // Handlers run on the request's goroutine; the package owns none. A parameter that has no effect is stored and returned,
 // one that can't be honoured is refused by name.
 package elbapi
