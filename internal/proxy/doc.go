@@ -21,7 +21,10 @@
 // has a goroutine and meets the connection under its mutex. A stream's fields become an HTTP/1.1 head that the one parser reads. To
 // an exchange, a stream of a target's HTTP/2 connection (h2call) looks like a connection that speaks HTTP/1.1.
 //
-// Less formally: parsing (head.go, chunk.go), deciding (route.go, match.go, pick.go) and encoding (forward.go, pages.go) do
+// Who asks (oidc.go, jwt.go, idp.go): an action that authenticates stands before the deciding one and is carried by goroutines
+// only. Rules are indexed (index.go): a request tries those that one literal part of it allows, which changes no answer.
+//
+// Less formally: parsing (head.go, chunk.go, desync.go), deciding (index.go, match.go, pick.go) and encoding (forward.go, pages.go) do
 // no I/O and know no connection, so the engine around them (conn.go, exchange.go: a goroutine a connection) can be replaced.
 // You may not assume that a time limit fires more exactly than tick allows, or that Stats adds up while requests run.
 //

@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -127,6 +128,27 @@ func TestANamePrefersItsZonesAddress(t *testing.T) {
 		}
 		if local < least-1 || local > least+1 {
 			t.Errorf("a share of %d percent: %d of 200 answers held the zone's address alone", share, local)
+		}
+	}
+}
+
+// TestNodeDialsByName: a load balancer's node reaches an identity provider by the names of its VPC.
+func TestNodeDialsByName(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	known := buildNames(Desired{VPCs: []VPC{{ID: "vpc-1"}}, Names: []Name{{Name: "idp.example", Addrs: addrs("127.0.0.1")}, {Name: "nowhere.example"}}})
+	n := &nodes{o: Options{Net: &fakeNet{}}, names: func() *names { return known }}
+	for host, ok := range map[string]bool{"idp.example": true, "IDP.example.": true, "127.0.0.1": true, "nowhere.example": false} {
+		c, err := n.dial(t.Context(), "vpc-1", "", netip.Addr{}, "tcp", net.JoinHostPort(host, port))
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", host, err)
+		}
+		if err == nil {
+			c.Close()
 		}
 	}
 }
