@@ -112,7 +112,11 @@ type condition struct {
 func compileCondition(c Condition) (condition, error) {
 	out := condition{field: c.Field, header: []byte(strings.ToLower(c.Header))}
 	for _, s := range c.Regex {
-		re, err := regexp.Compile(s)
+		expr := s
+		if c.Field != PathPattern { // hosts and values of headers have no case
+			expr = "(?i:" + s + ")"
+		}
+		re, err := regexp.Compile(expr)
 		if err != nil {
 			return out, fmt.Errorf("regular expression %q: %w", s, err)
 		}

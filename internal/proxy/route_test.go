@@ -87,6 +87,7 @@ func TestRules(t *testing.T) {
 		{Priority: 50, Conditions: []Condition{{Field: HTTPHeader, Header: "User-Agent", Values: []string{"*Chrome*", "*firefox*"}}}, Actions: fixed(250)},
 		{Priority: 60, Conditions: []Condition{{Field: QueryField, Query: []QueryString{{Key: "version", Value: "v?"}, {Value: "*beta*"}}}}, Actions: fixed(260)},
 		{Priority: 70, Conditions: cond(SourceIP, "192.0.2.0/24", "2001:db8::/32"), Actions: fixed(270)},
+		{Priority: 75, Conditions: []Condition{{Field: HostHeader, Regex: []string{`^api-[0-9]+\.test$`}}}, Actions: fixed(275)},
 		{Priority: 80, Conditions: []Condition{{Field: PathPattern, Regex: []string{`^/v[0-9]+/`}}}, Actions: fixed(280)},
 	}})
 	for _, c := range []struct {
@@ -108,6 +109,8 @@ func TestRules(t *testing.T) {
 		{lines("GET / HTTP/1.1", "Host: a"), "2001:db8::1", 270},
 		{lines("GET / HTTP/1.1", "Host: a", "X-Forwarded-For: 192.0.2.9"), "198.51.100.1", 404},
 		{lines("GET /v12/x HTTP/1.1", "Host: a"), "", 280},
+		{lines("GET /V12/x HTTP/1.1", "Host: a"), "", 404},
+		{lines("GET / HTTP/1.1", "Host: API-7.Test:81"), "", 275},
 		{lines("GET / HTTP/1.0"), "", 404},
 	} {
 		peer := netip.IPv4Unspecified()
