@@ -252,7 +252,11 @@ func balancerMetrics(z string, last, cur zone.BalancerStats, at time.Time, every
 			add(metric.Datum{Name: name, Unit: "Count", Value: g.Gauges[name]}, dims...)
 		}
 		if n := g.Latency.Count - before.Latency.Count; n > 0 {
-			add(metric.Datum{Name: "TargetResponseTime", Unit: "Seconds", Stats: &metric.StatisticSet{SampleCount: n, Sum: g.Latency.Sum - before.Latency.Sum,
+			var spread []metric.Spread
+			for _, b := range g.Latency.Since(before.Latency) {
+				spread = append(spread, metric.Spread{Value: b.Value, Count: b.Count})
+			}
+			add(metric.Datum{Name: "TargetResponseTime", Unit: "Seconds", Spread: spread, Stats: &metric.StatisticSet{SampleCount: n, Sum: g.Latency.Sum - before.Latency.Sum,
 				Minimum: g.Latency.Min, Maximum: g.Latency.Max}}, append(dims, lb...)...)
 		}
 	}

@@ -127,8 +127,9 @@ func (a Alarm) check() error {
 		return fault.New(fault.Invalid, "MissingParameter", "The parameter Statistic or ExtendedStatistic is required.")
 	case a.Statistic != "" && a.ExtendedStatistic != "":
 		return combination("The parameters Statistic and ExtendedStatistic are mutually exclusive.")
+	case a.ExtendedStatistic != "" && !IsPercentile(a.ExtendedStatistic):
+		return fault.New(fault.Unsupported, "InvalidParameterValue", "The extended statistic %s is not served: percentiles are.", a.ExtendedStatistic)
 	case a.ExtendedStatistic != "":
-		return fault.New(fault.Unsupported, "InvalidParameterValue", "The extended statistic %s is not served: percentiles are not kept.", a.ExtendedStatistic)
 	case !slices.Contains(Statistics, a.Statistic):
 		return value("1 validation error detected: Value '%s' at 'statistic' failed to satisfy constraint: Member must satisfy enum value set: [SampleCount, Average, Sum, Minimum, Maximum]", a.Statistic)
 	}

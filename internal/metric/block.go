@@ -14,9 +14,11 @@ const blockSeconds = 3600
 type slot struct {
 	offset               uint16
 	count, sum, min, max float64
+	bins                 []bin // how the values are spread, if they are not one and it is known; never changed in place
 }
 
 func (s *slot) add(o slot) {
+	s.bins = mergeBins(s, &o)
 	s.count += o.count
 	s.sum += o.sum
 	s.min = math.Min(s.min, o.min)
@@ -38,6 +40,7 @@ func merge(block []slot, s slot) []slot {
 
 // The flags of an encoded slot.
 const (
+	flagBins   = 2 // the distribution follows
 	flagSingle = 1 // one value: sum, minimum and maximum are the same and stand once, and the count is 1
 )
 
@@ -53,6 +56,9 @@ func encodeBlock(block []slot) []byte {
 		if single {
 			flags = flagSingle
 		}
+		if len(s.bins) > 0 {
+			flags |= flagBins
+		}
 		out = append(out, flags)
 		out = binary.AppendUvarint(out, uint64(s.offset))
 		f(s.sum)
@@ -60,6 +66,15 @@ func encodeBlock(block []slot) []byte {
 			f(s.count)
 			f(s.min)
 			f(s.max)
+		}
+		if len(s.bins) > 0 {
+			out = binary.AppendUvarint(out, uint64(len(s.bins)))
+			at := int32(0)
+			for _, b := range s.bins {
+				out = binary.AppendVarint(out, int64(b.at-at))
+				out = binary.AppendUvarint(out, max(1, uint64(math.Min(math.Round(b.count), 1<<53))))
+				at = b.at
+			}
 		}
 	}
 	return out
@@ -70,7 +85,7 @@ func decodeBlock(b []byte) ([]slot, error) {
 	var out []slot
 	for len(b) > 0 {
 		flags := b[0]
-		if flags&^flagSingle != 0 {
+		if flags&^(flagSingle|flagBins) != 0 || flags == flagSingle|flagBins {
 			return nil, errBlock
 		}
 		off, n := binary.Uvarint(b[1:])
@@ -94,9 +109,39 @@ func decodeBlock(b []byte) ([]slot, error) {
 		if flags == flagSingle {
 			s.count, s.min, s.max = 1, s.sum, s.sum
 		}
+		if flags&flagBins != 0 {
+			var err error
+			if s.bins, b, err = decodeBins(b); err != nil {
+				return nil, err
+			}
+		}
 		out = append(out, s)
 	}
 	return out, nil
+}
+
+func decodeBins(b []byte) ([]bin, []byte, error) {
+	many, n := binary.Uvarint(b)
+	if n <= 0 || many == 0 || many > maxBins {
+		return nil, nil, errBlock
+	}
+	b = b[n:]
+	bins := make([]bin, many)
+	at := int64(0)
+	for i := range bins {
+		d, n := binary.Varint(b)
+		if n <= 0 || i > 0 && d <= 0 || d < -4*binMid || d > 4*binMid {
+			return nil, nil, errBlock
+		}
+		at += d
+		count, m := binary.Uvarint(b[n:])
+		if m <= 0 || count == 0 || at < -2*binMid || at > 2*binMid {
+			return nil, nil, errBlock
+		}
+		bins[i] = bin{int32(at), float64(count)}
+		b = b[n+m:]
+	}
+	return bins, b, nil
 }
 
 // coarsen merges the slots into storage periods of step seconds.

@@ -36,8 +36,12 @@ type Datum struct {
 	Value           float64
 	Values, Counts  []float64
 	Stats           *StatisticSet
-	HighResolution  bool // kept a second, not a minute apart
+	Spread          []Spread // with Stats: how its values are spread, by ascending value
+	HighResolution  bool     // kept a second, not a minute apart
 }
+
+// Spread is a value of a distribution, with how often it, or one near to it, is there.
+type Spread struct{ Value, Count float64 }
 
 // Units are the units that a datum may have.
 var Units = map[string]bool{"Seconds": true, "Microseconds": true, "Milliseconds": true, "Bytes": true, "Kilobytes": true, "Megabytes": true,
@@ -91,6 +95,23 @@ func (d Datum) aggregate() (slot, error) {
 		s := slot{count: d.Stats.SampleCount, sum: d.Stats.Sum, min: d.Stats.Minimum, max: d.Stats.Maximum}
 		if !(s.count > 0) || !sane(s.count) || !sane(s.sum) || !sane(s.min) || !sane(s.max) || s.min > s.max {
 			return slot{}, invalid("The value for parameter MetricData.member.N.StatisticValues is invalid.")
+		}
+		if !s.same() {
+			all := slot{}
+			for _, v := range d.Spread {
+				one := slot{count: v.Count, min: v.Value, max: v.Value}
+				if !(v.Count > 0) || !sane(v.Value) || !sane(v.Count) {
+					return slot{}, invalid("The value for parameter MetricData.member.N.StatisticValues is invalid.")
+				}
+				if all.count == 0 {
+					all = one
+				} else {
+					all.add(one)
+				}
+			}
+			if s.bins = all.bins; len(d.Spread) > 0 && all.same() {
+				s.bins = []bin{{binOf(all.min), all.count}}
+			}
 		}
 		return s, nil
 	case len(d.Values) > 0:

@@ -6,7 +6,8 @@
 // The store (store.go, block.go) aggregates on writing: data of one metric that fall into the same minute, or the same
 // second for high-resolution data, become one count, sum, minimum and maximum. That is CloudWatch's own meaning of a
 // metric, and the reason why the store is not a general time series database, which refuses a second sample at the same
-// time. What Put has returned for is on disk. docs/format/metrics.md has the format.
+// time. How the values are spread is kept in bins (distribution.go), for percentiles. What Put has returned for is on disk.
+// docs/format/metrics.md has the format.
 //
 // Alarms are rows of the table Alarms, changed by transactions of the caller. Evaluate is pure: alarm, points and time
 // in, state and reason out. Evaluator.Step evaluates what is due; Evaluator.Run calls it from its caller's goroutine.

@@ -1,6 +1,7 @@
 package metric
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -217,7 +218,7 @@ func reasonData(a Alarm, real []Datapoint, now time.Time) string {
 		Recent    []float64   `json:"recentDatapoints"`
 		Threshold float64     `json:"threshold"`
 		Evaluated []evaluated `json:"evaluatedDatapoints"`
-	}{Version: "1.0", QueryDate: now.UTC().Format(layout), Statistic: a.Statistic, Period: a.Period, Threshold: a.Threshold, Recent: []float64{}, Evaluated: []evaluated{}}
+	}{Version: "1.0", QueryDate: now.UTC().Format(layout), Statistic: cmp.Or(a.Statistic, a.ExtendedStatistic), Period: a.Period, Threshold: a.Threshold, Recent: []float64{}, Evaluated: []evaluated{}}
 	if len(real) > 0 {
 		d.StartDate = real[0].Time.UTC().Format(layout)
 	}

@@ -1,6 +1,7 @@
 package metric
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"strings"
@@ -132,7 +133,7 @@ func (e *Evaluator) points(a Alarm, now time.Time) ([]Datapoint, error) {
 	end := Floor(now.Add(-e.settle(period)), period)
 	start := end.Add(-time.Duration(n) * period)
 	if !a.IsMath() {
-		return e.series(a.Scope, stat{a.Namespace, a.MetricName, a.Statistic, a.Unit, a.Dimensions}, start, period, n)
+		return e.series(a.Scope, stat{a.Namespace, a.MetricName, cmp.Or(a.Statistic, a.ExtendedStatistic), a.Unit, a.Dimensions}, start, period, n)
 	}
 	m, err := a.formula()
 	if err != nil {
@@ -154,7 +155,13 @@ func (e *Evaluator) points(a Alarm, now time.Time) ([]Datapoint, error) {
 
 // series are n periods of a statistic from start.
 func (e *Evaluator) series(s scope.Scope, of stat, start time.Time, period time.Duration, n int) ([]Datapoint, error) {
-	found, err := e.Store.Query(s, of.namespace, of.metric, of.dimensions, start, start.Add(time.Duration(n)*period), period, of.unit)
+	query := e.Store.Query
+	if IsPercentile(of.statistic) {
+		query = func(s scope.Scope, ns, name string, dims map[string]string, start, end time.Time, period time.Duration, unit string) ([]Point, error) {
+			return e.Store.QueryDistribution(s, ns, name, dims, start, end, period, unit, false)
+		}
+	}
+	found, err := query(s, of.namespace, of.metric, of.dimensions, start, start.Add(time.Duration(n)*period), period, of.unit)
 	if err != nil {
 		return nil, err
 	}

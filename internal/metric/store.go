@@ -326,9 +326,10 @@ type Point struct {
 	Time                               time.Time
 	SampleCount, Sum, Minimum, Maximum float64
 	Unit                               string
+	bins                               []bin
 }
 
-// Statistics are the names that Point.Stat knows.
+// Statistics are the names that Point.Stat knows, besides percentiles.
 var Statistics = []string{"SampleCount", "Average", "Sum", "Minimum", "Maximum"}
 
 // Stat returns the statistic by CloudWatch's name.
@@ -345,6 +346,9 @@ func (p Point) Stat(name string) (float64, bool) {
 	case "Maximum":
 		return p.Maximum, true
 	}
+	if v, ok := percentile(name); ok {
+		return p.Percentile(v)
+	}
 	return 0, false
 }
 
@@ -352,15 +356,24 @@ func (p Point) Stat(name string) (float64, bool) {
 // multiples of their length since the epoch, and shorter ones than a second count as one. The points of several units
 // stand apart; unit "" asks for all units.
 func (s *Store) Query(sc scope.Scope, ns, name string, dims map[string]string, start, end time.Time, period time.Duration, unit string) ([]Point, error) {
-	return s.query(sc, ns, name, dims, start, end, period, unit, 0)
+	return s.query(sc, ns, name, dims, start, end, period, unit, 0, false)
 }
 
 // QueryFrom is Query with periods that are counted from start, not from the epoch.
 func (s *Store) QueryFrom(sc scope.Scope, ns, name string, dims map[string]string, start, end time.Time, period time.Duration, unit string) ([]Point, error) {
-	return s.query(sc, ns, name, dims, start, end, period, unit, start.UnixNano())
+	return s.query(sc, ns, name, dims, start, end, period, unit, start.UnixNano(), false)
 }
 
-func (s *Store) query(sc scope.Scope, ns, name string, dims map[string]string, start, end time.Time, period time.Duration, unit string, anchor int64) ([]Point, error) {
+// QueryDistribution is Query, or QueryFrom, with points that know percentiles too.
+func (s *Store) QueryDistribution(sc scope.Scope, ns, name string, dims map[string]string, start, end time.Time, period time.Duration, unit string, from bool) ([]Point, error) {
+	anchor := int64(0)
+	if from {
+		anchor = start.UnixNano()
+	}
+	return s.query(sc, ns, name, dims, start, end, period, unit, anchor, true)
+}
+
+func (s *Store) query(sc scope.Scope, ns, name string, dims map[string]string, start, end time.Time, period time.Duration, unit string, anchor int64, spread bool) ([]Point, error) {
 	period = max(period, time.Second)
 	if !end.After(start) {
 		return nil, nil
@@ -376,7 +389,7 @@ func (s *Store) query(sc scope.Scope, ns, name string, dims map[string]string, s
 			continue
 		}
 		var err error
-		if out, err = s.collect(out, e, start, end, period, anchor); err != nil {
+		if out, err = s.collect(out, e, start, end, period, anchor, spread); err != nil {
 			return nil, err
 		}
 	}
@@ -385,7 +398,7 @@ func (s *Store) query(sc scope.Scope, ns, name string, dims map[string]string, s
 }
 
 // collect appends the points of one series; one period begins at anchor, in nanoseconds since the epoch.
-func (s *Store) collect(out []Point, e *Series, start, end time.Time, period time.Duration, anchor int64) ([]Point, error) {
+func (s *Store) collect(out []Point, e *Series, start, end time.Time, period time.Duration, anchor int64, spread bool) ([]Point, error) {
 	from := start.UnixNano() - mod(start.UnixNano()-anchor, int64(period))
 	begun := len(out)
 	visit := func(hour int64, block []slot) {
@@ -397,12 +410,15 @@ func (s *Store) collect(out []Point, e *Series, start, end time.Time, period tim
 			at := time.Unix(0, ns-mod(ns-anchor, int64(period))).UTC()
 			if n := len(out); n > begun && out[n-1].Time.Equal(at) {
 				p := &out[n-1]
+				if spread {
+					p.bins = mergeBins(&slot{count: p.SampleCount, min: p.Minimum, max: p.Maximum, bins: p.bins}, &v)
+				}
 				p.SampleCount += v.count
 				p.Sum += v.sum
 				p.Minimum = math.Min(p.Minimum, v.min)
 				p.Maximum = math.Max(p.Maximum, v.max)
 			} else {
-				out = append(out, Point{Time: at, SampleCount: v.count, Sum: v.sum, Minimum: v.min, Maximum: v.max, Unit: e.Unit})
+				out = append(out, Point{Time: at, SampleCount: v.count, Sum: v.sum, Minimum: v.min, Maximum: v.max, Unit: e.Unit, bins: v.bins})
 			}
 		}
 	}

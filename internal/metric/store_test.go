@@ -5,7 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -257,7 +257,7 @@ func TestModel(t *testing.T) {
 		end := t0.Add(4 * time.Hour)
 		a := mem.points(t, "CPUUtilization", nil, t0, end, time.Duration(period)*time.Second)
 		b := disk.points(t, "CPUUtilization", nil, t0, end, time.Duration(period)*time.Second)
-		if !slices.Equal(a, b) || len(a) != len(want) {
+		if !reflect.DeepEqual(a, b) || len(a) != len(want) {
 			rt.Fatalf("memory %d, disk %d, want %d points", len(a), len(b), len(want))
 		}
 		for _, p := range a {

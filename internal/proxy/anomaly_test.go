@@ -183,3 +183,30 @@ func TestSlowStartShares(t *testing.T) {
 		}
 	}
 }
+
+func TestSpread(t *testing.T) {
+	t.Parallel()
+	for us := uint64(0); us < 4e9; us += 1 + us/40 {
+		i := spreadBin(time.Duration(us) * time.Microsecond)
+		if v := spreadValue(i) * 1e6; v < float64(us)*0.968-1 || v > float64(us)*1.033+1 {
+			t.Fatalf("%d µs are counted as %v", us, v)
+		}
+	}
+	if i := spreadBin(1 << 62); i != spreadBins-1 {
+		t.Errorf("bin %d", i)
+	}
+	var l latency
+	for i := range 100 {
+		l.add(time.Duration(i+1)*time.Millisecond, i-1)
+	}
+	s, n, last := l.drain(), 0.0, -1.0
+	for _, b := range s.Spread {
+		if b.Value <= last {
+			t.Error("not sorted")
+		}
+		n, last = n+b.Count, b.Value
+	}
+	if s.Count != 100 || n != 100 || s.Min != 0.001 || s.Max != 0.1 || l.drain().Count != 0 {
+		t.Errorf("%+v", s)
+	}
+}

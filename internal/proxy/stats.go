@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +27,13 @@ type GroupStats struct {
 }
 
 // Summary sums up samples.
-type Summary struct{ Count, Sum, Min, Max float64 }
+type Summary struct {
+	Count, Sum, Min, Max float64
+	Spread               []Bin `json:",omitempty"` // how they are spread, by ascending value
+}
+
+// Bin is how many samples are near to a value.
+type Bin struct{ Value, Count float64 }
 
 type counter int
 
@@ -136,28 +143,67 @@ func (c *counters) target(code int) {
 
 // latency sums up response times: each loop into a stripe of its own, so that none waits for another.
 type latency [latencyStripes]struct {
-	mu sync.Mutex
-	s  Summary
-	_  [64]byte
+	mu   sync.Mutex
+	s    Summary
+	bins [spreadBins]uint32
+	_    [64]byte
 }
 
-const latencyStripes = 8
+const latencyStripes = 4
+
+// Bins of response times: 16 for each doubling, from a microsecond on; so a time is kept to 3 %.
+const (
+	spreadSteps = 16
+	spreadBins  = 33 * spreadSteps
+)
+
+func spreadBin(d time.Duration) int {
+	us := uint64(max(d, 0)) / 1000
+	if us < spreadSteps {
+		return int(us)
+	}
+	e := bits.Len64(us) - 5 // us>>e is in [16, 32)
+	return min((e+1)*spreadSteps+int(us>>e)-spreadSteps, spreadBins-1)
+}
+
+// spreadValue is the middle of a bin, in seconds.
+func spreadValue(i int) float64 {
+	if i < spreadSteps {
+		return (float64(i) + 0.5) / 1e6
+	}
+	e := i/spreadSteps - 1
+	return (float64(spreadSteps+i%spreadSteps) + 0.5) * float64(uint64(1)<<e) / 1e6
+}
 
 func (l *latency) add(d time.Duration, shard int) {
 	x := d.Seconds()
 	p := &l[uint(shard)%latencyStripes]
 	p.mu.Lock()
-	p.s.merge(Summary{1, x, x, x})
+	p.s.merge(Summary{Count: 1, Sum: x, Min: x, Max: x})
+	p.bins[spreadBin(d)]++
 	p.mu.Unlock()
 }
 
 func (l *latency) drain() (s Summary) {
+	var bins [spreadBins]uint32
 	for i := range l {
 		p := &l[i]
 		p.mu.Lock()
-		s.merge(p.s)
-		p.s = Summary{}
+		if p.s.Count > 0 {
+			s.merge(p.s)
+			for k, n := range p.bins {
+				bins[k] += n
+			}
+			p.s, p.bins = Summary{}, [spreadBins]uint32{}
+		}
 		p.mu.Unlock()
+	}
+	if s.Count > 0 {
+		for k, n := range bins {
+			if n > 0 {
+				s.Spread = append(s.Spread, Bin{spreadValue(k), float64(n)})
+			}
+		}
 	}
 	return s
 }

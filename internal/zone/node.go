@@ -301,11 +301,34 @@ func (t *BalancerStats) add(s proxy.Stats) {
 		for k, v := range s.Counters {
 			g.Counters[k] += v
 		}
-		g.Latency = Summary{Count: g.Latency.Count + s.Latency.Count, Sum: g.Latency.Sum + s.Latency.Sum, Min: s.Latency.Min, Max: s.Latency.Max}
+		g.Latency = Summary{Count: g.Latency.Count + s.Latency.Count, Sum: g.Latency.Sum + s.Latency.Sum, Min: s.Latency.Min, Max: s.Latency.Max,
+			Spread: addSpread(g.Latency.Spread, s.Latency.Spread, 1)}
 		g.Gauges = s.Gauges
 		t.Groups[arn] = g
 	}
 }
+
+// addSpread returns a distribution with times as many of another's values; both are sorted, and stay as they are.
+func addSpread(a, b []proxy.Bin, times float64) []proxy.Bin {
+	out := make([]proxy.Bin, 0, len(a)+len(b))
+	for len(a) > 0 || len(b) > 0 {
+		switch {
+		case len(b) == 0 || len(a) > 0 && a[0].Value < b[0].Value:
+			out, a = append(out, a[0]), a[1:]
+		case len(a) == 0 || b[0].Value < a[0].Value:
+			out, b = append(out, proxy.Bin{Value: b[0].Value, Count: times * b[0].Count}), b[1:]
+		default:
+			if n := a[0].Count + times*b[0].Count; n != 0 {
+				out = append(out, proxy.Bin{Value: a[0].Value, Count: n})
+			}
+			a, b = a[1:], b[1:]
+		}
+	}
+	return out
+}
+
+// Since returns what came to a distribution since before.
+func (s Summary) Since(before Summary) []proxy.Bin { return addSpread(s.Spread, before.Spread, -1) }
 
 // clone copies the totals, which go on changing.
 func (t *BalancerStats) clone() BalancerStats {

@@ -1,6 +1,10 @@
 package zone
 
-import "time"
+import (
+	"time"
+
+	"skerry/internal/proxy"
+)
 
 // Report is what the zone knows. Version changes whenever Health, Serving or Applied do; counters alone don't change it.
 type Report struct {
@@ -62,4 +66,5 @@ type Summary struct {
 	Count    float64
 	Sum      float64
 	Min, Max float64
+	Spread   []proxy.Bin `json:",omitempty"` // of all samples so far
 }

@@ -124,6 +124,7 @@ func alarm(a metric.Alarm) cloudwatch.MetricAlarm {
 		return out
 	}
 	out.Namespace, out.MetricName, out.Statistic, out.Unit = &a.Namespace, &a.MetricName, str(a.Statistic), str(a.Unit)
+	out.ExtendedStatistic = str(a.ExtendedStatistic)
 	out.Period, out.Dimensions = api.Ptr(int32(a.Period)), dimensionList(a.Dimensions)
 	return out
 }

@@ -285,7 +285,7 @@ func TestRefusedAlarms(t *testing.T) {
 		{"MissingParameter", "MetricName", func(in *sdk.PutMetricAlarmInput) { in.MetricName = nil }},
 		{"MissingParameter", "Statistic", func(in *sdk.PutMetricAlarmInput) { in.Statistic = "" }},
 		{"InvalidParameterCombination", "ExtendedStatistic", func(in *sdk.PutMetricAlarmInput) { in.ExtendedStatistic = aws.String("p90") }},
-		{"InvalidParameterValue", "p90", func(in *sdk.PutMetricAlarmInput) { in.Statistic, in.ExtendedStatistic = "", aws.String("p90") }},
+		{"InvalidParameterValue", "tm90", func(in *sdk.PutMetricAlarmInput) { in.Statistic, in.ExtendedStatistic = "", aws.String("tm90") }},
 		{"InvalidParameterValue", "LessThanLowerThreshold", func(in *sdk.PutMetricAlarmInput) { in.ComparisonOperator = "LessThanLowerThreshold" }},
 		{"InvalidParameterValue", "ThresholdMetricId", func(in *sdk.PutMetricAlarmInput) { in.ThresholdMetricId = aws.String("ad1") }},
 		{"ValidationError", "Period", func(in *sdk.PutMetricAlarmInput) { in.Period = aws.Int32(90) }},

@@ -1,6 +1,7 @@
 package cwapi
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -146,15 +147,22 @@ func (s *Server) getMetricStatistics(c *api.Call, in *cloudwatch.GetMetricStatis
 		return nil, err
 	}
 	switch {
-	case len(in.ExtendedStatistics) > 0:
-		return nil, unserved("The extended statistic " + in.ExtendedStatistics[0])
-	case len(in.Statistics) == 0:
+	case len(in.Statistics) == 0 && len(in.ExtendedStatistics) == 0:
 		return nil, fault.New(fault.Invalid, "InvalidParameterCombination", "At least one of the parameters Statistics and ExtendedStatistics must be specified.")
 	case len(in.Statistics) > maxStatistics:
 		return nil, invalid("The collection Statistics must not have a size greater than %d.", maxStatistics)
 	}
+	for _, st := range in.ExtendedStatistics {
+		switch {
+		case metric.IsPercentile(st):
+		case extended.MatchString(st):
+			return nil, unserved("The extended statistic " + st)
+		default:
+			return nil, invalid("The value %s for parameter ExtendedStatistics is invalid.", st)
+		}
+	}
 	for _, st := range in.Statistics {
-		if _, ok := (metric.Point{SampleCount: 1}).Stat(st); !ok {
+		if !slices.Contains(metric.Statistics, st) {
 			return nil, invalid("The value %s for parameter Statistics is invalid.", st)
 		}
 	}
@@ -169,7 +177,12 @@ func (s *Server) getMetricStatistics(c *api.Call, in *cloudwatch.GetMetricStatis
 		return nil, err
 	}
 	win = win.clip(c.Now)
-	points, err := s.Metrics.QueryFrom(c.Scope(), api.Val(in.Namespace), api.Val(in.MetricName), dims, win.start, win.end, win.period, api.Val(in.Unit))
+	var points []metric.Point
+	if len(in.ExtendedStatistics) > 0 {
+		points, err = s.Metrics.QueryDistribution(c.Scope(), api.Val(in.Namespace), api.Val(in.MetricName), dims, win.start, win.end, win.period, api.Val(in.Unit), true)
+	} else {
+		points, err = s.Metrics.QueryFrom(c.Scope(), api.Val(in.Namespace), api.Val(in.MetricName), dims, win.start, win.end, win.period, api.Val(in.Unit))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -190,6 +203,17 @@ func (s *Server) getMetricStatistics(c *api.Call, in *cloudwatch.GetMetricStatis
 			case "SampleCount":
 				d.SampleCount = &v
 			}
+		}
+		for _, st := range in.ExtendedStatistics {
+			if v, ok := p.Stat(st); ok {
+				if d.ExtendedStatistics == nil {
+					d.ExtendedStatistics = map[string]float64{}
+				}
+				d.ExtendedStatistics[st] = v
+			}
+		}
+		if len(in.Statistics) == 0 && d.ExtendedStatistics == nil {
+			continue // nothing is known of it
 		}
 		out.Datapoints = append(out.Datapoints, d)
 	}

@@ -45,7 +45,7 @@ func checkQueries(qs []cloudwatch.MetricDataQuery, expressions bool) error {
 		}
 		seen[id] = true
 		st := api.Val(q.MetricStat.Stat)
-		if _, ok := (metric.Point{SampleCount: 1}).Stat(st); !ok {
+		if _, ok := (metric.Point{SampleCount: 1}).Stat(st); !ok && !metric.IsPercentile(st) {
 			if extended.MatchString(st) {
 				return unserved("The extended statistic " + st)
 			}
@@ -139,7 +139,12 @@ func (s *Server) result(c *api.Call, in *cloudwatch.GetMetricDataInput, q cloudw
 		return r, err
 	}
 	win = win.clip(c.Now)
-	points, err := s.Metrics.Query(c.Scope(), api.Val(st.Metric.Namespace), api.Val(st.Metric.MetricName), dims, win.start, win.end, win.period, api.Val(st.Unit))
+	var points []metric.Point
+	if metric.IsPercentile(api.Val(st.Stat)) {
+		points, err = s.Metrics.QueryDistribution(c.Scope(), api.Val(st.Metric.Namespace), api.Val(st.Metric.MetricName), dims, win.start, win.end, win.period, api.Val(st.Unit), false)
+	} else {
+		points, err = s.Metrics.Query(c.Scope(), api.Val(st.Metric.Namespace), api.Val(st.Metric.MetricName), dims, win.start, win.end, win.period, api.Val(st.Unit))
+	}
 	if err != nil {
 		return r, err
 	}
@@ -147,7 +152,10 @@ func (s *Server) result(c *api.Call, in *cloudwatch.GetMetricDataInput, q cloudw
 		slices.Reverse(points)
 	}
 	for _, p := range points {
-		v, _ := p.Stat(api.Val(st.Stat))
+		v, ok := p.Stat(api.Val(st.Stat))
+		if !ok {
+			continue // nothing is known of how its values are spread
+		}
 		r.Timestamps, r.Values = append(r.Timestamps, p.Time), append(r.Values, v)
 	}
 	if r.Label = q.Label; r.Label == nil {

@@ -218,7 +218,7 @@ func TestRefusedQueries(t *testing.T) {
 		{func(in *sdk.GetMetricStatisticsInput) { in.StartTime = aws.Time(now.Add(-1441 * time.Minute)) }, "InvalidParameterCombination", "exceeds the limit of 1440"},
 		{func(in *sdk.GetMetricStatisticsInput) { in.StartTime = aws.Time(time.Unix(-6e10, 0)) }, "InvalidParameterCombination", "exceeds the limit of 1440"},
 		{func(in *sdk.GetMetricStatisticsInput) { in.Statistics = nil }, "InvalidParameterCombination", "Statistics"},
-		{func(in *sdk.GetMetricStatisticsInput) { in.Statistics, in.ExtendedStatistics = nil, []string{"p99"} }, "InvalidParameterValue", "p99 is not supported"},
+		{func(in *sdk.GetMetricStatisticsInput) { in.Statistics, in.ExtendedStatistics = nil, []string{"tm99"} }, "InvalidParameterValue", "tm99 is not supported"},
 	} {
 		in := statistics(now.Add(-time.Hour), now, 60)
 		tt.change(in)
@@ -322,7 +322,7 @@ func TestGetMetricData(t *testing.T) {
 		change     func(*types.MetricDataQuery)
 	}{
 		{"ValidationError", "Error in expression 'a'", func(q *types.MetricDataQuery) { q.MetricStat, q.Expression = nil, aws.String("SUM(METRICS())") }},
-		{"InvalidParameterValue", "p99.9 is not supported", func(q *types.MetricDataQuery) { q.MetricStat.Stat = aws.String("p99.9") }},
+		{"InvalidParameterValue", "tm99 is not supported", func(q *types.MetricDataQuery) { q.MetricStat.Stat = aws.String("tm99") }},
 		{"ValidationError", "Mode", func(q *types.MetricDataQuery) { q.MetricStat.Stat = aws.String("Mode") }},
 		{"ValidationError", "pattern", func(q *types.MetricDataQuery) { q.Id = aws.String("A") }},
 		{"ValidationError", "not unique", func(q *types.MetricDataQuery) { q.Id = aws.String("b") }},
