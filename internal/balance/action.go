@@ -243,6 +243,11 @@ func checkRedirect(l Listener, a Action) (Action, error) {
 	if !strings.HasPrefix(r.Path, "/") || len(r.Path) > 128 {
 		return a, invalid("The redirect path '%s' must begin with '/' and have at most 128 characters", r.Path)
 	}
+	for _, v := range []string{r.Host, r.Path, r.Query} {
+		if !isHeaderValue(v) {
+			return a, invalid("The redirect '%s' contains characters that are not valid", v)
+		}
+	}
 	if len(r.Host) > 128 || len(r.Query) > 128 {
 		return a, invalid("The host and query of a redirect can have at most 128 characters")
 	}

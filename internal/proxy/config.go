@@ -184,6 +184,7 @@ type Redirect struct {
 	Path       string `json:"path,omitempty"`
 	Query      string `json:"query,omitempty"`
 	StatusCode string `json:"statusCode,omitempty"` // HTTP_301 or HTTP_302
+	DropQuery  bool   `json:"dropQuery,omitempty"`  // no query at all: an empty one is the request's
 }
 
 // Fixed is a fixed response.

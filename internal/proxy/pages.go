@@ -109,6 +109,9 @@ func compileRedirect(r Redirect) (action, error) {
 		proto: or(strings.ToLower(strings.Replace(r.Protocol, "#{PROTOCOL}", "#{protocol}", 1)), "#{protocol}"),
 		host:  or(r.Host, "#{host}"), port: or(r.Port, "#{port}"), path: or(r.Path, "/#{path}"), query: or(r.Query, "#{query}"),
 	}}
+	if r.DropQuery {
+		a.to.query = nil
+	}
 	switch r.StatusCode {
 	case "HTTP_301", "301":
 		a.status = 301

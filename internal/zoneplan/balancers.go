@@ -151,7 +151,7 @@ func actions(in []balance.Action) []zone.Action {
 			}
 		}
 		if r := a.Redirect; r != nil {
-			z.Redirect = &zone.Redirect{Protocol: r.Protocol, Host: r.Host, Port: r.Port, Path: r.Path, Query: r.Query, StatusCode: r.StatusCode}
+			z.Redirect = &zone.Redirect{Protocol: r.Protocol, Host: r.Host, Port: r.Port, Path: r.Path, Query: r.Query, StatusCode: r.StatusCode, DropQuery: r.Query == ""}
 		}
 		if f := a.Fixed; f != nil {
 			z.Fixed = &zone.Fixed{StatusCode: f.StatusCode, ContentType: f.ContentType, Body: f.Body}
