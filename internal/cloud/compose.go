@@ -41,7 +41,7 @@ import (
 // newMux is the table of all operations of all services.
 func newMux(c *control) *api.Mux {
 	m := api.NewMux(&ec2.Service, &autoscaling.Service, &elbv2.Service, &cloudwatch.Service, &iam.Service, &sts.Service, &acm.Service)
-	engine := &scaling.Engine{Compute: live.Compute{}, Balancer: live.Balancer{}, Alarms: live.Alarms{}, TimeScale: c.o.TimeScale}
+	engine := &scaling.Engine{Compute: live.Compute{}, Balancer: live.Balancer{}, Alarms: live.Alarms{}, Metrics: live.Metrics{Store: c.metrics}, TimeScale: c.o.TimeScale}
 	c.scaler = &scaling.Reconciler{DB: c.db, Engine: engine, Log: c.log, Clock: c.clock}
 	c.alarms = &metric.Evaluator{DB: c.db, Store: c.metrics, Clock: c.clock, Log: c.log, TimeScale: c.o.TimeScale, OnAction: c.act}
 	(&ec2api.Server{DB: c.db, Console: c.console, Images: newImaging(c), Log: c.log}).Register(m)

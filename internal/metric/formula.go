@@ -38,6 +38,12 @@ func (m formula) value(at func(id string) (float64, bool)) (float64, bool) {
 	return read(m.result)
 }
 
+// CheckMath refuses metrics and expressions that an alarm of the period can't evaluate.
+func CheckMath(queries json.RawMessage, period int) error {
+	_, err := Alarm{Queries: queries, Period: period}.formula()
+	return err
+}
+
 // formula reads the queries of an alarm. Their periods are the alarm's.
 func (a Alarm) formula() (formula, error) {
 	m := formula{stats: map[string]stat{}, expressions: map[string]Expression{}}

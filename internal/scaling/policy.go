@@ -77,7 +77,7 @@ func (e *Engine) Warmup(g Group, p *Policy) time.Duration {
 
 // capacity is what a policy's arithmetic sees of a group now.
 func (e *Engine) capacity(tx store.Tx, g Group, warm time.Duration) Capacity {
-	c := Capacity{Min: g.Min, Max: g.Max, Desired: g.Desired}
+	c := Capacity{Min: e.floor(tx, g), Max: g.Max, Desired: g.Desired}
 	for _, m := range MembersOf(tx, g) {
 		n := max(1, m.Weight)
 		switch m.State {
@@ -165,6 +165,8 @@ func Propose(g Group, p Policy, c Capacity, a Alarm, now time.Time, agreed func(
 	switch p.Type {
 	case StepScaling:
 		return step(c, p, a.Value-a.Threshold)
+	case PredictiveScaling:
+		return 0, false
 	case TargetTracking:
 		t := p.Tracking
 		if strings.HasPrefix(a.Name, alarmPrefix(p)+"AlarmHigh-") || a.Value > t.Target {
@@ -224,7 +226,7 @@ func (e *Engine) Execute(w *store.WriteTx, s scope.Scope, group, policy string, 
 	if err != nil {
 		return err
 	}
-	if p.Type == TargetTracking {
+	if p.Type == TargetTracking || p.Type == PredictiveScaling {
 		return invalid("Policy %s of type %s cannot be executed.", p.Name, p.Type)
 	}
 	var n int
@@ -292,7 +294,7 @@ func (e *Engine) PutPolicy(w *store.WriteTx, p Policy) (Policy, error) {
 	if p.Type != SimpleScaling && p.Cooldown != nil && *p.Cooldown == 0 {
 		p.Cooldown = nil // clients send 0 for "none"; Terraform does with every change
 	}
-	if err := p.check(g); err != nil {
+	if err := p.check(e, g); err != nil {
 		return p, err
 	}
 	old, exists := Policies.Get(w, p.Key(p.Group+":"+p.Name))
@@ -321,6 +323,7 @@ func (e *Engine) PutPolicy(w *store.WriteTx, p Policy) (Policy, error) {
 			return p, err
 		}
 	}
+	Forecasts.Delete(w, p.Key(p.Group+":"+p.Name)) // of other settings
 	Policies.Put(w, p)
 	return p, nil
 }
@@ -354,9 +357,12 @@ func (p Policy) TrackingAlarms(newID func() string) []AlarmSpec {
 		base.Dimensions = []Dimension{{"TargetGroup", tg}, {"LoadBalancer", lb}}
 	default:
 		if len(t.Queries) > 0 {
-			if one, err := t.single(); err == nil { // it was checked
-				t = &one
+			one, queries, period, err := t.math()
+			if err == nil && queries != nil { // it was checked
+				base.Queries, base.Period, base.Statistic = queries, period, ""
+				break
 			}
+			t = &one
 		}
 		base.Namespace, base.MetricName, base.Dimensions, base.Statistic, base.Unit = t.Namespace, t.MetricName, t.Dimensions, t.Statistic, t.Unit
 		if t.Period > 0 {
@@ -382,27 +388,58 @@ func (p Policy) TrackingAlarms(newID func() string) []AlarmSpec {
 	return out
 }
 
-// single reads Metrics that hold one metric. Metric math is not there.
-func (t Tracking) single() (Tracking, error) {
-	var qs []struct {
-		Expression *string
-		MetricStat *struct {
-			Metric *struct {
-				Namespace, MetricName string
-				Dimensions            []Dimension
-			}
-			Stat, Unit string
-			Period     int
+// math reads Metrics: one metric alone becomes the policy's metric; metric math is given back as queries, all of one period.
+func (t Tracking) math() (one Tracking, queries json.RawMessage, period int, err error) {
+	var qs []map[string]json.RawMessage
+	type metricStat struct {
+		Metric *struct {
+			Namespace, MetricName string
+			Dimensions            []Dimension `json:",omitempty"`
 		}
+		Stat   string
+		Unit   string `json:",omitempty"`
 		Period int
 	}
-	if json.Unmarshal(t.Queries, &qs) != nil || len(qs) != 1 || qs[0].Expression != nil || qs[0].MetricStat == nil || qs[0].MetricStat.Metric == nil {
-		return t, fault.New(fault.Unsupported, "ValidationError", "Metric math in a CustomizedMetricSpecification is not supported: Metrics must hold one MetricStat, and no Expression.")
+	if json.Unmarshal(t.Queries, &qs) != nil || len(qs) == 0 {
+		return t, nil, 0, invalid("Metrics of a CustomizedMetricSpecification cannot be read.")
 	}
-	m := qs[0].MetricStat
-	t.Namespace, t.MetricName, t.Dimensions = m.Metric.Namespace, m.Metric.MetricName, m.Metric.Dimensions
-	t.Statistic, t.Unit, t.Period = m.Stat, m.Unit, max(m.Period, qs[0].Period)
-	return t, nil
+	period = trackPeriod
+	for _, q := range qs {
+		var p int
+		json.Unmarshal(q["Period"], &p) // absent is none
+		var m *metricStat
+		if json.Unmarshal(q["MetricStat"], &m); m != nil {
+			p = max(p, m.Period)
+		}
+		if p > 0 {
+			period = p
+		}
+	}
+	for _, q := range qs {
+		var m *metricStat
+		if json.Unmarshal(q["MetricStat"], &m); m == nil {
+			continue
+		}
+		if m.Metric == nil || m.Metric.Namespace == "" || m.Metric.MetricName == "" || m.Stat == "" {
+			return t, nil, 0, invalid("A MetricStat must contain a Metric with a Namespace and a MetricName, and a Stat.")
+		}
+		if len(qs) == 1 {
+			t.Namespace, t.MetricName, t.Dimensions = m.Metric.Namespace, m.Metric.MetricName, m.Metric.Dimensions
+			t.Statistic, t.Unit, t.Period = m.Stat, m.Unit, period
+			return t, nil, period, nil
+		}
+		m.Period = period
+		b, err := json.Marshal(m)
+		if err != nil {
+			return t, nil, 0, err
+		}
+		q["MetricStat"] = b
+	}
+	for _, q := range qs {
+		delete(q, "Period")
+	}
+	queries, err = json.Marshal(qs)
+	return t, queries, period, err
 }
 
 // splitLabel splits app/NAME/ID/targetgroup/NAME/ID.
@@ -414,7 +451,7 @@ func splitLabel(label string) (lb, tg string, ok bool) {
 	return label[:i], label[i+1:], strings.Count(label, "/") == 5
 }
 
-func (p Policy) check(g Group) error {
+func (p Policy) check(e *Engine, g Group) error {
 	switch p.Type {
 	case SimpleScaling, StepScaling:
 		switch p.AdjustmentType {
@@ -435,9 +472,9 @@ func (p Policy) check(g Group) error {
 		}
 		return p.checkSteps()
 	case TargetTracking:
-		return p.checkTracking(g)
-	case "PredictiveScaling":
-		return fault.New(fault.Unsupported, "ValidationError", "Policies of type PredictiveScaling are not supported.")
+		return p.checkTracking(e, g)
+	case PredictiveScaling:
+		return p.checkPredictive(e, g)
 	}
 	return invalid("Invalid PolicyType: %s.", p.Type)
 }
@@ -503,7 +540,7 @@ func (p Policy) checkSteps() error {
 	return nil
 }
 
-func (p Policy) checkTracking(g Group) error {
+func (p Policy) checkTracking(e *Engine, g Group) error {
 	t := p.Tracking
 	switch {
 	case t == nil:
@@ -523,9 +560,15 @@ func (p Policy) checkTracking(g Group) error {
 			if t.MetricName != "" {
 				return invalid("A customized metric is given either by Metrics, or by its MetricName, Namespace and Statistic.")
 			}
-			one, err := t.single()
+			one, queries, period, err := t.math()
 			if err != nil {
 				return err
+			}
+			if queries != nil {
+				if err := e.Alarms.CheckMath(queries, period); err != nil {
+					return err
+				}
+				break
 			}
 			t = &one
 		}
@@ -568,6 +611,7 @@ func (e *Engine) dropPolicy(w *store.WriteTx, p Policy) error {
 			return err
 		}
 	}
+	Forecasts.Delete(w, p.Key(p.Group+":"+p.Name))
 	Policies.Delete(w, p.Key(p.Group+":"+p.Name))
 	return nil
 }

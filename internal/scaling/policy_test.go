@@ -224,7 +224,7 @@ func TestPoliciesThatAreRefused(t *testing.T) {
 		{"Invalid PredefinedMetricType", Policy{Type: TargetTracking, Tracking: &Tracking{Predefined: "Nothing", Target: 1}}},
 		{"Invalid ResourceLabel", Policy{Type: TargetTracking, Tracking: &Tracking{Predefined: "ALBRequestCountPerTarget", Target: 1, ResourceLabel: "x"}}},
 		{"is not attached", Policy{Type: TargetTracking, Tracking: &Tracking{Predefined: "ALBRequestCountPerTarget", Target: 1, ResourceLabel: "app/l/1/targetgroup/t/2"}}},
-		{"PredictiveScaling are not supported", Policy{Type: "PredictiveScaling"}},
+		{"PredictiveScalingConfiguration must be specified", Policy{Type: "PredictiveScaling"}},
 		{"Invalid PolicyType", Policy{Type: "x"}},
 	} {
 		c.p.Scope, c.p.Group, c.p.Name = here, "g", "p"

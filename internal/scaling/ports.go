@@ -1,6 +1,7 @@
 package scaling
 
 import (
+	"encoding/json"
 	"time"
 
 	"skerry/internal/scope"
@@ -19,6 +20,7 @@ type Instance struct {
 	Spot           bool
 	AtRisk         bool // its interruption is announced, or likely
 	Interrupting   bool // it is announced
+	Detailed       bool // its metrics come every minute
 }
 
 // Subnet is where instances of a zone go.
@@ -99,8 +101,9 @@ type AlarmSpec struct {
 	Statistic, Unit       string
 	Period, Evaluations   int // seconds, periods
 	Threshold             float64
-	Comparison            string // GreaterThanThreshold, LessThanThreshold
-	Action                string // the policy's ARN
+	Comparison            string          // GreaterThanThreshold, LessThanThreshold
+	Action                string          // the policy's ARN
+	Queries               json.RawMessage // metric math, in place of the metric
 }
 
 // Alarms is what the package needs of CloudWatch.
@@ -108,6 +111,8 @@ type Alarms interface {
 	Put(w *store.WriteTx, s scope.Scope, a AlarmSpec) error
 	// Delete removes alarms; one that is gone is a success.
 	Delete(w *store.WriteTx, s scope.Scope, names []string) error
+	// CheckMath refuses metric math (the API's JSON) that an alarm of the period can't evaluate.
+	CheckMath(queries json.RawMessage, period int) error
 	// State is OK, ALARM, INSUFFICIENT_DATA, or empty for no such alarm.
 	State(tx store.Tx, s scope.Scope, name string) string
 	// ByAction lists the names of the alarms that have the ARN among their actions.
@@ -120,7 +125,8 @@ type Engine struct {
 	Compute   Compute
 	Balancer  Balancer
 	Alarms    Alarms
-	TimeScale int // divides every wait that is AWS's policy; 0 is 1
+	Metrics   Metrics // nil: no predictive scaling
+	TimeScale int     // divides every wait that is AWS's policy; 0 is 1
 }
 
 // scaled is a wait of AWS's, in seconds, as it is lived here.

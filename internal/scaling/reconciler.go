@@ -27,7 +27,7 @@ type Reconciler struct {
 
 // Watched lists the tables whose changes make the loop look.
 func (r *Reconciler) Watched() []store.AnyTable {
-	t := []store.AnyTable{Groups, Members, Hooks, Schedules, Refreshes}
+	t := []store.AnyTable{Groups, Members, Hooks, Schedules, Refreshes, Policies}
 	t = append(t, r.Engine.Compute.Tables()...)
 	return append(t, r.Engine.Balancer.Tables()...)
 }
@@ -53,6 +53,14 @@ func (r *Reconciler) Step(ctx context.Context) (time.Time, error) {
 	soon(t)
 	if err != nil {
 		first = err
+	}
+	t, err = r.predictions()
+	soon(t)
+	if err != nil {
+		r.log().Error("a forecast could not be made", "err", err)
+		if first == nil {
+			first = err
+		}
 	}
 	for g := range Groups.All(r.DB.Read()) {
 		if err := ctx.Err(); err != nil {

@@ -278,16 +278,17 @@ type Policy struct {
 	Group, Name, UUID string
 	Type              string
 	Enabled           bool
-	AdjustmentType    string    `json:",omitempty"`
-	Adjustment        *int      `json:",omitempty"`
-	MinMagnitude      *int      `json:",omitempty"`
-	MinStep           *int      `json:",omitempty"`
-	Cooldown          *int      `json:",omitempty"` // seconds
-	Warmup            *int      `json:",omitempty"` // seconds
-	Aggregation       string    `json:",omitempty"`
-	Steps             []Step    `json:",omitempty"`
-	Tracking          *Tracking `json:",omitempty"`
-	AlarmNames        []string  `json:",omitempty"` // those that target tracking made
+	AdjustmentType    string      `json:",omitempty"`
+	Adjustment        *int        `json:",omitempty"`
+	MinMagnitude      *int        `json:",omitempty"`
+	MinStep           *int        `json:",omitempty"`
+	Cooldown          *int        `json:",omitempty"` // seconds
+	Warmup            *int        `json:",omitempty"` // seconds
+	Aggregation       string      `json:",omitempty"`
+	Steps             []Step      `json:",omitempty"`
+	Tracking          *Tracking   `json:",omitempty"`
+	Predictive        *Predictive `json:",omitempty"`
+	AlarmNames        []string    `json:",omitempty"` // those that target tracking made
 }
 
 // ARN names the policy.

@@ -222,6 +222,8 @@ func (fakeCloudWatch) Delete(w *store.WriteTx, s scope.Scope, names []string) er
 	return nil
 }
 
+func (fakeCloudWatch) CheckMath(queries json.RawMessage, period int) error { return nil }
+
 func (fakeCloudWatch) State(tx store.Tx, s scope.Scope, name string) string {
 	a, _ := fakeAlarms.Get(tx, s.Key(name))
 	return a.State

@@ -6,7 +6,6 @@ import (
 
 	"skerry/api"
 	as "skerry/api/autoscaling"
-	"skerry/internal/fault"
 	"skerry/internal/scaling"
 	"skerry/internal/scope"
 	"skerry/internal/store"
@@ -37,8 +36,11 @@ func (s *Server) putScalingPolicy(c *api.Call, in *as.PutScalingPolicyType) (*as
 		}
 		p.Steps = append(p.Steps, scaling.Step{Lower: st.MetricIntervalLowerBound, Upper: st.MetricIntervalUpperBound, Adjustment: int(*st.ScalingAdjustment)})
 	}
-	if in.PredictiveScalingConfiguration != nil || p.Type == "PredictiveScaling" {
-		return nil, fault.New(fault.Unsupported, "ValidationError", "Policies of type PredictiveScaling are not supported.")
+	if c := in.PredictiveScalingConfiguration; c != nil {
+		var err error
+		if p.Predictive, err = predictive(c); err != nil {
+			return nil, err
+		}
 	}
 	if t := in.TargetTrackingConfiguration; t != nil {
 		p.Tracking = tracking(t)
@@ -135,7 +137,7 @@ func (s *Server) describePolicies(c *api.Call, in *as.DescribePoliciesType) (*as
 			w := as.ScalingPolicy{AdjustmentType: text(p.AdjustmentType), Alarms: alarmsWire(p.Scope, names), AutoScalingGroupName: &p.Group, Cooldown: numPtr(p.Cooldown),
 				Enabled: api.Ptr(p.Enabled), EstimatedInstanceWarmup: numPtr(p.Warmup), MetricAggregationType: text(p.Aggregation), MinAdjustmentMagnitude: numPtr(p.MinMagnitude),
 				MinAdjustmentStep: numPtr(p.MinStep), PolicyARN: api.Ptr(p.ARN()), PolicyName: &p.Name, PolicyType: &p.Type, ScalingAdjustment: numPtr(p.Adjustment),
-				TargetTrackingConfiguration: trackingWire(p.Tracking)}
+				TargetTrackingConfiguration: trackingWire(p.Tracking), PredictiveScalingConfiguration: predictiveWire(p.Predictive)}
 			for _, st := range p.Steps {
 				w.StepAdjustments = append(w.StepAdjustments, as.StepAdjustment{MetricIntervalLowerBound: st.Lower, MetricIntervalUpperBound: st.Upper, ScalingAdjustment: num(st.Adjustment)})
 			}

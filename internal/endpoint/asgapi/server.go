@@ -54,6 +54,7 @@ func (s *Server) Register(m *api.Mux) {
 	api.Handle(m, as.DescribePolicies, s.describePolicies)
 	api.Handle(m, as.DeletePolicy, s.deletePolicy)
 	api.Handle(m, as.ExecutePolicy, s.executePolicy)
+	api.Handle(m, as.GetPredictiveScalingForecast, s.getPredictiveScalingForecast)
 
 	api.Handle(m, as.PutScheduledUpdateGroupAction, s.putScheduledUpdateGroupAction)
 	api.Handle(m, as.BatchPutScheduledUpdateGroupAction, s.batchPutScheduledUpdateGroupAction)

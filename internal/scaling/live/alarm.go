@@ -1,6 +1,7 @@
 package live
 
 import (
+	"encoding/json"
 	"slices"
 
 	"skerry/internal/fault"
@@ -23,8 +24,13 @@ func (Alarms) Put(w *store.WriteTx, s scope.Scope, a scaling.AlarmSpec) error {
 	}
 	_, err := metric.PutAlarm(w, metric.Alarm{Scope: s, Name: a.Name, Description: a.Description, Namespace: a.Namespace, MetricName: a.MetricName, Dimensions: dims,
 		Statistic: a.Statistic, Unit: a.Unit, Period: a.Period, EvaluationPeriods: a.Evaluations, Threshold: a.Threshold, Comparison: a.Comparison,
-		ActionsEnabled: true, AlarmActions: []string{a.Action}}, nil)
+		Queries: a.Queries, ActionsEnabled: true, AlarmActions: []string{a.Action}}, nil)
 	return err
+}
+
+// CheckMath refuses metric math that an alarm can't evaluate.
+func (Alarms) CheckMath(queries json.RawMessage, period int) error {
+	return metric.CheckMath(queries, period)
 }
 
 // Delete removes alarms; one that is gone is a success.
