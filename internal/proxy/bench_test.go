@@ -123,9 +123,22 @@ func exchangeOnce(tb testing.TB, c net.Conn, r *bufio.Reader) {
 
 // BenchmarkRequest is a whole request over loopback, client and target included.
 func BenchmarkRequest(b *testing.B) {
+	b.Run("plain", func(b *testing.B) { benchRequest(b, false) })
+	b.Run("logged", func(b *testing.B) { benchRequest(b, true) })
+}
+
+func benchRequest(b *testing.B, logs bool) {
 	l := rawTarget(b)
 	defer l.Close()
 	p, addr := benchProxy(b, l.Addr().String())
+	if logs {
+		p.logs.o.Dir = b.TempDir()
+		cfg := simple(l.Addr().String())
+		cfg.Attributes = with(cfg.Attributes, "access_logs.s3.enabled", "true")
+		if err := p.Apply(cfg); err != nil {
+			b.Fatal(err)
+		}
+	}
 	defer p.Shutdown(b.Context())
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
