@@ -114,7 +114,7 @@ has "deletion protection holds" OperationNotPermitted aws elbv2 delete-load-bala
 imports=(aws_vpc.main aws_internet_gateway.main 'aws_subnet.public[0]' 'aws_subnet.public[1]' aws_route_table.public aws_route_table.inline aws_security_group.lb
   aws_security_group.web aws_vpc_security_group_ingress_rule.web_from_lb aws_iam_role.web aws_iam_policy.web aws_iam_role_policy.web aws_iam_instance_profile.web
   aws_eip.bastion aws_lb.web aws_lb.tcp aws_lb_target_group.web aws_lb_target_group.tcp aws_lb_listener.http aws_lb_listener_rule.teapot aws_lb_listener_rule.blog
-  aws_lb_listener.mutual aws_lb.edge aws_lb_target_group.edge aws_lb_listener.edge aws_lb_target_group.grpc
+  aws_lb_listener.mutual aws_lb.edge aws_lb_target_group.edge aws_lb_target_group.grpc
   aws_cloudwatch_metric_alarm.cpu_high aws_autoscaling_policy.cpu aws_autoscaling_policy.step aws_autoscaling_schedule.friday aws_autoscaling_lifecycle_hook.drain)
 python3 - "${imports[@]}" <<'P' >imports.tf
 import json, re, sys
