@@ -172,6 +172,9 @@ func (p LoadBalancerParams) same(tx store.Tx, lb LoadBalancer) bool {
 	}
 	for _, m := range p.Subnets {
 		want = append(want, m.SubnetID+" "+m.AllocationID)
+		if m.PrivateIP != "" && !slices.ContainsFunc(lb.Nodes, func(n Node) bool { return n.SubnetID == m.SubnetID && n.PrivateIP == m.PrivateIP }) {
+			return false
+		}
 	}
 	slices.Sort(have)
 	slices.Sort(want)
