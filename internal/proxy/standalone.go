@@ -210,6 +210,8 @@ func RunStandalone(ctx context.Context, s Standalone, log *slog.Logger) error {
 			s.Attributes = map[string]string{}
 		}
 		s.Attributes[accessLogs.attribute+".enabled"], s.Attributes[connectionLogs.attribute+".enabled"] = "true", "true"
+	} else if s.Attributes[accessLogs.attribute+".enabled"] == "true" || s.Attributes[connectionLogs.attribute+".enabled"] == "true" {
+		log.Warn("the attributes turn logs on, but no directory for them is given")
 	}
 	if e, err := NewEngine(s.Loops); err == nil {
 		opt.Engine = e
