@@ -23,7 +23,7 @@ var Service = api.Service{
 		{Name: "AttachTrafficSources", Inert: []string{"SkipZonalShiftValidation"}},
 		{Name: "BatchDeleteScheduledAction"},
 		{Name: "BatchPutScheduledUpdateGroupAction"},
-		{Name: "CancelInstanceRefresh", Inert: []string{"WaitForTransitioningInstances"}},
+		{Name: "CancelInstanceRefresh"},
 		{Name: "CompleteLifecycleAction"},
 		{Name: "CreateAutoScalingGroup", Inert: []string{"SkipZonalShiftValidation"}},
 		{Name: "CreateLaunchConfiguration"},

@@ -481,6 +481,7 @@ func (d *decider) capacity() {
 			busy = true
 		}
 	}
+	d.cancelled(busy)
 	d.relieve(have, extra)
 	owed := g.Owed
 	for _, a := range d.plan.Actions {

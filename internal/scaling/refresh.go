@@ -19,6 +19,7 @@ const (
 	RefreshBaking             = "Baking"
 	RefreshSuccessful         = "Successful"
 	RefreshFailed             = "Failed"
+	RefreshCancelling         = "Cancelling"
 	RefreshCancelled          = "Cancelled"
 	RefreshRollback           = "RollbackInProgress"
 	RefreshRollbackSuccessful = "RollbackSuccessful"
@@ -79,7 +80,7 @@ func init() { Tables = append(Tables, Refreshes) }
 // Active tells whether the refresh still goes on.
 func (r Refresh) Active() bool {
 	switch r.Status {
-	case RefreshPending, RefreshInProgress, RefreshBaking, RefreshRollback:
+	case RefreshPending, RefreshInProgress, RefreshBaking, RefreshRollback, RefreshCancelling:
 		return true
 	}
 	return false
@@ -95,7 +96,7 @@ func (r Refresh) mark() string {
 
 // from gives the group as it launches while the refresh goes on.
 func (r *Refresh) from(g Group) Group {
-	if r == nil || !r.Active() || r.Status == RefreshRollback {
+	if r == nil || !r.Active() || r.Status == RefreshRollback || r.Status == RefreshCancelling {
 		return g
 	}
 	if r.Template != nil {
@@ -124,10 +125,18 @@ func RefreshesOf(tx store.Tx, g Group) []Refresh {
 	return list
 }
 
+// matches tells whether a member is as the group would launch it now. A mixed policy's members match by their type too.
+func (d *decider) matches(v *View) bool {
+	if v.Template == nil || d.s.Current.ID == "" || v.Template.ID != d.s.Current.ID || v.Template.Version != strconv.Itoa(d.s.Current.Version) {
+		return false
+	}
+	return d.s.Mixed == nil || slices.ContainsFunc(d.s.Offers, func(o Offer) bool { return o.InstanceType == v.InstanceType })
+}
+
 // stale tells whether a refresh has to replace a member.
 func (d *decider) stale(v *View) bool {
 	r := d.s.Refresh
-	if r == nil || !r.Active() {
+	if r == nil || !r.Active() || r.Status == RefreshCancelling {
 		return false
 	}
 	if r.Status == RefreshRollback {
@@ -136,7 +145,7 @@ func (d *decider) stale(v *View) bool {
 	if v.Member.Refresh == r.ID || v.LaunchedAt.After(r.Start) {
 		return false
 	}
-	if r.Preferences.SkipMatching && v.Template != nil && d.s.Current.ID != "" && v.Template.ID == d.s.Current.ID && v.Template.Version == strconv.Itoa(d.s.Current.Version) {
+	if r.Preferences.SkipMatching && d.matches(v) {
 		return false
 	}
 	if v.Protected && r.Preferences.Protected == "Ignore" || v.State == Standby && r.Preferences.Standby == "Ignore" {
@@ -145,10 +154,21 @@ func (d *decider) stale(v *View) bool {
 	return v.State == InService || v.State == Standby
 }
 
+// cancelled ends a refresh that is being cancelled, once no instance is on its way in or out.
+func (d *decider) cancelled(busy bool) {
+	if r := d.s.Refresh; r != nil && r.Status == RefreshCancelling && !busy {
+		next := *r
+		next.Status, next.End, next.Reason = RefreshCancelled, d.s.Now, whyCancelled
+		d.plan.do(Action{Kind: Refreshed, Refresh: &next})
+	}
+}
+
+const whyCancelled = "Cancelled due to user request."
+
 // refresh takes a refresh one step on. It is called while nothing else is under way in the group.
 func (d *decider) refresh() bool {
 	g, r := d.s.Group, d.s.Refresh
-	if r == nil || !r.Active() || g.SuspendedProcess(ProcInstanceRefresh) || g.SuspendedProcess(ProcLaunch) || g.SuspendedProcess(ProcTerminate) {
+	if r == nil || !r.Active() || r.Status == RefreshCancelling || g.SuspendedProcess(ProcInstanceRefresh) || g.SuspendedProcess(ProcLaunch) || g.SuspendedProcess(ProcTerminate) {
 		return false
 	}
 	next := *r
@@ -354,8 +374,9 @@ func (e *Engine) StartRefresh(w *store.WriteTx, r Refresh) (Refresh, error) {
 	return r, nil
 }
 
-// CancelRefresh stops the refresh that goes on; what it has replaced stays replaced.
-func (e *Engine) CancelRefresh(w *store.WriteTx, s scope.Scope, group string) (Refresh, error) {
+// CancelRefresh stops the refresh that goes on; what it has replaced stays replaced. With wait it is cancelling until the
+// instances that are on their way in and out have got there.
+func (e *Engine) CancelRefresh(w *store.WriteTx, s scope.Scope, group string, wait bool) (Refresh, error) {
 	g, err := openGroup(w, s, group)
 	if err != nil {
 		return Refresh{}, err
@@ -364,7 +385,12 @@ func (e *Engine) CancelRefresh(w *store.WriteTx, s scope.Scope, group string) (R
 	if !on {
 		return r, fault.New(fault.NotFound, "ActiveInstanceRefreshNotFound", "No in progress or pending Instance Refresh found for Auto Scaling group %s", g.Name)
 	}
-	r.Status, r.End, r.Reason = RefreshCancelled, w.Now(), "Cancelled due to user request."
+	if wait {
+		r.Status, r.Reason = RefreshCancelling, "Waiting for the instances that are being launched or terminated."
+		Refreshes.Put(w, r)
+		return r, nil
+	}
+	r.Status, r.End, r.Reason = RefreshCancelled, w.Now(), whyCancelled
 	Refreshes.Put(w, r)
 	g.tellRefresh(w, r, "Cancelled")
 	return r, nil
@@ -381,6 +407,8 @@ func (e *Engine) RollbackRefresh(w *store.WriteTx, s scope.Scope, group string) 
 	switch {
 	case !on:
 		return r, fault.New(fault.NotFound, "ActiveInstanceRefreshNotFound", "No in progress or pending Instance Refresh found for Auto Scaling group %s", g.Name)
+	case r.Status == RefreshCancelling:
+		return r, fault.New(fault.State, "IrreversibleInstanceRefresh", "The Instance Refresh is being cancelled.")
 	case r.Status == RefreshRollback:
 		return r, fault.New(fault.State, "IrreversibleInstanceRefresh", "The Instance Refresh is being rolled back already.")
 	case r.Template == nil && r.Mixed == nil:
@@ -402,7 +430,7 @@ func (x *executor) refreshed(next Refresh) {
 	if old, ok := Refreshes.Get(x.w, next.Key(next.ID)); ok && old.Passed < next.Passed {
 		x.g.tellRefresh(x.w, next, "Checkpoint Reached")
 	}
-	if word := map[string]string{RefreshSuccessful: "Succeeded", RefreshFailed: "Failed", RefreshRollbackSuccessful: "Rollback Succeeded", RefreshRollbackFailed: "Rollback Failed"}[next.Status]; word != "" {
+	if word := map[string]string{RefreshSuccessful: "Succeeded", RefreshFailed: "Failed", RefreshCancelled: "Cancelled", RefreshRollbackSuccessful: "Rollback Succeeded", RefreshRollbackFailed: "Rollback Failed"}[next.Status]; word != "" {
 		x.g.tellRefresh(x.w, next, word)
 	}
 	Refreshes.Put(x.w, next)

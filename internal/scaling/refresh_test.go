@@ -129,7 +129,7 @@ func TestARefreshIsRolledBack(t *testing.T) {
 	if got := w.refreshed(r.ID); got.Status != RefreshRollbackSuccessful || versions(w.in(InService)) != "1111" || w.group().Template.Version != "1" {
 		t.Fatalf("refresh %+v, versions %s", got, versions(w.members()))
 	}
-	err := w.db.Update(func(tx *store.WriteTx) error { _, err := w.e.CancelRefresh(tx, here, "g"); return err })
+	err := w.db.Update(func(tx *store.WriteTx) error { _, err := w.e.CancelRefresh(tx, here, "g", true); return err })
 	wantError(t, err, "ActiveInstanceRefreshNotFound", "")
 }
 
@@ -174,5 +174,27 @@ func TestUnhealthyMembersAreReplacedFirstWhenTheGroupMayBeLarger(t *testing.T) {
 	}
 	if len(w.members()) != 2 || w.members()[0].ID == sick || w.members()[1].ID == sick {
 		t.Fatalf("members %+v", w.members())
+	}
+}
+
+func TestACancelledRefreshWaitsForWhatIsOnItsWay(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(settings(0, 4), 2)
+	w.run(3 * time.Second)
+	w.must(func(tx *store.WriteTx) error {
+		_, err := w.e.StartRefresh(tx, Refresh{Scope: here, Group: "g", Preferences: Preferences{MinHealthy: 50, MaxHealthy: 100, Protected: "Wait", Standby: "Wait"}})
+		return err
+	})
+	w.run(500 * time.Millisecond)
+	var r Refresh
+	w.must(func(tx *store.WriteTx) (err error) { r, err = w.e.CancelRefresh(tx, here, "g", true); return err })
+	w.step()
+	status := func() string { r, _ = Refreshes.Get(w.db.Read(), r.Key(r.ID)); return r.Status }
+	if s := status(); s != RefreshCancelling {
+		t.Fatalf("right away it is %s", s)
+	}
+	w.run(5 * time.Second)
+	if s := status(); s != RefreshCancelled || r.End.IsZero() || len(w.in(InService)) != 2 {
+		t.Fatalf("at last it is %s with %+v", s, w.members())
 	}
 }

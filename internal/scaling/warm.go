@@ -118,6 +118,8 @@ func (d *decider) warmMember(v View) {
 		case g.SuspendedProcess(ProcReplaceUnhealthy) || g.SuspendedProcess(ProcTerminate):
 		case v.Health == Unhealthy:
 			d.retireWarm(v, whyUser)
+		case d.staleWarm(v):
+			d.retireWarm(v, whyRefresh, whySelected(v.ID))
 		case !well && !g.SuspendedProcess(ProcHealthCheck):
 			d.plan.do(Action{Kind: Mark, Member: v.ID, Cause: "ec2"})
 			d.retireWarm(v, whyEC2)
@@ -135,6 +137,18 @@ func (d *decider) warmMember(v View) {
 	case WarmedTerminatingProceed:
 		d.ending(v)
 	}
+}
+
+// staleWarm tells whether an instance refresh replaces a member of the pool. Nobody uses them: all go at once.
+func (d *decider) staleWarm(v View) bool {
+	r := d.s.Refresh
+	if r == nil || !r.Active() || r.Status == RefreshCancelling || d.s.Group.SuspendedProcess(ProcInstanceRefresh) {
+		return false
+	}
+	if r.Status == RefreshRollback {
+		return v.Member.Refresh == r.ID
+	}
+	return v.Member.Refresh != r.ID && !v.LaunchedAt.After(r.Start) && !(r.Preferences.SkipMatching && d.matches(&v))
 }
 
 // lose gives up a member that died before it was in service.

@@ -171,3 +171,27 @@ func TestAnInstanceThatLeavesThePoolByItselfIsReplaced(t *testing.T) {
 		t.Fatalf("members %+v", w.members())
 	}
 }
+
+func TestARefreshReplacesTheWarmPool(t *testing.T) {
+	w := newWorld(t, 60)
+	w.create(settings(0, 4), 1)
+	w.warmPool("Stopped", 0, nil, false)
+	w.run(4 * time.Second)
+	old := map[string]bool{}
+	for _, m := range w.members() {
+		old[m.ID] = true
+	}
+	w.must(func(tx *store.WriteTx) error {
+		_, err := w.e.StartRefresh(tx, Refresh{Scope: here, Group: "g", Preferences: Preferences{MinHealthy: 0, MaxHealthy: 100, Protected: "Wait", Standby: "Wait"}})
+		return err
+	})
+	w.run(10 * time.Second)
+	if len(w.in(WarmedStopped)) != 3 || len(w.in(InService)) != 1 {
+		t.Fatalf("members %+v", w.members())
+	}
+	for _, m := range w.members() {
+		if old[m.ID] {
+			t.Errorf("%s was not replaced", m.ID)
+		}
+	}
+}

@@ -3,7 +3,9 @@
 # instances against a running Skerry. Run it by hand; it wants a cloud of its own with --time-scale 20:
 #
 #   bin/skerry up --data-dir D --listen 127.0.0.1:4599 --public-pool 127.99.0.0/16 --egress none --time-scale 20 --detach
-#   eval "$(bin/skerry env --data-dir D)"; test/accept/scaling.sh
+#   eval "$(bin/skerry env --data-dir D)"; D=D test/accept/scaling.sh
+#
+# With up --events-sink file:F, EVENTS=F checks what it tells.
 #
 # Needs: aws, python3. Prints one line a check, ends with 'N passed, M failed', exit status 1 if any failed.
 set -uo pipefail
@@ -179,6 +181,32 @@ eq "stopped" "$(aws ec2 describe-instances --instance-ids $(pool 'Instances[].In
 refused "Hibernated" "Hibernated is not supported" aws autoscaling put-warm-pool --auto-scaling-group-name "$G" --pool-state Hibernated
 refused "a pool with instances is not deleted" ResourceInUse aws autoscaling delete-warm-pool --auto-scaling-group-name "$G"
 a delete-warm-pool --force-delete; wait_for 20 "but by force" is WarmPoolConfiguration None
+
+# --- a mix of spot and on demand; an interruption (needs D, the data directory, for skerry fault)
+M=$G-mix; m() { aws autoscaling describe-auto-scaling-groups --auto-scaling-group-names "$M" --query "AutoScalingGroups[0].$1"; }
+q autoscaling create-auto-scaling-group --auto-scaling-group-name "$M" --min-size 0 --max-size 6 --desired-capacity 4 --availability-zones "${R}a" "${R}b" --capacity-rebalance --mixed-instances-policy \
+  "{\"LaunchTemplate\":{\"LaunchTemplateSpecification\":{\"LaunchTemplateName\":\"$G\"},\"Overrides\":[{\"InstanceType\":\"t3.nano\"},{\"InstanceType\":\"t3.micro\"}]},\"InstancesDistribution\":{\"OnDemandBaseCapacity\":1,\"OnDemandPercentageAboveBaseCapacity\":0,\"SpotAllocationStrategy\":\"price-capacity-optimized\"}}"
+mixed() { [ "$(m "length(Instances[?LifecycleState=='InService'])")" = 4 ] && [ "$(m 'length(Instances)')" = 4 ]; }
+wait_for 20 "four of a mixed policy" mixed
+spots() { aws ec2 describe-instances --filters "Name=tag:aws:autoscaling:groupName,Values=$M" Name=instance-lifecycle,Values=spot Name=instance-state-name,Values=running --query 'Reservations[].Instances[].InstanceId'; }
+eq "three are spot instances" "$(spots | wc -w | tr -d ' ')" 3
+if [ -n "${D:-}" ]; then
+  S=$(spots | cut -f1)
+  bin/skerry fault spot-interruption --data-dir "$D" "$S" && ok "an interruption is announced"
+  moved() { mixed && case "$(m 'Instances[].InstanceId')" in *"$S"*) return 1;; esac; }
+  wait_for 30 "the group replaces it before it ends" moved
+  has "its cause" "$(q autoscaling describe-scaling-activities --auto-scaling-group-name "$M" --query 'Activities[].Cause')" "spot interruption notice"
+fi
+q autoscaling delete-auto-scaling-group --auto-scaling-group-name "$M" --force-delete
+wait_for 20 "the mixed group is gone" sh -c "[ \$(aws autoscaling describe-auto-scaling-groups --auto-scaling-group-names $M --query 'length(AutoScalingGroups)') = 0 ]"
+if [ -n "${EVENTS:-}" ]; then # the file of up --events-sink file:
+  a put-notification-configuration --topic-arn "arn:aws:sns:$R:000000000000:t" --notification-types autoscaling:EC2_INSTANCE_LAUNCH
+  resize 4; resize 3; sleep 1
+  has "a notification of a launch" "$(grep '"kind":"SNS"' "$EVENTS" | tail -1)" 'EC2_INSTANCE_LAUNCH'
+  has "and the warning of the interruption" "$(grep -c 'Spot Instance Interruption Warning' "$EVENTS")" 1
+else
+  refused "notifications without a sink" "events-sink" aws autoscaling put-notification-configuration --auto-scaling-group-name "$G" --topic-arn "arn:aws:sns:$R:000000000000:t" --notification-types autoscaling:EC2_INSTANCE_LAUNCH
+fi
 
 # --- suspended processes, pages, deletion
 a suspend-processes --scaling-processes Launch; a set-desired-capacity --desired-capacity 4; sleep 1; eq "Launch suspended" "$(asg 'length(Instances)')" 3

@@ -99,7 +99,7 @@ func preferences(g scaling.Group, in *as.RefreshPreferences) (scaling.Preference
 func (s *Server) cancelInstanceRefresh(c *api.Call, in *as.CancelInstanceRefreshType) (*as.CancelInstanceRefreshAnswer, error) {
 	out := &as.CancelInstanceRefreshAnswer{}
 	return out, s.change(c, in.AutoScalingGroupName, "CancelInstanceRefresh", func(w *store.WriteTx, g scaling.Group) error {
-		r, err := s.Engine.CancelRefresh(w, c.Scope(), g.Name)
+		r, err := s.Engine.CancelRefresh(w, c.Scope(), g.Name, in.WaitForTransitioningInstances == nil || *in.WaitForTransitioningInstances)
 		out.InstanceRefreshId = text(r.ID)
 		return err
 	})
