@@ -91,10 +91,11 @@ const (
 	Shelve                 // the prepared member goes to rest in the warm pool
 	Rest                   // it does
 	Cool                   // the deleted warm pool has no members left
+	Retain                 // the abandoned member stays, out of service
 )
 
 var kindNames = [...]string{"Launch", "Mark", "Retire", "Hold", "Expire", "Admit", "Kill", "Remove", "Lose", "Release", "Park", "Register",
-	"Deregister", "Attach", "Settle", "Bury", "Refreshed", "Suspect", "Trust", "Draw", "Shelve", "Rest", "Cool"}
+	"Deregister", "Attach", "Settle", "Bury", "Refreshed", "Suspect", "Trust", "Draw", "Shelve", "Rest", "Cool", "Retain"}
 
 // String returns the kind's name.
 func (k Kind) String() string {
@@ -210,7 +211,7 @@ func (d *decider) member(v View) {
 	g := d.s.Group
 	if g.ForceDeleting {
 		switch v.State {
-		case Terminating, TerminatingWait:
+		case Terminating, TerminatingWait, TerminatingRetained:
 			d.plan.do(Action{Kind: Kill, Member: v.ID})
 			return
 		case Pending, PendingWait, PendingProceed, InService, Standby, EnteringStandby:
@@ -251,8 +252,15 @@ func (d *decider) member(v View) {
 		}
 		d.plan.do(Action{Kind: Kill, Member: v.ID})
 	case TerminatingWait:
-		if waits, abandoned := d.pauses(v); abandoned || !waits {
+		switch waits, abandoned := d.pauses(v); {
+		case abandoned && g.RetainAbandoned && v.alive():
+			d.plan.do(Action{Kind: Retain, Member: v.ID})
+		case abandoned || !waits:
 			d.plan.do(Action{Kind: Kill, Member: v.ID})
+		}
+	case TerminatingRetained:
+		if v.gone() {
+			d.plan.do(Action{Kind: Remove, Member: v.ID})
 		}
 	case TerminatingProceed:
 		d.ending(v)
@@ -620,12 +628,16 @@ func (d *decider) rebalance() bool {
 	return true
 }
 
-// expire replaces a member that is older than the group allows, one at a time.
+// lifetimeShare is the percentage of desired that is replaced at once because of its age.
+const lifetimeShare = 10
+
+// expire replaces members that are older than the group allows, a share at a time.
 func (d *decider) expire() bool {
 	g := d.s.Group
 	if g.MaxInstanceLifetime == nil || *g.MaxInstanceLifetime == 0 || g.SuspendedProcess(ProcTerminate) || g.SuspendedProcess(ProcLaunch) {
 		return false
 	}
+	n, acted := max(1, g.Desired*lifetimeShare/100), false
 	for _, v := range d.s.Members {
 		if v.State != InService || v.Protected || d.leaving[v.ID] {
 			continue
@@ -635,8 +647,11 @@ func (d *decider) expire() bool {
 			d.plan.at(end)
 			continue
 		}
+		if n--; n < 0 {
+			break
+		}
 		d.retire(v, false, whyLifetime)
-		return true
+		acted = true
 	}
-	return false
+	return acted
 }

@@ -5,8 +5,12 @@
 // what a group should have, counted is what it has (Pending* and InService); an activity is the record of one launch,
 // termination or move with the sentences (its cause) that say why.
 //
+// Beside the group's own members there may be those of its warm pool (Warmed:* states): prepared, and no part of its
+// capacity. A mixed instances policy splits the capacity between instances on demand and spot; an offer is one way to
+// launch in a zone, and a launch tries its zone's offers in the order of the allocation strategy.
+//
 // How it is cut:
-//   - decide.go, victim.go, zone.go, adjust.go, schedule.go are pure: Decide(Situation) gives a Plan, ordered actions each
+//   - decide.go, warm.go, mixed.go, refresh.go, victim.go, zone.go, adjust.go, schedule.go and predict.go's forecast are pure: Decide(Situation) gives a Plan, ordered actions each
 //     with its why, and the time to look again. No clock, no randomness, no order of a map.
 //   - execute.go applies a plan inside one write transaction. The rows of group, member, activity and instance are written
 //     by the same commit, so a crash at any moment leaves either both or none; what is unfinished is decided again.

@@ -175,6 +175,9 @@ func (x *executor) member(a Action, m Member) error {
 		return x.draw(a, m)
 	case Shelve:
 		return x.shelve(m)
+	case Retain:
+		x.g.end(x.w, m.ActivityID, StatusCancelled, "The terminate lifecycle action was abandoned: the instance is retained.")
+		m.State, m.ActivityID, m.Pauses, m.Abandoned = TerminatingRetained, "", nil, true
 	case Rest:
 		x.g.end(x.w, m.ActivityID, StatusSuccessful, "")
 		m.State, m.ActivityID, m.Reused = WarmedStopped, "", false

@@ -10,16 +10,17 @@ import (
 
 // Lifecycle states of a member.
 const (
-	Pending            = "Pending"
-	PendingWait        = "Pending:Wait"
-	PendingProceed     = "Pending:Proceed"
-	InService          = "InService"
-	Terminating        = "Terminating"
-	TerminatingWait    = "Terminating:Wait"
-	TerminatingProceed = "Terminating:Proceed"
-	Detaching          = "Detaching"
-	EnteringStandby    = "EnteringStandby"
-	Standby            = "Standby"
+	Pending             = "Pending"
+	PendingWait         = "Pending:Wait"
+	PendingProceed      = "Pending:Proceed"
+	InService           = "InService"
+	Terminating         = "Terminating"
+	TerminatingWait     = "Terminating:Wait"
+	TerminatingProceed  = "Terminating:Proceed"
+	TerminatingRetained = "Terminating:Retained" // its terminate hook was abandoned, and the group keeps such instances
+	Detaching           = "Detaching"
+	EnteringStandby     = "EnteringStandby"
+	Standby             = "Standby"
 )
 
 // Health of a member.
@@ -120,6 +121,7 @@ type Group struct {
 	MinHealthy           *int      `json:",omitempty"` // instance maintenance policy, percent
 	MaxHealthy           *int      `json:",omitempty"`
 	BalancedOnly         bool      `json:",omitempty"`
+	RetainAbandoned      bool      `json:",omitempty"` // instances whose terminate hook is abandoned
 	Warm                 *WarmPool `json:",omitempty"`
 	Attachments          []Attachment
 	ClassicLoadBalancers []string `json:",omitempty"`

@@ -195,6 +195,8 @@ func (u settings) documents(g *scaling.Group) error {
 	}
 	if u.InstanceLifecyclePolicy != nil {
 		g.Documents["InstanceLifecyclePolicy"] = document(u.InstanceLifecyclePolicy)
+		t := u.InstanceLifecyclePolicy.RetentionTriggers
+		g.RetainAbandoned = t != nil && api.Val(t.TerminateHookAbandon) == "retain"
 	}
 	return nil
 }
