@@ -205,21 +205,26 @@ func (r *Reconciler) predictions() (time.Time, error) {
 		}
 		now, step := r.now(), e.scaled(hour)
 		f, ok := Forecasts.Get(tx, p.Key(p.Group+":"+p.Name))
-		if !ok || !now.Before(f.At.Add(forecastEvery*step)) {
+		every := forecastEvery * step
+		if len(f.Load) == 0 { // there was not enough of a history
+			every = step
+		}
+		if !ok || !now.Before(f.At.Add(every)) {
 			next, enough, err := e.predict(tx, p)
 			if err != nil {
 				return now.Add(errorPause), err
 			}
-			if enough {
-				f, ok = next, true
-				if err := r.DB.Update(func(w *store.WriteTx) error {
-					if cur, there := Policies.Get(w, p.Key(p.Group+":"+p.Name)); there && cur.UUID == p.UUID {
-						Forecasts.Put(w, f)
-					}
-					return nil
-				}); err != nil {
-					return now.Add(errorPause), err
+			if !enough {
+				next = Forecast{Scope: p.Scope, Group: p.Group, Policy: p.Name, At: now, Start: now}
+			}
+			f, ok = next, true
+			if err := r.DB.Update(func(w *store.WriteTx) error {
+				if cur, there := Policies.Get(w, p.Key(p.Group+":"+p.Name)); there && cur.UUID == p.UUID {
+					Forecasts.Put(w, f)
 				}
+				return nil
+			}); err != nil {
+				return now.Add(errorPause), err
 			}
 		}
 		next := now.Truncate(step).Add(step)
@@ -229,7 +234,7 @@ func (r *Reconciler) predictions() (time.Time, error) {
 		if wake.IsZero() || next.Before(wake) {
 			wake = next
 		}
-		if !ok || !p.Predictive.Scale {
+		if !p.Predictive.Scale {
 			continue
 		}
 		want := f.wanted(now, step, e.scaled(p.Predictive.Buffer))
@@ -298,7 +303,7 @@ func (e *Engine) ForecastOf(tx store.Tx, p Policy) (Forecast, error) {
 		return Forecast{}, invalid("Policy %s is of type %s, not PredictiveScaling.", p.Name, p.Type)
 	}
 	f, ok := Forecasts.Get(tx, p.Key(p.Group+":"+p.Name))
-	if !ok && e.Metrics != nil {
+	if (!ok || len(f.Load) == 0) && e.Metrics != nil {
 		var err error
 		if f, ok, err = e.predict(tx, p); err != nil {
 			return f, err
