@@ -53,7 +53,8 @@ func (c *conn) serve(atHand []byte) {
 	c.buf = c.rest
 	defer c.release()
 	if len(atHand) > len(c.buf) {
-		c.grow()
+		c.large = &buffer{make([]byte, max(largeSize, len(atHand)))}
+		c.buf = c.large.b
 	}
 	c.w = copy(c.buf, atHand)
 	for {

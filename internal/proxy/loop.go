@@ -152,14 +152,17 @@ type loop struct {
 
 	rbuf []byte // what is read, from headRoom on
 	wbuf []byte // what is made
-	mem  memory
+	sbuf []byte // what is sealed
+
+	sealed []byte // what is read sealed
+	mem    memory
 
 	wheel  [wheelSize]*lconn
 	turned int64 // ticks so far
 }
 
 func newLoop(id int) (*loop, error) {
-	l := &loop{id: id, cmds: make(chan func(), commandQueue), base: time.Now(), rbuf: make([]byte, headRoom+readSize+tailRoom), wbuf: make([]byte, 0, 16<<10)}
+	l := &loop{id: id, cmds: make(chan func(), commandQueue), base: time.Now(), rbuf: make([]byte, headRoom+readSize+tailRoom), wbuf: make([]byte, 0, 16<<10), sealed: make([]byte, sealedSize)}
 	var err error
 	if l.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, err
@@ -504,10 +507,12 @@ type lconn struct {
 	calm     bool // of a target: its patience is lifted
 	ends     bool // of a client: close when out is written
 	lingers  bool // of a client: read on for a while before that
+	abrupt   bool // of a client: TLS's end is not announced, or has been
 
 	p    *Proxy
 	ln   *listener
 	t    *target
+	tls  *loopTLS   // of a client
 	x    *lexchange // under way on it
 	in   *lbuf      // read and not used
 	out  *lbuf      // to be written
@@ -536,6 +541,7 @@ const (
 	waiting                     // its request is complete
 	flushing                    // its answer is complete but not written
 	lingering                   // refused: what it sends is read and dropped
+	greeting                    // TLS handshake
 	connecting                  // a target
 	carrying                    // a target with a request
 )

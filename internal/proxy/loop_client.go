@@ -4,8 +4,6 @@ package proxy
 
 import (
 	"errors"
-	"net"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,10 +46,6 @@ func (l *loop) accept(ls *lconn) {
 			sysClose(int32(fd))
 			continue
 		}
-		if ls.ln.table.Load().tls != nil {
-			l.toGoroutine(p, ls.ln, fd, nil)
-			continue
-		}
 		setOption(int32(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		c := l.mem.conn()
 		c.fd, c.kind, c.state, c.closed = int32(fd), kindClient, atRest, false
@@ -65,42 +59,16 @@ func (l *loop) accept(ls *lconn) {
 			continue
 		}
 		lt := ls.ln.table.Load()
+		if lt.tls != nil {
+			c.tls, c.state = &loopTLS{c: c, peer: peerInfo{addr: c.addr, born: c.born}}, greeting
+			l.arm(c, handshakeTimeout)
+			continue
+		}
 		if lt.connLog != nil {
 			lt.logConnection(l.id, connEntry{at: time.Unix(0, c.born), client: c.addr, born: c.born})
 		}
 		l.arm(c, lt.attrs.idle)
 	}
-}
-
-// toGoroutine leaves a connection to a goroutine: a new one, or one of which the loop has read something.
-func (l *loop) toGoroutine(p *Proxy, ln *listener, fd int, c *lconn) {
-	var atHand []byte
-	var peer peerInfo
-	var born time.Time
-	if c != nil {
-		atHand = append([]byte(nil), c.in.b[c.in.r:c.in.w]...)
-		born = time.Unix(0, c.born)
-		peer.addr = c.addr
-		epollDelete(l.ep, c.fd)
-		l.forget(c)
-	}
-	go func() {
-		f := os.NewFile(uintptr(fd), "tcp") // non-blocking already, so the poller takes it
-		nc, err := net.FileConn(f)
-		f.Close()
-		if err != nil {
-			p.opt.Log.Warn("connection to a goroutine", "listener", ln.addr, "err", err)
-			p.left()
-			return
-		}
-		if c == nil {
-			p.serve(ln, nc)
-			return
-		}
-		peer.text = peer.addr.Addr().AppendTo(nil)
-		peer.local = []byte(nc.LocalAddr().String())
-		p.serveHanded(ln, nc, nc, peer, born, atHand)
-	}()
 }
 
 // forget takes a connection out of the loop's books; its descriptor stays open.
@@ -109,7 +77,10 @@ func (l *loop) forget(c *lconn) {
 	l.conns[c.fd] = nil
 	l.mem.putBuf(c.in)
 	l.mem.putBuf(c.out)
-	c.in, c.out, c.closed = nil, nil, true
+	if c.tls != nil {
+		l.mem.putBuf(c.tls.in)
+	}
+	c.in, c.out, c.closed, c.tls = nil, nil, true, nil
 	l.mem.putConn(c)
 }
 
@@ -119,6 +90,13 @@ func (l *loop) close(c *lconn) {
 		return
 	}
 	p := c.p
+	if t := c.tls; t != nil {
+		if hs := t.hs; hs != nil {
+			t.hs = nil
+			hs.Abort()
+		}
+		l.farewell(c)
+	}
 	sysClose(c.fd)
 	switch c.kind {
 	case kindClient:
@@ -148,6 +126,12 @@ func (l *loop) cut(c *lconn) {
 }
 
 func (l *loop) onClient(c *lconn, ev uint32) {
+	if c.state == greeting {
+		c.readable = c.readable || ev&^unix.EPOLLOUT != 0
+		c.hup = c.hup || ev&(unix.EPOLLERR|unix.EPOLLHUP|unix.EPOLLRDHUP) != 0
+		l.greet(c)
+		return
+	}
 	if ev&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
 		if c.x != nil && c.state != flushing {
 			l.gone(c.x)
@@ -183,6 +167,8 @@ func (l *loop) proceed(c *lconn) {
 		l.pumpBody(c.x)
 	case lingering:
 		l.linger(c)
+	case greeting:
+		l.greet(c)
 	}
 }
 
@@ -190,6 +176,9 @@ func (l *loop) proceed(c *lconn) {
 func (l *loop) recv(c *lconn, b []byte) int {
 	if !c.readable {
 		return 0
+	}
+	if c.tls != nil {
+		return l.recvTLS(c, b)
 	}
 	n := sysRead(c.fd, b, 0)
 	switch {
@@ -271,38 +260,34 @@ func (l *loop) readHead(c *lconn) {
 			l.later(c)
 			return
 		}
-		if !l.room(c) {
-			l.refuse(c, errHeaderTooLarge, 0)
-			return
-		}
-		in = c.in
-		n := l.recv(c, in.b[in.w:])
+		n := l.recv(c, l.rbuf[:readSize])
 		if n < 0 {
 			l.close(c)
 			return
 		}
-		in.w += n
+		if !l.room(c, n) {
+			l.refuse(c, errHeaderTooLarge, 0)
+			return
+		}
+		in = c.in
+		in.w += copy(in.b[in.w:], l.rbuf[:n])
 		if n == 0 {
 			return
 		}
 	}
 }
 
-// room makes room behind the bytes at hand.
-func (l *loop) room(c *lconn) bool {
+// room makes room for n bytes behind those at hand.
+func (l *loop) room(c *lconn, n int) bool {
 	in := c.in
-	if in.r > 0 {
-		in.w = copy(in.b, in.b[in.r:in.w])
-		in.r = 0
-	}
-	if in.w < len(in.b) {
+	if in.w+n <= len(in.b) {
 		return true
 	}
-	if in.w >= bufSizes[len(bufSizes)-1] {
+	if in.w-in.r+n > bufSizes[len(bufSizes)-1]+readSize {
 		return false
 	}
-	more := l.mem.buf(in.w + 1)
-	more.w = copy(more.b, in.b[:in.w])
+	more := l.mem.buf(in.w - in.r + n)
+	more.w = copy(more.b, in.b[in.r:in.w])
 	more.scan, more.skipped = in.scan, in.skipped
 	l.mem.putBuf(in)
 	c.in = more
@@ -326,7 +311,7 @@ func (l *loop) begin(c *lconn, head, rest []byte, got int64) {
 		return
 	}
 	r := &x.request
-	x.keep = r.keepAlive && !c.ln.closing.Load() && now.UnixNano()-c.born < int64(lt.attrs.keepAlive) && lt.tls == nil
+	x.keep = r.keepAlive && !c.ln.closing.Load() && now.UnixNano()-c.born < int64(lt.attrs.keepAlive) && (lt.tls != nil) == (c.tls != nil)
 	if r.host == nil {
 		x.peerInfo.local = localAddr(c.fd).AppendTo(nil)
 	}
@@ -340,14 +325,7 @@ func (l *loop) begin(c *lconn, head, rest []byte, got int64) {
 	}
 	if x.serve(now) {
 		l.release(x)
-		if c.in != nil {
-			c.in.r -= len(head)
-		} else {
-			c.in = l.mem.buf(len(head) + len(rest))
-			copy(c.in.b, head)
-			c.in.w = len(head) + copy(c.in.b[len(head):], rest)
-		}
-		l.toGoroutine(p, c.ln, int(c.fd), c)
+		l.toGoroutine(c, append(append(make([]byte, 0, len(head)+len(rest)), head...), rest...), nil)
 		return
 	}
 	l.keepRest(c, head, x.atHandBytes)
@@ -414,6 +392,7 @@ func (l *loop) finish(x *lexchange) {
 		if byEnd {
 			setReset(c.fd) // the client would take the part for the whole
 		}
+		c.abrupt = true
 		l.close(c)
 		return
 	}
@@ -437,6 +416,7 @@ func (l *loop) goOn(c *lconn) {
 		c.state = lingering
 		l.mem.putBuf(c.in)
 		c.in = nil
+		l.farewell(c)
 		sysShutdownWrite(c.fd)
 		c.born = 0 // counts what is dropped
 		l.arm(c, lingerFor)
@@ -472,6 +452,10 @@ func (l *loop) linger(c *lconn) {
 
 // put writes b to a connection, or keeps what it doesn't take now. It returns false if the connection is broken.
 func (l *loop) put(c *lconn, b []byte) bool {
+	if c.tls != nil {
+		l.sbuf = c.tls.state.Seal(l.sbuf[:0], b)
+		b = l.sbuf
+	}
 	if c.out == nil {
 		n := sysWrite(c.fd, b)
 		switch {
@@ -542,12 +526,12 @@ func (l *loop) flush(c *lconn) bool {
 // clientDue is called when a client connection's time is over, or when it has closed its side during an exchange.
 func (l *loop) clientDue(c *lconn) {
 	if c.due > l.now {
-		if c.state == waiting && c.hup && !c.x.begun {
-			var b [1]byte
-			if n := sysRead(c.fd, b[:], unix.MSG_PEEK); n == 0 || n < 0 && n != wouldWait {
-				l.gone(c.x)
-				return
-			}
+		if c.state == waiting && c.hup && !c.x.begun && hasLeft(c) {
+			l.gone(c.x)
+			return
+		}
+		if c.tls != nil && c.state == atRest {
+			c.tls.state.Rest() // its ciphers are made anew when something comes
 		}
 		l.place(c, c.due)
 		return
@@ -561,6 +545,8 @@ func (l *loop) clientDue(c *lconn) {
 		}
 	case receiving, waiting:
 		l.tooLate(c.x)
+	case greeting:
+		l.greetingFailed(c)
 	default:
 		l.close(c)
 	}

@@ -38,7 +38,12 @@ type lexchange struct {
 func (x *lexchange) start(c *lconn, lt *listenerTable) {
 	x.reset(c.p, lt, &x.request, &x.peerInfo, nil, x)
 	x.shard = x.l.id
-	x.peerInfo = peerInfo{addr: c.addr, born: c.born}
+	if c.tls != nil {
+		x.peerInfo = c.tls.peer
+	} else {
+		x.peerInfo = peerInfo{}
+	}
+	x.peerInfo.addr, x.peerInfo.born = c.addr, c.born
 	x.peerInfo.text = c.addr.Addr().AppendTo(x.text[:0])
 	x.out = x.out[:0]
 	x.sent, x.whole, x.resent, x.got, x.early, x.settles, x.interims = 0, false, false, false, false, false, 0
@@ -264,7 +269,7 @@ func (l *loop) pumpBody(x *lexchange) {
 			return
 		}
 		space := l.rbuf[chunkRoom:readSize]
-		if x.src.framing == byLength && int64(len(space)) > x.src.left {
+		if x.src.framing == byLength && int64(len(space)) > x.src.left && c.tls == nil {
 			space = space[:x.src.left]
 		}
 		got := l.recv(c, space)

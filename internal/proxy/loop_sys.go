@@ -156,6 +156,13 @@ func setReset(fd int32) {
 	unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER, uintptr(unsafe.Pointer(&v)), unsafe.Sizeof(v), 0)
 }
 
+// connOf makes a net.Conn of a descriptor, which it takes over.
+func connOf(fd int) (net.Conn, error) {
+	f := os.NewFile(uintptr(fd), "tcp") // non-blocking already, so the poller takes it
+	defer f.Close()
+	return net.FileConn(f)
+}
+
 func closeSocket(fd int) { unix.Close(fd) }
 
 // newSocket makes a socket for a connection to a target.

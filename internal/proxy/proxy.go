@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"skerry/internal/tlsfront"
 )
 
 // Options are what a Proxy takes from outside.
@@ -369,12 +371,20 @@ func (p *Proxy) serve(ln *listener, nc net.Conn) {
 	p.serveH1(&conn{p: p, ln: ln, c: client, peer: peer, born: born}, nc, nil)
 }
 
-// serveHanded goes on with a connection that a loop doesn't carry on. atHand has been read from it.
-func (p *Proxy) serveHanded(ln *listener, client, nc net.Conn, peer peerInfo, born time.Time, atHand []byte) {
+// serveHanded goes on with a connection that a loop doesn't carry on. s is its session if the handshake is all that the loop did;
+// else client is what to read from behind atHand, which has been read.
+func (p *Proxy) serveHanded(ln *listener, s *tlsfront.Session, client, nc net.Conn, peer peerInfo, born time.Time, atHand []byte) {
 	defer p.left()
 	defer nc.Close()
 	defer p.recovered(ln)
 	peer.born = born.UnixNano()
+	if s != nil {
+		if peer.facts.Protocol == "h2" {
+			p.serveH2(ln, nc, s, peer)
+			return
+		}
+		client = s.Conn(nc, nil, s.Rest)
+	}
 	p.serveH1(&conn{p: p, ln: ln, c: client, peer: peer, born: born}, nc, atHand)
 }
 
