@@ -25,6 +25,9 @@ const (
 	readBudget   = 4 // reads of one connection before the others have their turn
 	wheelSize    = 64
 	commandQueue = 256
+
+	maxIdleOfLoop = 1024 // idle connections kept a target and loop
+	holdFor       = 1    // ms that a busy loop keeps its processor while it waits
 )
 
 // Engine is a set of epoll loops, each on a thread of its own, that carry the connections of any number of Proxies.
@@ -42,6 +45,9 @@ func NewEngine(n int) (*Engine, error) {
 	e := &Engine{}
 	for i := range n {
 		l, err := newLoop(i)
+		if err == nil {
+			l.spare = runtime.GOMAXPROCS(0) > n
+		}
 		if err != nil {
 			for _, l := range e.loops {
 				l.free()
@@ -140,11 +146,15 @@ type loop struct {
 	cmds   chan func()
 	woken  atomic.Bool
 	ending bool
+	spare  bool // there are more processors than loops
+	busy   bool // something came lately
 
 	conns  []*lconn // by descriptor
 	gen    int32
 	now    int64 // ns since base
 	base   time.Time
+	timeOf *Proxy    // whose clock time is
+	time   time.Time // of the event under way
 	armed  int
 	events [eventBatch]unix.EpollEvent
 	ready  []*lconn // have something to do without an event
@@ -231,14 +241,30 @@ func (l *loop) run() {
 
 // wait returns the number of new events.
 func (l *loop) wait() int {
-	if n := epollWait(l.ep, l.events[:], 0); n > 0 || len(l.ready) > 0 {
+	hold := 0
+	if l.busy && l.spare && len(l.ready) == 0 {
+		hold = holdFor
+	}
+	if n := epollWait(l.ep, l.events[:], hold); n > 0 || len(l.ready) > 0 {
+		l.busy = true
 		return max(n, 0)
 	}
+	l.busy = false
 	timeout := -1
 	if l.armed > 0 {
 		timeout = int(max(0, (l.turned+1)*int64(tick)-l.now)/int64(time.Millisecond)) + 1
 	}
-	return max(0, epollBlock(l.ep, l.events[:], timeout))
+	n := epollBlock(l.ep, l.events[:], timeout)
+	l.busy = n > 0
+	return max(0, n)
+}
+
+// clock is a proxy's time, asked once an event.
+func (l *loop) clock(p *Proxy) time.Time {
+	if l.timeOf != p {
+		l.timeOf, l.time = p, p.opt.Clock()
+	}
+	return l.time
 }
 
 // event handles one event. A panic costs its connection, not the others.
@@ -251,6 +277,7 @@ func (l *loop) event(e *unix.EpollEvent) {
 		return // closed meanwhile
 	}
 	defer l.recovered(c)
+	l.timeOf = nil
 	switch c.kind {
 	case kindClient:
 		l.onClient(c, e.Events)
@@ -291,6 +318,7 @@ func (l *loop) resume(c *lconn) {
 		return
 	}
 	defer l.recovered(c)
+	l.timeOf = nil
 	switch c.kind {
 	case kindClient:
 		l.proceed(c)
@@ -380,6 +408,7 @@ func (l *loop) turn() {
 
 func (l *loop) expired(c *lconn) {
 	defer l.recovered(c)
+	l.timeOf = nil
 	switch c.kind {
 	case kindClient:
 		l.clientDue(c)

@@ -50,7 +50,7 @@ func (l *loop) accept(ls *lconn) {
 		c := l.mem.conn()
 		c.fd, c.kind, c.state, c.closed = int32(fd), kindClient, atRest, false
 		c.p, c.ln, c.addr = p, ls.ln, from
-		c.born = p.opt.Clock().UnixNano()
+		c.born = l.clock(p).UnixNano()
 		if err := l.add(c, edges); err != nil {
 			p.opt.Log.Warn("accept", "listener", ls.ln.addr, "err", err)
 			sysClose(c.fd)
@@ -301,7 +301,7 @@ func (l *loop) begin(c *lconn, head, rest []byte, got int64) {
 	c.x, x.c, x.l = x, c, l
 	x.atHandBytes = rest
 	lt := c.ln.table.Load()
-	now := p.opt.Clock()
+	now := l.clock(p)
 	err := x.request.parse(head)
 	x.start(c, lt)
 	x.received.Store(int64(len(head)))
@@ -376,7 +376,7 @@ func (l *loop) refuse(c *lconn, err error, got int64) {
 		c.p.counters.inc(cDesync)
 	}
 	c.p.counters.elb(se.status)
-	x.refusedFor(se, c.p.opt.Clock())
+	x.refusedFor(se, l.clock(c.p))
 	x.own(errorAnswer(se.status), true)
 	x.keep, x.linger = false, true
 	l.finish(x)

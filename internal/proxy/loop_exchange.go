@@ -71,7 +71,7 @@ func (x *lexchange) toClient(b []byte) error {
 }
 
 func (x *lexchange) own(o ownAnswer, closes bool) error {
-	out := appendOwn(x.l.wbuf[:0], o, x.lt, x.req.noBodyRead, closes, x.p.opt.Clock())
+	out := appendOwn(x.l.wbuf[:0], o, x.lt, x.req.noBodyRead, closes, x.l.clock(x.p))
 	x.l.keepW(out)
 	x.bytes.Add(int64(len(out)))
 	return x.toClient(out)
@@ -183,7 +183,7 @@ func (l *loop) unreachable(x *lexchange) {
 	if x.n < maxAttempts-1 {
 		x.tried[x.n] = ch.t
 		x.n++
-		if t := ch.g.pick(x.tried[:x.n], x.p.opt.Clock()); t != nil {
+		if t := ch.g.pick(x.tried[:x.n], l.clock(x.p)); t != nil {
 			ch.t.inflight.Add(-1)
 			ch.t = t
 			t.inflight.Add(1)
@@ -199,7 +199,7 @@ func (l *loop) unreachable(x *lexchange) {
 func (l *loop) transmit(x *lexchange) {
 	u := x.u
 	if x.sent == 0 {
-		x.sentAt = x.p.opt.Clock()
+		x.sentAt = l.clock(x.p)
 	}
 	n := sysWrite(u.fd, x.out[x.sent:])
 	if n < 0 && n != wouldWait {
@@ -465,7 +465,7 @@ func (l *loop) answerHead(x *lexchange, b []byte) (int, bool) {
 		used += n
 		s := x.resp.status
 		if s/100 != 1 {
-			x.answered(x.sentAt, x.p.opt.Clock())
+			x.answered(x.sentAt, l.clock(x.p))
 			x.asrc.dec.reset()
 			dec := x.asrc.dec
 			x.asrc = x.source()
@@ -523,7 +523,7 @@ func (l *loop) deliver(x *lexchange, from, n int, end, extra bool) bool {
 	ok := true
 	if !x.begun {
 		x.begun = true
-		head := appendResponse(l.wbuf[:0], &x.resp, x.plan, x.lt, x.extra, x.p.opt.Clock())
+		head := appendResponse(l.wbuf[:0], &x.resp, x.plan, x.lt, x.extra, l.clock(x.p))
 		l.keepW(head)
 		x.bytes.Add(int64(len(head)))
 		if len(head) <= from {
@@ -674,7 +674,7 @@ func (l *loop) give(u *lconn, limit time.Duration) {
 		setOption(u.fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience/time.Millisecond))
 	}
 	p := &u.t.pools[l.id]
-	if len(p.idle) >= maxIdleTargets {
+	if len(p.idle) >= maxIdleOfLoop {
 		l.close(u)
 		return
 	}

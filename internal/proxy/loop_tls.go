@@ -76,7 +76,7 @@ func (l *loop) greet(c *lconn) {
 			l.close(c) // not a TLS listener any more
 			return
 		}
-		t.hs = lt.tls.server.Begin(t, p.opt.Clock())
+		t.hs = lt.tls.server.Begin(t, l.clock(p))
 	}
 	if !t.hs.Step() {
 		return
