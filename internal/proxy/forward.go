@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"skerry/internal/tlsfront"
@@ -281,10 +282,21 @@ func appendConnection(dst []byte, closes bool) []byte {
 	return append(dst, "Connection: keep-alive\r\n\r\n"...)
 }
 
+// dateLine is a Date header of one second.
+type dateLine struct {
+	unix int64
+	line []byte
+}
+
+var lastDate atomic.Pointer[dateLine]
+
 func appendDate(dst []byte, now time.Time) []byte {
-	dst = append(dst, "Date: "...)
-	dst = now.UTC().AppendFormat(dst, timeFormat)
-	return append(dst, '\r', '\n')
+	d := lastDate.Load()
+	if unix := now.Unix(); d == nil || d.unix != unix {
+		d = &dateLine{unix, append(now.UTC().AppendFormat([]byte("Date: "), timeFormat), '\r', '\n')}
+		lastDate.Store(d)
+	}
+	return append(dst, d.line...)
 }
 
 // appendOwn appends an answer that the load balancer makes itself, with its body unless the request was HEAD.

@@ -27,7 +27,6 @@ const (
 	commandQueue = 256
 
 	maxIdleOfLoop = 1024 // idle connections kept a target and loop
-	holdFor       = 1    // ms that a busy loop keeps its processor while it waits
 )
 
 // Engine is a set of epoll loops, each on a thread of its own, that carry the connections of any number of Proxies.
@@ -45,9 +44,6 @@ func NewEngine(n int) (*Engine, error) {
 	e := &Engine{}
 	for i := range n {
 		l, err := newLoop(i)
-		if err == nil {
-			l.spare = runtime.GOMAXPROCS(0) > n
-		}
 		if err != nil {
 			for _, l := range e.loops {
 				l.free()
@@ -146,8 +142,6 @@ type loop struct {
 	cmds   chan func()
 	woken  atomic.Bool
 	ending bool
-	spare  bool // there are more processors than loops
-	busy   bool // something came lately
 
 	conns  []*lconn // by descriptor
 	gen    int32
@@ -241,22 +235,14 @@ func (l *loop) run() {
 
 // wait returns the number of new events.
 func (l *loop) wait() int {
-	hold := 0
-	if l.busy && l.spare && len(l.ready) == 0 {
-		hold = holdFor
-	}
-	if n := epollWait(l.ep, l.events[:], hold); n > 0 || len(l.ready) > 0 {
-		l.busy = true
+	if n := epollWait(l.ep, l.events[:], 0); n > 0 || len(l.ready) > 0 {
 		return max(n, 0)
 	}
-	l.busy = false
 	timeout := -1
 	if l.armed > 0 {
 		timeout = int(max(0, (l.turned+1)*int64(tick)-l.now)/int64(time.Millisecond)) + 1
 	}
-	n := epollBlock(l.ep, l.events[:], timeout)
-	l.busy = n > 0
-	return max(0, n)
+	return max(0, epollBlock(l.ep, l.events[:], timeout))
 }
 
 // clock is a proxy's time, asked once an event.
