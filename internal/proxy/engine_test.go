@@ -51,7 +51,7 @@ type lb struct {
 func newLB(t *testing.T, cfg Config) *lb {
 	t.Helper()
 	b := &lb{t: t, addrs: map[string]string{}}
-	b.Proxy = New(Options{Listen: func(network, addr string) (net.Listener, error) {
+	b.Proxy = New(Options{Goroutines: strings.HasPrefix(t.Name(), "TestGoroutinePath/"), Listen: func(network, addr string) (net.Listener, error) {
 		l, err := net.Listen(network, "127.0.0.1:0")
 		if err == nil {
 			b.mu.Lock()

@@ -107,16 +107,26 @@ func (e *Engine) unlisten(ln *listener) {
 	})
 }
 
-// expire closes the idle connections to a target, and cuts those in use if it was removed.
-func (e *Engine) expire(t *target) {
+// expire closes the idle connections to targets, and cuts those in use of targets that were removed.
+func (e *Engine) expire(ts ...*target) {
+	if len(ts) == 0 {
+		return
+	}
 	e.each(func(l *loop) {
-		for _, u := range l.conns {
-			if u == nil || u.kind != kindTarget || u.t != t {
-				continue
+		removed := false
+		for _, t := range ts {
+			if l.id < len(t.pools) {
+				for idle := &t.pools[l.id].idle; len(*idle) > 0; {
+					l.close((*idle)[len(*idle)-1])
+				}
 			}
-			if u.x == nil {
-				l.close(u)
-			} else if t.removed.Load() {
+			removed = removed || t.removed.Load()
+		}
+		if !removed {
+			return
+		}
+		for _, u := range l.conns {
+			if u != nil && u.kind == kindTarget && u.x != nil && u.t.removed.Load() {
 				l.lost(u.x, 502)
 			}
 		}

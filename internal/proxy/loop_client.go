@@ -146,8 +146,7 @@ func (l *loop) onClient(c *lconn, ev uint32) {
 	if ev&unix.EPOLLRDHUP != 0 {
 		c.hup = true
 		if c.state == waiting {
-			l.arm(c, time.Duration(c.due-l.now)) // stays; but look soon whether the client has left
-			l.place(c, l.now+2*int64(tick))
+			l.await(c)
 		}
 	}
 	if ev&unix.EPOLLOUT != 0 && c.out != nil && !l.flush(c) {

@@ -124,7 +124,7 @@ func (l *loop) release(x *lexchange) {
 func (l *loop) send(x *lexchange) {
 	x.whole = x.bodyEnd
 	if x.bodyEnd {
-		x.c.state = waiting
+		l.await(x.c)
 	} else {
 		x.c.state, x.copying = receiving, true
 	}
@@ -137,6 +137,14 @@ func (l *loop) send(x *lexchange) {
 		}
 	}
 	l.connect(x)
+}
+
+// await begins to wait for the answer to a complete request.
+func (l *loop) await(c *lconn) {
+	c.state = waiting
+	if c.hup { // look soon whether the client has left
+		l.place(c, l.now+2*int64(tick))
+	}
 }
 
 func (l *loop) attach(x *lexchange, u *lconn) {
@@ -293,7 +301,9 @@ func (l *loop) pumpBody(x *lexchange) {
 			c.in = l.mem.buf(got - used)
 			c.in.w = copy(c.in.b, space[used:got])
 		}
-		l.arm(c, x.lt.attrs.idle)
+		if !x.early {
+			l.arm(c, x.lt.attrs.idle)
+		}
 		x.received.Add(int64(n))
 		if b := frame(l.rbuf, n, end, x.req.chunked, x.src.dec.trailer); len(b) > 0 && !l.put(u, b) {
 			// The target's answer, if there is one, says why.
@@ -309,7 +319,7 @@ func (l *loop) pumpBody(x *lexchange) {
 		}
 		if end {
 			x.bodyEnd, x.copying = true, false
-			c.state = waiting
+			l.await(c)
 			if x.early {
 				l.settle(x)
 			}
@@ -368,7 +378,9 @@ func (l *loop) onTarget(u *lconn, ev uint32) {
 				l.mem.putBuf(u.out)
 				u.out = nil
 			} else {
-				l.arm(x.c, x.lt.attrs.idle)
+				if !x.early {
+					l.arm(x.c, x.lt.attrs.idle)
+				}
 				if done && x.c.state == receiving {
 					l.pumpBody(x)
 				}
@@ -548,7 +560,7 @@ func (l *loop) deliver(x *lexchange, from, n int, end, extra bool) bool {
 	if x.plan.close {
 		x.keep = false
 	}
-	if x.c.state == receiving && x.u.out == nil && x.sent == len(x.out) && !x.u.hup || x.copying && x.c.state == receiving {
+	if x.copying && x.c.state == receiving && !x.u.hup {
 		// The target has answered without reading the whole body: it may still come.
 		x.early = true
 		l.arm(x.c, earlyPatience)

@@ -23,7 +23,7 @@ func (e *Engine) Close() {}
 
 func (e *Engine) listen(*Proxy, *listener) {}
 func (e *Engine) unlisten(*listener)       {}
-func (e *Engine) expire(*target)           {}
+func (e *Engine) expire(...*target)        {}
 func (e *Engine) kill(*Proxy)              {}
 
 // ListenSockets fails on this system.

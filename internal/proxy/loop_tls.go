@@ -123,10 +123,20 @@ func (l *loop) greetingFailed(c *lconn) {
 
 // recvTLS reads from a client and opens what came; see recv. b must have room for sealedSize bytes.
 func (l *loop) recvTLS(c *lconn, b []byte) int {
-	t := c.tls
-	if t.ended {
+	for c.readable && !c.tls.ended {
+		if n := l.openTLS(c, b); n > 0 {
+			return n
+		}
+	}
+	if c.tls.ended {
 		return -1
 	}
+	return 0
+}
+
+// openTLS reads once. What it returns may be 0, also when more can be read.
+func (l *loop) openTLS(c *lconn, b []byte) int {
+	t := c.tls
 	have := 0
 	if t.in != nil {
 		have = copy(l.sealed, t.in.b[t.in.r:t.in.w])
@@ -144,18 +154,13 @@ func (l *loop) recvTLS(c *lconn, b []byte) int {
 	}
 	src := l.sealed[:have+n]
 	out, used, err := t.state.Open(b[:0:len(b)], src)
-	if err != nil || t.ended {
+	if err != nil {
 		t.ended, c.readable = true, true
 		if f, ok := err.(*record.Fault); ok && c.out == nil {
 			sysWrite(c.fd, t.state.Alert(nil, f.Alert))
 			c.abrupt = true
 		}
-		if len(out) == 0 {
-			return -1
-		}
-		return len(out)
-	}
-	if rest := src[used:]; len(rest) > 0 {
+	} else if rest := src[used:]; len(rest) > 0 {
 		t.in = l.mem.buf(len(rest))
 		t.in.w = copy(t.in.b, rest)
 	}

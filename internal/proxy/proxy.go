@@ -202,10 +202,15 @@ func (p *Proxy) Apply(cfg Config) error {
 		fn()
 	}
 	lv.adopt = nil
+	var ailing []*target
 	if p.engine != nil {
 		for _, tr := range lv.targets {
 			if tr.pools == nil {
 				tr.pools = make([]pool, len(p.engine.loops))
+			}
+			if tr.ails {
+				tr.ails = false
+				ailing = append(ailing, tr)
 			}
 		}
 	}
@@ -215,6 +220,9 @@ func (p *Proxy) Apply(cfg Config) error {
 		}
 	}
 	p.live, p.table = lv, t
+	if p.engine != nil {
+		p.engine.expire(ailing...)
+	}
 	p.idp.keep(t.keySets)
 	for addr, ln := range p.listeners {
 		if lt := t.listeners[addr]; lt != nil {

@@ -235,6 +235,7 @@ func compileGroup(key string, tg TargetGroup, old live, lv *live, now time.Time)
 			lv.adopt = append(lv.adopt, func() {
 				if tr.healthy.Swap(false) {
 					tr.expire(now, -1) // its idle connections may lead nowhere
+					tr.ails = true
 				}
 			})
 		case Draining, Unused:

@@ -44,6 +44,7 @@ type target struct {
 	idle []*upstream // the one used last is last
 
 	pools []pool // by loop
+	ails  bool   // it has become unhealthy, and the loops don't know yet; Apply's
 }
 
 // upstream is a connection to a target.
