@@ -27,7 +27,9 @@ func zoneCommand() *cobra.Command {
 	scale := c.Flags().Int("time-scale", 1, "divide the waits that are policy")
 	c.MarkFlagRequired("zone")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		return zone.Run(cmd.Context(), zone.Options{DataDir: *dir, CloudID: cloud.ID(*dir), Zone: *name, TimeScale: *scale,
+		loops := runtime.GOMAXPROCS(0)
+		runtime.GOMAXPROCS(loops + 1) // busy loops leave goroutines a processor
+		return zone.Run(cmd.Context(), zone.Options{DataDir: *dir, CloudID: cloud.ID(*dir), Zone: *name, TimeScale: *scale, Loops: loops,
 			Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	}
 	return c
@@ -169,7 +171,7 @@ func proxyCommand() *cobra.Command {
 			return fmt.Errorf("--loops %d: want 1 to 1024", st.Loops)
 		}
 		st.AccessLog = *accessLog
-		runtime.GOMAXPROCS(st.Loops + 1) // a loop keeps its processor while it waits for a moment
+		runtime.GOMAXPROCS(st.Loops + 1) // busy loops leave goroutines a processor
 		return proxy.RunStandalone(cmd.Context(), st, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	}
 	return c

@@ -16,6 +16,20 @@
 //   - Apply drops no connection of a listener that stays, and changes nothing if it returns an error.
 //   - Memory a connection is bounded: heads by the AWS limits, bodies by the transfer buffers.
 //
+// Loops (loop*.go; Linux only). An Engine is a set of epoll loops, each on a locked thread, shared by the Proxies of a process. A loop
+// accepts on a socket of its own and carries HTTP/1 in the clear or under TLS (tlsfront's handshake in steps, then record) without a
+// goroutine or an allocation, as far as an action is plain: own answers, and forwarding to HTTP/1.1 targets in the clear. What it
+// doesn't carry (HTTP/2, upgrades, other target groups, authentication, suites that record lacks) it leaves to a goroutine, with the
+// bytes at hand, for the rest of the connection's life. exchange.serve decides for both and says which it is.
+//   - A loop never waits, takes no lock that Apply holds, and learns of changes by commands, which Apply waits for.
+//   - A descriptor is registered once, edge-triggered. A short read means that nothing is left only if no end was announced: the
+//     end that comes with the last bytes has no event of its own. An event names its descriptor's generation, not the number alone.
+//   - Neither side is read while the other has bytes to take; at most one read's worth waits. An idle connection holds no buffer.
+//   - Time limits stand in a wheel where they are due at the earliest; a request only moves its due time on.
+//   - Connections to targets are pooled a loop, last used first; any event on an idle one closes it.
+//   - The loop looks for events without telling Go's scheduler, and tells it when it has to wait. A process with loops should
+//     have one more processor (GOMAXPROCS) than loops, so that goroutines need not wait for one.
+//
 // HTTP/2 (h2*.go; clients' side on Linux only). A client's connection is a state machine run by one goroutine, which also carries
 // the exchanges of requests without a body with plain HTTP/1.1 targets, on sockets in an epoll set of its own; every other exchange
 // has a goroutine and meets the connection under its mutex. A stream's fields become an HTTP/1.1 head that the one parser reads. To
@@ -25,12 +39,12 @@
 // only. Rules are indexed (index.go): a request tries those that one literal part of it allows, which changes no answer.
 //
 // Less formally: parsing (head.go, chunk.go, desync.go), deciding (index.go, match.go, pick.go) and encoding (forward.go, pages.go) do
-// no I/O and know no connection, so the engine around them (conn.go, exchange.go: a goroutine a connection) can be replaced.
+// no I/O and know no connection, so loops and goroutines (conn.go, exchange.go: one a connection) share them.
 // You may not assume that a time limit fires more exactly than tick allows, or that Stats adds up while requests run.
 //
 // Logs (accesslog.go, logfile.go) never make a request wait: a line is appended to a buffer of its loop, or dropped and counted.
 // Anomalies (anomaly.go) are judged every ten seconds by the ticker.
 //
-// A Proxy owns all its goroutines: one a listener, one a client connection, one for a request body that is not at hand when
+// A Proxy owns all its goroutines, besides the engine's loops: one a client connection that no loop carries, one for a request body that is not at hand when
 // its head is, one for an HTTP/2 stream with a body, two for an HTTP/2 connection to a target, one for the time limits, one for the logs. Shutdown waits for them. The package imports no other part of the project.
 package proxy

@@ -54,7 +54,7 @@ func newNodes(o Options, rep *reporter, c *checker) *nodes {
 	c.change = n.healthChanged
 	if _, ok := o.Net.(loopNet); ok {
 		var err error
-		if n.engine, err = proxy.NewEngine(0); err != nil {
+		if n.engine, err = proxy.NewEngine(o.Loops); err != nil {
 			o.Log.Warn("load balancers work without event loops", "zone", o.Zone, "err", err)
 			n.engine = nil
 		}

@@ -38,6 +38,7 @@ type Options struct {
 	Log       *slog.Logger
 	Net       Net
 	Now       func() time.Time
+	Loops     int // event loops of load-balancer nodes; 0 is one for each processor
 }
 
 // process is the running zone.
