@@ -174,6 +174,9 @@ func TestKillsUnderLoad(t *testing.T) {
 	}
 	must(c.WaitHealthy(ctx, tg, 2, nil))(t)
 	ns := nodes(t, c, lb)
+	for end := time.Now().Add(5 * time.Second); len(ns) != 2 && time.Now().Before(end); ns = nodes(t, c, lb) {
+		time.Sleep(20 * time.Millisecond)
+	}
 	if len(ns) != 2 {
 		t.Fatalf("the name has the addresses %v, not one for each of two zones", ns)
 	}
