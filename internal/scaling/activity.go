@@ -116,6 +116,10 @@ func SortActivities(list []Activity) {
 	})
 }
 
+// pruneEvery is after how many actions of a group its old activities are looked at: what an action costs must not grow
+// with the history.
+const pruneEvery = 64
+
 // prune drops what is older than AWS keeps it, and what is beyond the bound.
 func prune(w *store.WriteTx, g Group) {
 	list := of(w, Activities, g.Scope, g.Name)

@@ -105,8 +105,11 @@ func (e *Engine) round(w *store.WriteTx, sc scope.Scope, name string, launches i
 		if x.used {
 			x.g.Reasons, x.g.Alarms = nil, nil
 		}
+		if x.g.Unpruned += len(done); x.g.Unpruned >= pruneEvery {
+			prune(w, x.g)
+			x.g.Unpruned = 0
+		}
 		Groups.Put(w, x.g)
-		prune(w, x.g)
 	}
 	return done, plan.Wake, nil
 }

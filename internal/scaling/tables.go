@@ -140,6 +140,7 @@ type Group struct {
 	CoolTill time.Time          `json:",omitempty"`
 	HoldIn   time.Time          `json:",omitempty"` // target tracking removes nothing before
 	Balanced time.Time          `json:",omitempty"` // no rebalancing before
+	Unpruned int                `json:",omitempty"` // actions since old activities were dropped last
 }
 
 // ARN names the group.
