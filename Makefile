@@ -3,13 +3,14 @@
 # make demo    an ephemeral cloud that runs the reference architecture, live
 # make bench   the figures of the control plane and of launches
 # make bench-lb  the load balancers beside HAProxy, nginx and plain routing
+# make days      days of Auto Scaling in virtual time for two minutes; make soak does it for SOAK (an hour), from other seeds
 # make torture   137 ways to mistreat an HTTP proxy, plain and over TLS
 # make terraform  a configuration through its life with Terraform, where it is installed
 # make lint    gofmt, vet and the layer rules
 GO ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: build embedded deps deps-test test demo bench bench-lb torture lint accept terraform clean
+.PHONY: build embedded deps deps-test test demo bench bench-lb torture days soak lint accept terraform clean
 
 build: embedded
 	$(GO) build -trimpath -ldflags '-s -w' -o bin/skerry ./cmd/skerry
@@ -26,7 +27,7 @@ deps-test:
 test: deps-test build lint
 	PATH="$$(tools/aws-path.sh)$$PATH" SKERRY_REQUIRED=root,build,aws,openssl,xz $(GO) test -p 2 -timeout 600s ./...
 	PATH="$$(tools/aws-path.sh)$$PATH" test/accept/run.sh
-	$(MAKE) torture
+	$(MAKE) torture days
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
@@ -51,6 +52,13 @@ bench-lb: build
 	bench/lb --skerry bin/skerry
 
 TORTURE = --proxy 'skerry=bin/skerry proxy --http {http} --https {https} --cert {cert} --key {key} --backend {backend1} --backend {backend2}'
+
+days:
+	$(GO) test ./internal/scaling -run TestDays -v -count=1 -days-for 120s
+
+SOAK ?= 1h
+soak:
+	$(GO) test ./internal/scaling -run TestDays -v -count=1 -timeout 0 -days-seeds 1000000000 -days-for $(SOAK) -days-from $$(date +%s)
 
 torture: deps-test build
 	bench/http-torture $(TORTURE)

@@ -538,7 +538,7 @@ func (p *play) happen(ev dayEvent) {
 			return err
 		})
 	case "cancel":
-		try(func(tx *store.WriteTx) error { _, err := p.e.CancelRefresh(tx, here, "g"); return err })
+		try(func(tx *store.WriteTx) error { _, err := p.e.CancelRefresh(tx, here, "g", ev.N%2 == 0); return err })
 	case "sizes":
 		lo := ev.N % 3
 		hi := max(lo+2, 4+ev.N/3%12)
