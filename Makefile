@@ -2,6 +2,7 @@
 # make test    everything: vet, unit, packet-level and acceptance tests (needs root for the last two)
 # make demo    an ephemeral cloud that runs the reference architecture, live
 # make bench   the figures of the control plane and of launches
+# make bench-scaling  Auto Scaling with thousands of instances
 # make bench-lb  the load balancers beside HAProxy, nginx and plain routing
 # make days      days of Auto Scaling in virtual time for two minutes; make soak does it for SOAK (an hour), from other seeds
 # make torture   137 ways to mistreat an HTTP proxy, plain and over TLS
@@ -10,7 +11,7 @@
 GO ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: build embedded deps deps-test test demo bench bench-lb torture days soak lint accept terraform clean
+.PHONY: build embedded deps deps-test test demo bench bench-lb bench-scaling torture days soak lint accept terraform clean
 
 build: embedded
 	$(GO) build -trimpath -ldflags '-s -w' -o bin/skerry ./cmd/skerry
@@ -46,6 +47,9 @@ demo: build
 bench: build
 	tools/install-deps.sh bench
 	$(GO) run ./test/bench -skerry bin/skerry
+
+bench-scaling: build
+	$(GO) run ./test/bench -skerry bin/skerry -scaling
 
 bench-lb: build
 	tools/install-deps.sh bench-lb

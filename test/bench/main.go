@@ -1,6 +1,6 @@
 // Command bench measures the control plane and launches against a real cloud, and prints one table with medians.
 //
-//	go run ./test/bench -skerry bin/skerry [-only REGEXP]
+//	go run ./test/bench -skerry bin/skerry [-scaling] [-only REGEXP]
 //
 // It needs root. Every cloud that it starts has its own directory and public pool, no way out, and is taken down again.
 package main
@@ -29,9 +29,16 @@ const (
 )
 
 var (
-	binary = flag.String("skerry", "bin/skerry", "the binary to measure")
-	only   = flag.String("only", "", "measure only what matches")
+	binary  = flag.String("skerry", "bin/skerry", "the binary to measure")
+	only    = flag.String("only", "", "measure only what matches")
+	scaling = flag.Bool("scaling", false, "measure Auto Scaling")
 )
+
+// bench measures some rows of the table.
+type bench struct {
+	name string
+	run  func(context.Context) ([]row, error)
+}
 
 // row is one line of the table.
 type row struct {
@@ -44,10 +51,11 @@ func main() {
 	match := regexp.MustCompile(*only)
 	var rows []row
 	failed := false
-	for _, b := range []struct {
-		name string
-		run  func(context.Context) ([]row, error)
-	}{{"start", benchStart}, {"launch", benchLaunch}, {"fifty", benchFifty}, {"replace", benchReplace}, {"sim", benchSim}} {
+	benches := []bench{{"start", benchStart}, {"launch", benchLaunch}, {"fifty", benchFifty}, {"replace", benchReplace}, {"sim", benchSim}}
+	if *scaling {
+		benches = []bench{{"thousand", benchThousand}, {"many", benchMany}, {"alarm", benchAlarm}, {"decide", benchDecide}, {"week", benchWeek}}
+	}
+	for _, b := range benches {
 		if !match.MatchString(b.name) {
 			continue
 		}
