@@ -516,6 +516,9 @@ func (p *play) happen(ev dayEvent) {
 			return err
 		})
 	case "protect":
+		if ev.N%3 == 0 { // it may go at once
+			p.excused[m.ID] = true
+		}
 		try(func(tx *store.WriteTx) error {
 			return p.e.SetProtection(tx, here, "g", []string{m.ID}, ev.N%3 > 0)
 		})
