@@ -35,7 +35,7 @@ func template(ctx context.Context, c *testcloud.Cloud) error {
 
 func group(ctx context.Context, c *testcloud.Cloud, name string, most, desired int32) error {
 	_, err := c.ASG.CreateAutoScalingGroup(ctx, &autoscaling.CreateAutoScalingGroupInput{AutoScalingGroupName: &name, MinSize: aws.Int32(0), MaxSize: &most, DesiredCapacity: &desired,
-		AvailabilityZones: []string{testcloud.Region + "a", testcloud.Region + "b"},
+		AvailabilityZones: []string{testcloud.Region + "a", testcloud.Region + "b", testcloud.Region + "c"}, // two default subnets hold 8,182
 		LaunchTemplate:    &astypes.LaunchTemplateSpecification{LaunchTemplateName: aws.String("bench"), Version: aws.String("$Latest")}})
 	return err
 }
