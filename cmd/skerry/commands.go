@@ -37,28 +37,24 @@ func zoneCommand() *cobra.Command {
 
 func faultCommand() *cobra.Command {
 	c := &cobra.Command{Use: "fault", Short: "Break something on purpose"}
-	for _, on := range []bool{false, true} {
-		use, short := "zone-off ZONE", "Cut a zone's power: its instances and load-balancer nodes die at once"
-		if on {
-			use, short = "zone-on ZONE", "Give a zone its power back"
-		}
-		sub := &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1)}
-		dir := dataDirFlag(sub)
-		sub.RunE = func(cmd *cobra.Command, args []string) error {
-			return cloud.PowerZone(cmd.Context(), *dir, args[0], on)
-		}
-		c.AddCommand(sub)
+	power := func(on bool) func(context.Context, string, string) error {
+		return func(ctx context.Context, dir, zone string) error { return cloud.PowerZone(ctx, dir, zone, on) }
 	}
-	for _, recommend := range []bool{false, true} {
-		use, short := "spot-interruption INSTANCE", "Announce a spot instance's interruption: it ends two minutes later"
-		if recommend {
-			use, short = "rebalance-recommendation INSTANCE", "Tell a spot instance that it is at risk of interruption"
-		}
-		sub := &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1)}
+	spot := func(recommend bool) func(context.Context, string, string) error {
+		return func(ctx context.Context, dir, id string) error { return cloud.InterruptSpot(ctx, dir, id, recommend) }
+	}
+	for _, f := range []struct {
+		use, short string
+		do         func(ctx context.Context, dir, what string) error
+	}{
+		{"zone-off ZONE", "Cut a zone's power: its instances and load-balancer nodes die at once", power(false)},
+		{"zone-on ZONE", "Give a zone its power back", power(true)},
+		{"spot-interruption INSTANCE", "Announce a spot instance's interruption: it ends two minutes later", spot(false)},
+		{"rebalance-recommendation INSTANCE", "Tell a spot instance that it is at risk of interruption", spot(true)},
+	} {
+		sub := &cobra.Command{Use: f.use, Short: f.short, Args: cobra.ExactArgs(1)}
 		dir := dataDirFlag(sub)
-		sub.RunE = func(cmd *cobra.Command, args []string) error {
-			return cloud.InterruptSpot(cmd.Context(), *dir, args[0], recommend)
-		}
+		sub.RunE = func(cmd *cobra.Command, args []string) error { return f.do(cmd.Context(), *dir, args[0]) }
 		c.AddCommand(sub)
 	}
 	return c

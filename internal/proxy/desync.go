@@ -305,16 +305,14 @@ func repairLine(out, line []byte) ([]byte, oddity) {
 	return append(out, '\r', '\n'), why
 }
 
+var comma = []byte{','}
+
 // readLengths reads the value of a Content-Length after one that said have, or none (-1). It returns the first length.
 func readLengths(v []byte, have int64) (int64, oddity) {
 	why := noOddity
 	for more := true; more; {
-		e := v
-		if i := bytes.IndexByte(v, ','); i >= 0 {
-			e, v = v[:i], v[i+1:]
-		} else {
-			more = false
-		}
+		var e []byte
+		e, v, more = bytes.Cut(v, comma)
 		n, ok := parseLength(trim(e))
 		switch {
 		case !ok:
@@ -335,12 +333,8 @@ func readLengths(v []byte, have int64) (int64, oddity) {
 func readCodings(v []byte) (chunked bool, why oddity) {
 	other, identity := false, false
 	for more := true; more; {
-		e := v
-		if i := bytes.IndexByte(v, ','); i >= 0 {
-			e, v = v[:i], v[i+1:]
-		} else {
-			more = false
-		}
+		var e []byte
+		e, v, more = bytes.Cut(v, comma)
 		switch e = trim(e); {
 		case equalFold(e, "chunked"):
 			if chunked {

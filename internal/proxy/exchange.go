@@ -296,6 +296,19 @@ func (x *exchange) attempt(u *upstream, mayRetry bool) outcome {
 	return x.answer(u, buf.b, in.b[used:have])
 }
 
+// nextHead parses the head of an answer that b begins with, and returns its length; errMore says that it isn't whole yet.
+func (x *exchange) nextHead(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, errMore
+	}
+	var scan headScanner
+	n, err := scan.scan(b, maxResponseHead)
+	if err == nil {
+		err = x.resp.parse(b[:n])
+	}
+	return n, err
+}
+
 // answered counts the target's answer, whose head has arrived, and plans what the client gets of it.
 func (x *exchange) answered(start, now time.Time) {
 	g := x.choice.g
@@ -323,20 +336,6 @@ func (x *exchange) answered(start, now time.Time) {
 		x.keep = false // the body will hardly be read to its end
 	}
 	x.plan = planResponse(&x.resp, x.req, x.keep)
-}
-
-// source tells how the body of the target's answer is framed.
-func (x *exchange) source() bodySource {
-	src := bodySource{framing: byClose, left: x.resp.length}
-	switch {
-	case x.resp.bodyless(x.req.noBodyRead):
-		src.framing = noBody
-	case x.resp.chunked:
-		src.framing = byChunks
-	case x.resp.length >= 0:
-		src.framing = byLength
-	}
-	return src
 }
 
 // answer passes the answer's body on. first holds what has been read of it.
@@ -559,135 +558,6 @@ func (x *exchange) copyBody(u *upstream) {
 			return
 		}
 	}
-}
-
-// frame frames the n bytes at buf[chunkRoom:], with the end of the body if it is there.
-func frame(buf []byte, n int, end, chunked bool, trailer []byte) []byte {
-	if !chunked {
-		return buf[chunkRoom : chunkRoom+n]
-	}
-	var out []byte
-	if n > 0 {
-		out = frameChunk(buf, n)
-	} else {
-		out = buf[chunkRoom:chunkRoom]
-	}
-	if end {
-		out = append(out, "0\r\n"...) // there is room for it
-		if len(trailer) > 0 {
-			out = append(out[:len(out):len(out)], trailer...)
-		}
-		out = append(out, '\r', '\n')
-	}
-	return out
-}
-
-// tunnel carries bytes both ways after an upgrade, until one side ends.
-func (x *exchange) tunnel(u *upstream, first []byte) {
-	h, ok := x.c.(interface {
-		upgrade(x *exchange, first []byte) (net.Conn, []byte, error)
-	})
-	x.begun, x.keep = true, false
-	if !ok {
-		x.cut = true
-		x.drop(u)
-		return
-	}
-	c, pending, err := h.upgrade(x, first)
-	if err != nil {
-		x.gone(u)
-		return
-	}
-	u.lift()
-	x.w.enter(tunnelling, x.lt.attrs.idle)
-	x.w.attach(u, false)
-	x.w.writing.Store(true)
-	defer x.w.writing.Store(false)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if len(pending) > 0 {
-			if _, err := u.Write(pending); err != nil {
-				u.Close()
-				return
-			}
-		}
-		x.pump(u, c)
-	}()
-	x.pump(c, u)
-	<-done
-	x.w.detach()
-	u.Close()
-}
-
-// pump copies until the source ends, then ends the destination's writing side; on an error, both connections.
-func (x *exchange) pump(dst, src net.Conn) {
-	b := buffers.Get().(*buffer)
-	defer buffers.Put(b)
-	for {
-		n, err := src.Read(b.b)
-		if n > 0 {
-			x.w.touch()
-			if _, up := dst.(*upstream); up {
-				x.received.Add(int64(n))
-			} else {
-				x.bytes.Add(int64(n))
-			}
-			if _, werr := dst.Write(b.b[:n]); werr != nil {
-				err = werr
-			}
-		}
-		switch {
-		case err == io.EOF:
-			closeWrite(dst)
-			return
-		case err != nil:
-			x.w.cut(shuttingDown)
-			closeWrite(dst)
-			return
-		}
-	}
-}
-
-// closeWrite ends the writing side: TLS's and TCP's.
-func closeWrite(c net.Conn) {
-	if u, ok := c.(*upstream); ok {
-		c = u.Conn
-	}
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-		if cw, ok := c.(interface{ CloseWrite() error }); ok {
-			cw.CloseWrite()
-		}
-		c = t.NetConn()
-	}
-	if cw, ok := c.(interface{ CloseWrite() error }); ok {
-		cw.CloseWrite()
-	}
-}
-
-// bodySource decodes a body as its bytes arrive.
-type bodySource struct {
-	framing bodyFraming
-	left    int64
-	dec     chunkDecoder
-}
-
-// decode decodes b in place; see chunkDecoder.decode.
-func (s *bodySource) decode(b []byte) (data, used int, end bool, err error) {
-	switch s.framing {
-	case noBody:
-		return 0, 0, true, nil
-	case byLength:
-		n := len(b)
-		if int64(n) > s.left {
-			n = int(s.left)
-		}
-		s.left -= int64(n)
-		return n, n, s.left == 0, nil
-	case byChunks:
-		return s.dec.decode(b)
-	}
-	return len(b), len(b), false, nil
 }
 
 // reset prepares the exchange for a request. Its buffers stay.

@@ -295,16 +295,12 @@ func (f *h2fast) answerHead(s *h2stream, b []byte) (int, bool) {
 	q, x := &s.quick, &s.x
 	used := 0
 	for {
-		var scan headScanner
-		n, err := 0, errMore
-		if used < len(b) {
-			n, err = scan.scan(b[used:], maxResponseHead)
-		}
+		n, err := x.nextHead(b[used:])
 		if err == errMore && len(b)-used < min(maxResponseHead, len(f.buf.b)) {
 			f.stash(q, b[used:])
 			return -1, true
 		}
-		if err != nil || x.resp.parse(b[used:used+n]) != nil {
+		if err != nil {
 			f.lost(s, 502)
 			return 0, false
 		}
@@ -312,9 +308,7 @@ func (f *h2fast) answerHead(s *h2stream, b []byte) (int, bool) {
 		st := x.resp.status
 		if st/100 != 1 {
 			x.answered(q.sentAt, f.now)
-			dec := q.src.dec
-			q.src = x.source()
-			q.src.dec = dec
+			q.src.begin(x.source())
 			return used, true
 		}
 		if q.interims++; st == 101 || q.interims > maxInterim {

@@ -461,16 +461,12 @@ func (l *loop) stash(u *lconn, b []byte) {
 func (l *loop) answerHead(x *lexchange, b []byte) (int, bool) {
 	used := 0
 	for {
-		var scan headScanner
-		n, err := 0, errMore
-		if used < len(b) {
-			n, err = scan.scan(b[used:], maxResponseHead)
-		}
+		n, err := x.nextHead(b[used:])
 		if err == errMore && len(b)-used <= maxResponseHead {
 			l.stash(x.u, b[used:])
 			return -1, true
 		}
-		if err != nil || x.resp.parse(b[used:used+n]) != nil {
+		if err != nil {
 			l.lost(x, 502)
 			return 0, false
 		}
@@ -478,10 +474,7 @@ func (l *loop) answerHead(x *lexchange, b []byte) (int, bool) {
 		s := x.resp.status
 		if s/100 != 1 {
 			x.answered(x.sentAt, l.clock(x.p))
-			x.asrc.dec.reset()
-			dec := x.asrc.dec
-			x.asrc = x.source()
-			x.asrc.dec = dec
+			x.asrc.begin(x.source())
 			return used, true
 		}
 		if x.interims++; s == 101 || x.interims > maxInterim {
