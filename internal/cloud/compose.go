@@ -119,8 +119,8 @@ func (c *control) serveInside(v network.VPC) (stop func(), err error) {
 // runAlarms evaluates alarms until ctx ends. Their actions are scaling policies, and what EC2 can do to an instance.
 func (c *control) runAlarms(ctx context.Context) { c.alarms.Run(ctx) }
 
-// act does an action of an alarm, in the transaction that moved the alarm. What can't be delivered from here (topics,
-// functions) is left to the alarm's history.
+// act does an action of an alarm, in the transaction that moved the alarm. Topics are the
+// evaluator's business, and what can't be delivered from here (functions) is left to the alarm's history.
 func (c *control) act(w *store.WriteTx, a metric.Alarm, old string, v metric.Verdict, arn string) error {
 	if scaling.IsPolicyARN(arn) {
 		return live.OnAction(c.scaler.Engine)(w, a, old, v, arn)

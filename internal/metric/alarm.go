@@ -71,8 +71,9 @@ func PutAlarm(w *store.WriteTx, a Alarm, tags map[string]string) (Alarm, error) 
 	}
 	a.ARN = a.Scope.ARN("cloudwatch", "alarm:"+a.Name)
 	a.UpdatedAt = w.Now()
-	change := created
+	change, before := created, (*Alarm)(nil)
 	if old, ok := Alarms.Get(w, a.Key(a.Name)); ok {
+		before = &old
 		a.State, a.StateReason, a.StateReasonData, a.StateUpdatedAt, a.StateTransitionedAt = old.State, old.StateReason, old.StateReasonData, old.StateUpdatedAt, old.StateTransitionedAt
 		change = updated
 	} else {
@@ -90,7 +91,7 @@ func PutAlarm(w *store.WriteTx, a Alarm, tags map[string]string) (Alarm, error) 
 		}
 	}
 	Alarms.Put(w, a)
-	noteConfiguration(w, a, change)
+	noteConfiguration(w, a, change, before)
 	return a, nil
 }
 
@@ -184,7 +185,7 @@ func DeleteAlarms(w *store.WriteTx, s scope.Scope, names []string) error {
 		n++
 		Alarms.Delete(w, a.Key(a.Name))
 		tag.DeleteAll(w, s, a.ARN)
-		noteConfiguration(w, a, deleted)
+		noteConfiguration(w, a, deleted, nil)
 	}
 	if n == 0 {
 		return missing
@@ -198,9 +199,10 @@ func EnableActions(w *store.WriteTx, s scope.Scope, name string, on bool) error 
 	if err != nil || a.ActionsEnabled == on {
 		return err
 	}
+	before := a
 	a.ActionsEnabled, a.UpdatedAt = on, w.Now()
 	Alarms.Put(w, a)
-	noteConfiguration(w, a, updated)
+	noteConfiguration(w, a, updated, &before)
 	return nil
 }
 
@@ -227,6 +229,7 @@ func become(w *store.WriteTx, a Alarm, state, reason, data string) (Alarm, bool)
 		}
 		note(w, a, "StateUpdate", fmt.Sprintf("Alarm updated from %s to %s", old.State, state), map[string]any{"version": "1.0",
 			"oldState": st{old.State, old.StateReason, raw(old.StateReasonData)}, "newState": st{state, reason, raw(data)}})
+		tellState(w, old, a)
 	}
 	return a, changed
 }

@@ -11,7 +11,7 @@
 //
 // Alarms are rows of the table Alarms, changed by transactions of the caller. Evaluate is pure: alarm, points and time
 // in, state and reason out. Evaluator.Step evaluates what is due; Evaluator.Run calls it from its caller's goroutine.
-// The package starts no goroutine.
+// What changes in an alarm is told as an event, and to the topics among its actions (notify.go). The package starts no goroutine.
 //
 // It must not import api, net/http, encoding/xml or os/exec.
 package metric

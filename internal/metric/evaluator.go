@@ -29,8 +29,8 @@ type Evaluator struct {
 	// TimeScale divides periods and intervals: at 20, an alarm of 60 s looks at spans of 3 s of the data, whose timestamps
 	// are real.
 	TimeScale int
-	// OnAction does an action of an alarm that has changed its state, or, for scaling policies, is still in ALARM. It works
-	// in the transaction of the change.
+	// OnAction does an action of an alarm that has changed its state, or, for scaling policies, is still in ALARM, unless it
+	// is a message to a topic. It works in the transaction of the change.
 	OnAction func(w *store.WriteTx, a Alarm, oldState string, v Verdict, actionARN string) error
 
 	last  map[string]int64 // by alarm key: the interval that was evaluated last
@@ -204,22 +204,27 @@ func (e *Evaluator) evaluate(a Alarm, now time.Time) error {
 func (e *Evaluator) transition(w *store.WriteTx, a Alarm, v Verdict) error {
 	old := a.State
 	a, changed := become(w, a, v.State, v.Reason, v.ReasonData)
-	if !a.ActionsEnabled || e.OnAction == nil {
+	if !a.ActionsEnabled {
 		return nil
 	}
 	for _, arn := range a.actions() {
 		if !changed && !isPolicy(arn) {
 			continue
 		}
-		if err := e.OnAction(w, a, old, v, arn); err != nil {
-			return err
+		if isTopic(arn) {
+			publish(w, a, old, arn)
+			continue
+		}
+		if e.OnAction != nil {
+			if err := e.OnAction(w, a, old, v, arn); err != nil {
+				return err
+			}
 		}
 		switch {
 		case changed && (isPolicy(arn) || isInstanceAction(arn)):
-			note(w, a, "Action", "Successfully executed action "+arn, map[string]any{"actionState": "Succeeded", "notificationResource": arn})
+			noteAction(w, a, arn, "", nil)
 		case changed:
-			why := "There is no service here that receives this action."
-			note(w, a, "Action", "Failed to execute action "+arn+". Received error: \""+why+"\"", map[string]any{"actionState": "Failed", "notificationResource": arn, "error": why})
+			noteAction(w, a, arn, "There is no service here that receives this action.", nil)
 		}
 	}
 	return nil

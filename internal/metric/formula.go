@@ -16,6 +16,42 @@ type stat struct {
 	dimensions                         map[string]string
 }
 
+// query is one of an alarm's Metrics, as the API's JSON has it.
+type query struct {
+	ID         string `json:"Id"`
+	Expression string
+	Label      string
+	ReturnData *bool
+	MetricStat *struct {
+		Metric struct {
+			Namespace, MetricName string
+			Dimensions            []struct{ Name, Value string }
+		}
+		Stat, Unit string
+		Period     int
+	}
+}
+
+func (q query) returns() bool { return q.ReturnData == nil || *q.ReturnData }
+
+func (q query) stat() stat {
+	s := q.MetricStat
+	d := map[string]string{}
+	for _, x := range s.Metric.Dimensions {
+		d[x.Name] = x.Value
+	}
+	return stat{s.Metric.Namespace, s.Metric.MetricName, s.Stat, s.Unit, d}
+}
+
+// queries reads the Metrics of an alarm; they were checked.
+func (a Alarm) queries() []query {
+	var qs []query
+	if json.Unmarshal(a.Queries, &qs) != nil {
+		return nil
+	}
+	return qs
+}
+
 // formula is what an alarm over an expression reads, and the id of what it compares.
 type formula struct {
 	stats       map[string]stat
@@ -50,18 +86,7 @@ func (a Alarm) formula() (formula, error) {
 	bad := func(format string, args ...any) (formula, error) {
 		return m, fault.New(fault.Invalid, "ValidationError", format, args...)
 	}
-	var qs []struct {
-		Id, Expression string
-		ReturnData     *bool
-		MetricStat     *struct {
-			Metric struct {
-				Namespace, MetricName string
-				Dimensions            []struct{ Name, Value string }
-			}
-			Stat, Unit string
-			Period     int
-		}
-	}
+	var qs []query
 	if err := json.Unmarshal(a.Queries, &qs); err != nil {
 		return m, err
 	}
@@ -69,28 +94,24 @@ func (a Alarm) formula() (formula, error) {
 		return bad("An alarm may have up to %d metrics and expressions.", maxMath)
 	}
 	for _, q := range qs {
-		if q.ReturnData == nil || *q.ReturnData {
+		if q.returns() {
 			if m.result != "" {
 				return bad("Exactly one of the metrics of an alarm must return data.")
 			}
-			m.result = q.Id
+			m.result = q.ID
 		}
 		if s := q.MetricStat; s != nil {
-			d := map[string]string{}
-			for _, x := range s.Metric.Dimensions {
-				d[x.Name] = x.Value
-			}
 			if s.Period != a.Period {
 				return bad("Metrics of an alarm must have one period; %d and %d are given.", a.Period, s.Period)
 			}
-			m.stats[q.Id] = stat{s.Metric.Namespace, s.Metric.MetricName, s.Stat, s.Unit, d}
+			m.stats[q.ID] = q.stat()
 			continue
 		}
 		e, err := ParseExpression(q.Expression)
 		if err != nil {
-			return bad("Error in expression '%s': %v.", q.Id, err)
+			return bad("Error in expression '%s': %v.", q.ID, err)
 		}
-		m.expressions[q.Id] = e
+		m.expressions[q.ID] = e
 	}
 	if m.result == "" {
 		return bad("Exactly one of the metrics of an alarm must return data.")

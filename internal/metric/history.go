@@ -70,19 +70,11 @@ var (
 	deleted = change{"Delete", "deleted"}
 )
 
-// noteConfiguration writes a change of the settings, with the settings, into the history.
-func noteConfiguration(w *store.WriteTx, a Alarm, c change) {
-	type dimension struct {
-		Name  string `json:"name"`
-		Value string `json:"value"`
-	}
-	dims := []dimension{}
-	for _, k := range sortedKeys(a.Dimensions) {
-		dims = append(dims, dimension{k, a.Dimensions[k]})
-	}
-	list := func(l []string) []string { return append([]string{}, l...) }
-	settings := map[string]any{"alarmName": a.Name, "alarmArn": a.ARN, "actionsEnabled": a.ActionsEnabled, "okactions": list(a.OKActions), "alarmActions": list(a.AlarmActions),
-		"insufficientDataActions": list(a.InsufficientActions), "namespace": a.Namespace, "metricName": a.MetricName, "dimensions": dims, "statistic": a.Statistic, "period": a.Period,
+// noteConfiguration writes a change of the settings, with the settings, into the history, and tells of it.
+func noteConfiguration(w *store.WriteTx, a Alarm, c change, before *Alarm) {
+	tellConfiguration(w, a, c, before)
+	settings := map[string]any{"alarmName": a.Name, "alarmArn": a.ARN, "actionsEnabled": a.ActionsEnabled, "okactions": listed(a.OKActions), "alarmActions": listed(a.AlarmActions),
+		"insufficientDataActions": listed(a.InsufficientActions), "namespace": a.Namespace, "metricName": a.MetricName, "dimensions": pairs(a.Dimensions), "statistic": a.Statistic, "period": a.Period,
 		"evaluationPeriods": a.EvaluationPeriods, "datapointsToAlarm": a.breachesToAlarm(), "threshold": a.Threshold, "comparisonOperator": a.Comparison, "stateValue": a.State}
 	for k, v := range map[string]string{"alarmDescription": a.Description, "unit": a.Unit, "treatMissingData": a.TreatMissingData} {
 		if v != "" {

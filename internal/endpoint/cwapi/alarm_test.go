@@ -91,7 +91,7 @@ func TestAlarmLife(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	set("OK")
-	if got, want := c.take(&c.acted), []string{"INSUFFICIENT_DATA>ALARM " + policyARN, "ALARM>OK " + topicARN}; !slices.Equal(got, want) {
+	if got, want := c.take(&c.acted), []string{"INSUFFICIENT_DATA>ALARM " + policyARN}; !slices.Equal(got, want) {
 		t.Errorf("actions %q, want %q", got, want)
 	}
 	off := &sdk.DisableAlarmActionsInput{AlarmNames: []string{"hot"}}
@@ -135,7 +135,7 @@ func TestAlarmLife(t *testing.T) {
 		"ConfigurationUpdate": {`Alarm "hot" created`, `Alarm "hot" updated`, `Alarm "hot" updated`, `Alarm "hot" updated`},
 		"StateUpdate":         {"Alarm updated from INSUFFICIENT_DATA to ALARM", "Alarm updated from ALARM to OK", "Alarm updated from OK to ALARM"},
 		"Action": {"Successfully executed action " + policyARN,
-			"Failed to execute action " + topicARN + `. Received error: "There is no service here that receives this action."`},
+			"Failed to execute action " + topicARN + `. Received error: "This cloud has no sink that takes messages to topics: start it with 'skerry up --events-sink file:PATH' or an http:// URL."`},
 	} {
 		if got := history(kind); !slices.Equal(got, want) {
 			t.Errorf("history: %q, want %q", got, want)

@@ -12,6 +12,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 
+	"skerry/internal/event"
 	"skerry/internal/metric"
 	"skerry/internal/store"
 )
@@ -31,6 +32,9 @@ func TestEvaluation(t *testing.T) {
 	}
 	at := func(t time.Time) { now.Store(t.UnixNano()); c.Evaluator.Step() }
 
+	if err := c.DB.Update(func(w *store.WriteTx) error { event.SetSink(w, true); return nil }); err != nil {
+		t.Fatal(err)
+	}
 	in := alarmNamed("cpu")
 	in.Namespace, in.MetricName, in.Dimensions, in.TreatMissingData = aws.String("App"), aws.String("Load"), dims("Host", "a"), nil
 	in.Threshold, in.EvaluationPeriods = aws.Float64(50), aws.Int32(2)
@@ -59,9 +63,18 @@ func TestEvaluation(t *testing.T) {
 	is("ALARM", "Threshold Crossed: 2 out of the last 2 datapoints [91.0 (", "were greater than the threshold (50.0) (minimum 2 datapoints for OK -> ALARM transition).")
 	at(t0.Add(10200 * time.Millisecond)) // in the same interval: nothing happens twice
 	at(t0.Add(13 * time.Second))         // the policy is invoked once more, the topic is not
-	want := []string{"OK " + topicARN + " 90", "ALARM " + policyARN + " 91", "ALARM " + topicARN + " 91", "ALARM " + policyARN + " 91"}
+	want := []string{"ALARM " + policyARN + " 91", "ALARM " + policyARN + " 91"}
 	if got := c.take(&fired); !slices.Equal(got, want) {
 		t.Errorf("actions %q, want %q", got, want)
+	}
+	topics := 0
+	for _, r := range c.told() {
+		if r.Topic == topicARN {
+			topics++
+		}
+	}
+	if topics != 2 { // OK and ALARM
+		t.Errorf("%d messages to the topic", topics)
 	}
 	if _, err := c.DisableAlarmActions(c.ctx, &sdk.DisableAlarmActionsInput{AlarmNames: []string{"cpu"}}); err != nil {
 		t.Fatal(err)
