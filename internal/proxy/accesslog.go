@@ -28,6 +28,7 @@ type entry struct {
 	created time.Time
 	sentAt  time.Time // zero: never sent
 	gotAt   time.Time // zero: no answer
+	begunAt time.Time // when the answer's head began to go out; zero: at gotAt, as it does on a loop
 	status  int       // what the client got
 	target  int       // what the target answered, 0 = nothing
 	matched int       // the rule's priority, 0 = the default rule, notMatched
@@ -202,7 +203,13 @@ func (x *exchange) appendEntry(b []byte, clock *logClock, lb string, now time.Ti
 		b = appendSeconds(b, e.sentAt.Sub(e.created))
 		b = append(b, ' ')
 		b = appendSeconds(b, e.gotAt.Sub(e.sentAt))
-		b = append(b, " 0.000 "...) // the answer's head goes on in the moment in which it has come
+		b = append(b, ' ')
+		if e.begunAt.IsZero() {
+			b = append(b, "0.000 "...)
+		} else {
+			b = appendSeconds(b, e.begunAt.Sub(e.gotAt))
+			b = append(b, ' ')
+		}
 	}
 	b = appendElbStatus(b, e.status)
 	b = append(b, ' ')

@@ -386,7 +386,9 @@ func (x *exchange) answer(u *upstream, buf, first []byte) outcome {
 		x.w.touch()
 		x.bytes.Add(int64(n))
 		if !x.begun {
-			x.begun = true
+			if x.begun = true; x.entry.log != nil {
+				x.entry.begunAt = x.p.opt.Clock()
+			}
 			err = x.c.begin(x, buf, n, end, src.dec.trailer)
 		} else if n > 0 || end {
 			err = x.c.data(x, buf, n, end, src.dec.trailer)
@@ -635,10 +637,14 @@ func (x *exchange) carryOut(a *action, tried int, now time.Time) {
 		if !x.authenticate(a.oidc, now) {
 			return
 		}
-		x.entry.action += "," + a.kind.String()
+		x.entry.action = "authenticate," + a.kind.String()
 	}
-	if a.jwt != nil && !x.validate(a.jwt, now) {
-		return
+	if a.jwt != nil {
+		x.entry.action = "jwt-validation"
+		if !x.validate(a.jwt, now) {
+			return
+		}
+		x.entry.action = "jwt-validation," + a.kind.String()
 	}
 	switch a.kind {
 	case doCallback:

@@ -54,7 +54,7 @@ type idpError struct {
 
 func (e *idpError) Error() string { return fmt.Sprintf("%s answered %d", e.endpoint, e.status) }
 
-// do sends a request and returns the body of a 2xx answer. Another answer is an *idpError.
+// do sends a request and returns the body of a 2xx answer, its beginning if it is too long. Another answer is an *idpError.
 func (p *idp) do(ctx context.Context, req *http.Request, limit int64) ([]byte, error) {
 	select {
 	case p.slots <- struct{}{}:
@@ -74,7 +74,7 @@ func (p *idp) do(ctx context.Context, req *http.Request, limit int64) ([]byte, e
 	case err != nil:
 		return nil, err
 	case int64(len(b)) > limit:
-		return nil, fmt.Errorf("%s%s answered more than %d bytes", req.URL.Host, req.URL.Path, limit)
+		return b, fmt.Errorf("%s%s answered more than %d bytes", req.URL.Host, req.URL.Path, limit)
 	}
 	return b, nil
 }

@@ -32,10 +32,16 @@ const (
 	dataLifetime = 2 * time.Minute  // of x-amzn-oidc-data
 )
 
-// errToken is a token that doesn't stand; its text says why.
-type errToken string
+// tokenError is a token that doesn't stand.
+type tokenError struct {
+	code string // for the access log
+	why  string
+}
 
-func (e errToken) Error() string { return "token: " + string(e) }
+func (e *tokenError) Error() string { return "token: " + e.why }
+
+func badFormat(why string) error { return &tokenError{"JWTRequestFormatInvalid", why} }
+func badValue(why string) error  { return &tokenError{"JWTClaimValueInvalid", why} }
 
 // token is a JSON Web Token taken apart.
 type token struct {
@@ -48,7 +54,7 @@ type token struct {
 func parseToken(s string) (*token, error) {
 	parts := strings.Split(s, ".")
 	if len(parts) != 3 {
-		return nil, errToken("not three parts")
+		return nil, badFormat("not three parts")
 	}
 	dec := func(s string) []byte {
 		b, _ := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(s, "="))
@@ -60,11 +66,11 @@ func parseToken(s string) (*token, error) {
 		Crit []string `json:"crit"`
 	}
 	if json.Unmarshal(dec(parts[0]), &head) != nil || len(head.Crit) > 0 {
-		return nil, errToken("malformed header")
+		return nil, badFormat("malformed header")
 	}
 	t := &token{alg: head.Alg, kid: head.Kid, signed: []byte(parts[0] + "." + parts[1]), signature: dec(parts[2])}
 	if json.Unmarshal(dec(parts[1]), &t.claims) != nil || t.claims == nil {
-		return nil, errToken("malformed claims")
+		return nil, badFormat("malformed claims")
 	}
 	return t, nil
 }
@@ -99,16 +105,25 @@ func (t *token) time(name string) (at time.Time, ok bool) {
 
 // current checks the claims that every token must or may have: issuer, expiry, and the times of issue.
 func (t *token) current(issuer string, now time.Time) error {
-	if t.text("iss") != issuer {
-		return errToken("another issuer")
-	}
-	if exp, ok := t.time("exp"); !ok || !now.Before(exp) {
-		return errToken("expired, or without an expiry")
-	}
-	for _, name := range [...]string{"nbf", "iat"} {
-		if at, ok := t.time(name); ok && at.After(now.Add(clockLeeway)) || !ok && len(t.claims[name]) > 0 {
-			return errToken("not valid yet, or a malformed " + name)
+	for _, name := range [...]string{"iss", "exp"} {
+		if len(t.claims[name]) == 0 {
+			return &tokenError{"JWTClaimNotPresent", "no " + name}
 		}
+	}
+	for _, name := range [...]string{"exp", "nbf", "iat"} {
+		at, ok := t.time(name)
+		switch {
+		case !ok && len(t.claims[name]) > 0:
+			return &tokenError{"JWTClaimFormatInvalid", "a malformed " + name}
+		case !ok:
+		case name == "exp" && !now.Before(at):
+			return badValue("expired")
+		case name != "exp" && at.After(now.Add(clockLeeway)):
+			return badValue("not valid yet by its " + name)
+		}
+	}
+	if t.text("iss") != issuer {
+		return badValue("another issuer")
 	}
 	return nil
 }
@@ -278,16 +293,21 @@ func compileJWT(c *JWT) (*JWT, error) {
 // validate checks the bearer token of a request. The status is 0, 401, or 500 if the provider's keys can't be had.
 func (p *idp) validate(ctx context.Context, c *JWT, r *request, now time.Time) (status int, err error) {
 	var bearer string
+	found := false
 	for i := range r.fields {
 		f := &r.fields[i]
 		if f.id == fOther && equalFold(f.name, "authorization") {
-			if bearer != "" {
-				return 401, errToken("two Authorization headers")
+			if found {
+				return 401, badFormat("two Authorization headers")
 			}
+			found = true
 			if len(f.value) > 7 && equalFold(f.value[:7], "bearer ") {
 				bearer = string(trim(f.value[7:]))
 			}
 		}
+	}
+	if !found {
+		return 401, &tokenError{"JWTHeaderNotPresent", "no Authorization header"}
 	}
 	t, err := parseToken(bearer)
 	if err != nil {
@@ -301,9 +321,12 @@ func (p *idp) validate(ctx context.Context, c *JWT, r *request, now time.Time) (
 		return 500, err
 	}
 	if !slices.ContainsFunc(keys, t.verify) {
-		return 401, errToken("no key of the provider has signed it")
+		return 401, &tokenError{"JWTSignatureValidationError", "no key of the provider has signed it"}
 	}
 	for _, x := range c.Claims {
+		if len(t.claims[x.Name]) == 0 {
+			return 401, &tokenError{"JWTClaimNotPresent", "no " + x.Name}
+		}
 		var have []string
 		switch x.Format {
 		case ClaimString:
@@ -315,7 +338,7 @@ func (p *idp) validate(ctx context.Context, c *JWT, r *request, now time.Time) (
 		}
 		for _, v := range x.Values {
 			if !slices.Contains(have, v) {
-				return 401, errToken("claim " + x.Name)
+				return 401, badValue("claim " + x.Name)
 			}
 		}
 	}
@@ -326,6 +349,10 @@ func (p *idp) validate(ctx context.Context, c *JWT, r *request, now time.Time) (
 func (x *exchange) validate(c *JWT, now time.Time) bool {
 	status, err := x.p.idp.validate(x.p.ctx, c, x.req, now)
 	if err != nil {
+		x.entry.reason = "JWKSRequestTimeout"
+		if te, ok := errors.AsType[*tokenError](err); ok {
+			x.entry.reason = te.code
+		}
 		x.p.opt.Log.Debug("token validation", "listener", x.lt.addr, "status", status, "err", err)
 		x.fail(status)
 	}

@@ -337,6 +337,26 @@ func TestAppendLogged(t *testing.T) {
 	}
 }
 
+// The answer's way out is timed from its head's arrival.
+func TestLoggedTimes(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1e9, 0)
+	x := &exchange{lt: &listenerTable{}, req: &request{}, peer: &peerInfo{}}
+	for want, e := range map[string]entry{
+		" - -1 -1 -1 ":             {},
+		" - -1 -1 -1 504":          {status: 504, sentAt: at}, // nothing came back
+		" - 0.001 0.002 0.003 ":    {sentAt: at.Add(time.Millisecond), gotAt: at.Add(3 * time.Millisecond), begunAt: at.Add(6 * time.Millisecond)},
+		" - 0.001 0.002 0.000 ":    {sentAt: at.Add(time.Millisecond), gotAt: at.Add(3 * time.Millisecond)},
+		" - 61.000 0.000 0.000 20": {status: 200, sentAt: at.Add(61 * time.Second), gotAt: at.Add(61 * time.Second), begunAt: at.Add(61 * time.Second)},
+	} {
+		e.created = at
+		x.entry = e
+		if got := string(x.appendEntry(nil, &logClock{}, "app/l/1", at)); !strings.Contains(got, want) {
+			t.Errorf("%q has no %q", got, want)
+		}
+	}
+}
+
 func BenchmarkLogLine(b *testing.B) {
 	x := &exchange{lt: &listenerTable{proto: "http", port: "80", addr: "10.0.0.1:80"}, req: &request{}, peer: &peerInfo{addr: netip.MustParseAddrPort("127.0.0.1:4711")}}
 	x.choice.g, x.choice.t = &group{groupState: &groupState{key: "arn:aws:elasticloadbalancing:us-east-2:123456789012:targetgroup/my-targets/73e2d6bc24d8a067"}}, &target{addr: "10.0.0.7:80"}

@@ -169,21 +169,31 @@ func isCallback(path []byte) bool {
 // refusal is an answer that ends authentication.
 type refusal struct {
 	status int
-	count  counter // cAuthFailure or cAuthError; numCounters for none
+	code   string  // for the access log
+	count  counter // cAuthFailure, cAuthError or another; numCounters for none
 	err    error
 }
 
 func (r *refusal) Error() string { return r.err.Error() }
 
-func refuse401(why string) *refusal { return &refusal{401, cAuthFailure, errors.New(why)} }
+func refuse401(code, why string) *refusal { return &refusal{401, code, cAuthFailure, errors.New(why)} }
 
-// ofProvider is the refusal for what a provider answered, or didn't.
-func ofProvider(err error) *refusal {
+func unhandled(err error) *refusal { return &refusal{500, "AuthUnhandledException", cAuthError, err} }
+
+func noHost(why string) *refusal {
+	return &refusal{401, "AuthMissingHostHeader", cAuthError, errors.New(why)}
+}
+
+// ofProvider is the refusal for what a provider's endpoint answered, or didn't.
+func ofProvider(endpoint string, err error) *refusal {
 	var ie *idpError
-	if errors.As(err, &ie) {
-		return &refusal{561, cAuthFailure, err}
+	switch {
+	case errors.As(err, &ie) && ie.status == 400 && bytes.Contains(ie.body, []byte(`"invalid_grant"`)):
+		return &refusal{561, "AuthInvalidGrantError", cAuthFailure, err}
+	case ie != nil:
+		return &refusal{561, "Auth" + endpoint + "RequestFailed", cAuthError, err}
 	}
-	return &refusal{500, cAuthError, err}
+	return &refusal{500, "Auth" + endpoint + "RequestTimeout", cAuthError, err}
 }
 
 // authenticate handles an authenticate action that stands before the deciding one. It returns true if the request goes on;
@@ -217,8 +227,7 @@ func (x *exchange) authenticate(o *oidc, now time.Time) bool {
 	if ok {
 		lines, err := o.headers(s, now)
 		if err != nil {
-			x.p.counters.inc(cAuthError)
-			x.fail(500)
+			x.turnAway(unhandled(err))
 			return false
 		}
 		r.extra = append(r.extra, lines...)
@@ -228,6 +237,9 @@ func (x *exchange) authenticate(o *oidc, now time.Time) bool {
 	case OnUnauthenticatedAllow:
 		return true
 	case OnUnauthenticatedDeny:
+		if _, had := r.cookie(o.SessionCookieName + "-0"); had {
+			x.entry.reason = "AuthInvalidCookie"
+		}
 		x.fail(401)
 		return false
 	}
@@ -248,7 +260,8 @@ func (x *exchange) turnAway(ref *refusal) {
 	if ref.count != numCounters {
 		x.p.counters.inc(ref.count)
 	}
-	x.p.opt.Log.Debug("authentication", "listener", x.lt.addr, "status", ref.status, "err", ref.err)
+	x.entry.reason = ref.code
+	x.p.opt.Log.Debug("authentication", "listener", x.lt.addr, "status", ref.status, "code", ref.code, "err", ref.err)
 	x.fail(ref.status)
 }
 
@@ -272,11 +285,11 @@ func (o *oidc) session(r *request, now time.Time) (s session, ok bool) {
 func (o *oidc) cookies(s session, r *request, now time.Time) ([]byte, *refusal) {
 	text, err := o.seal.put(s, "session "+o.id)
 	if err != nil {
-		return nil, &refusal{500, cAuthError, err}
+		return nil, unhandled(err)
 	}
 	size := maxCookieSize - len(o.SessionCookieName) - 128
 	if len(text) > maxSessionShards*size {
-		return nil, &refusal{401, cAuthClaimsSize, fmt.Errorf("a session of %d bytes", len(text))}
+		return nil, &refusal{401, "AuthUserinfoResponseSizeExceeded", cAuthClaimsSize, fmt.Errorf("a session of %d bytes", len(text))}
 	}
 	var out []byte
 	for i := range maxSessionShards {
@@ -301,7 +314,7 @@ func appendAuthCookie(dst []byte, name, value string, until time.Time) []byte {
 // login returns where an unauthenticated user is sent, and the cookie that binds the way back to this browser.
 func (o *oidc) login(r *request, now time.Time) (loc, cookie []byte, ref *refusal) {
 	if len(r.host) == 0 {
-		return nil, nil, refuse401("no host to come back to")
+		return nil, nil, noHost("no host to come back to")
 	}
 	secret, ok := r.cookie(nonceCookie)
 	if raw, err := base64.RawURLEncoding.DecodeString(string(secret)); !ok || err != nil || len(raw) != 24 {
@@ -312,11 +325,11 @@ func (o *oidc) login(r *request, now time.Time) (loc, cookie []byte, ref *refusa
 	nonce := nonceOf(secret)
 	state, err := o.seal.put(loginState{ID: o.id, URL: "https://" + string(r.host) + string(r.target), Nonce: nonce, At: now.Unix()}, "state")
 	if err != nil {
-		return nil, nil, &refusal{500, cAuthError, err}
+		return nil, nil, unhandled(err)
 	}
 	u, err := url.Parse(o.AuthorizationEndpoint)
 	if err != nil {
-		return nil, nil, &refusal{500, cAuthError, err}
+		return nil, nil, unhandled(err)
 	}
 	q := u.Query()
 	for k, v := range o.ExtraParams {
@@ -328,7 +341,7 @@ func (o *oidc) login(r *request, now time.Time) (loc, cookie []byte, ref *refusa
 	u.RawQuery = q.Encode()
 	loc = []byte(u.String())
 	if len(loc) > maxLocation {
-		return nil, nil, &refusal{414, numCounters, errors.New("the URL is too long to come back to")}
+		return nil, nil, &refusal{414, "", numCounters, errors.New("the URL is too long to come back to")}
 	}
 	return loc, appendAuthCookie(nil, nonceCookie, string(secret), now.Add(loginTime)), nil
 }
@@ -380,32 +393,37 @@ func (x *exchange) callback(now time.Time) {
 // returned checks the parameters that a provider sent the browser back with.
 func (l *listenerTable) returned(r *request, now time.Time) (o *oidc, s loginState, code string, ref *refusal) {
 	q, err := url.ParseQuery(string(r.query))
-	if err != nil || len(l.oidc) == 0 {
-		return nil, s, "", refuse401("malformed query")
+	switch {
+	case err != nil || len(l.oidc) == 0:
+		return nil, s, "", refuse401("AuthInvalidStateParam", "malformed query")
+	case q.Get("state") == "":
+		return nil, s, "", refuse401("AuthMissingStateParam", "no state")
 	}
 	if !l.oidc[0].seal.get(q.Get("state"), &s, "state") {
-		return nil, s, "", refuse401("no state of ours")
+		return nil, s, "", refuse401("AuthInvalidStateParam", "no state of ours")
 	}
 	i := slices.IndexFunc(l.oidc, func(o *oidc) bool { return o.id == s.ID })
 	if i < 0 {
-		return nil, s, "", refuse401("the action is gone")
+		return nil, s, "", refuse401("AuthInvalidStateParam", "the action is gone")
 	}
 	secret, _ := r.cookie(nonceCookie)
 	switch at := time.Unix(s.At, 0); {
-	case len(secret) == 0 || nonceOf(secret) != s.Nonce:
-		return nil, s, "", refuse401("the login began in another browser")
+	case len(secret) == 0:
+		return nil, s, "", refuse401("AuthMissingAWSALBAuthNonce", "the login began in another browser")
+	case nonceOf(secret) != s.Nonce:
+		return nil, s, "", refuse401("AuthInvalidAWSALBAuthNonce", "the login began in another browser")
 	case now.Sub(at) > loginTime || at.After(now.Add(clockLeeway)):
-		return nil, s, "", refuse401("the login took too long")
+		return nil, s, "", refuse401("AuthInvalidStateParam", "the login took too long")
 	case len(r.host) == 0:
-		return nil, s, "", refuse401("no host")
+		return nil, s, "", noHost("no host")
 	}
 	if e := q.Get("error"); e == "access_denied" {
-		return nil, s, "", refuse401("the provider denied access")
+		return nil, s, "", refuse401("AuthMissingCodeParam", "the provider denied access")
 	} else if e != "" {
-		return nil, s, "", &refusal{561, cAuthFailure, fmt.Errorf("the provider says %.100q", e)}
+		return nil, s, "", &refusal{561, "AuthMissingCodeParam", cAuthFailure, fmt.Errorf("the provider says %.100q", e)}
 	}
 	if code = q.Get("code"); code == "" {
-		return nil, s, "", refuse401("no code")
+		return nil, s, "", refuse401("AuthMissingCodeParam", "no code")
 	}
 	return l.oidc[i], s, code, nil
 }
@@ -426,11 +444,11 @@ func (o *oidc) exchange(ctx context.Context, p *idp, code, redirect, nonce strin
 		return session{}, ref
 	}
 	if t.ID == "" {
-		return session{}, refuse401("no ID token")
+		return session{}, refuse401("AuthInvalidIdToken", "no ID token")
 	}
 	sub, err := o.checkID(t.ID, nonce, now)
 	if err != nil {
-		return session{}, &refusal{401, cAuthFailure, err}
+		return session{}, &refusal{401, "AuthInvalidIdToken", cAuthFailure, err}
 	}
 	return o.user(ctx, p, t, sub, now.Add(time.Duration(o.SessionTimeoutSeconds)*time.Second).Unix(), now)
 }
@@ -456,7 +474,7 @@ func (o *oidc) token(ctx context.Context, p *idp, form url.Values) (t tokens, re
 		}
 		req, err := http.NewRequest("POST", o.TokenEndpoint, strings.NewReader(form.Encode()))
 		if err != nil {
-			return t, &refusal{500, cAuthError, err}
+			return t, unhandled(err)
 		}
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		req.Header.Set("Accept", "application/json")
@@ -469,10 +487,10 @@ func (o *oidc) token(ctx context.Context, p *idp, form url.Values) (t tokens, re
 			continue
 		}
 		if err != nil {
-			return t, ofProvider(err)
+			return t, ofProvider("TokenEp", err)
 		}
 		if err := json.Unmarshal(b, &t); err != nil || t.Access == "" || !strings.EqualFold(t.Type, "bearer") || !allOf([]byte(t.Access), isValue) {
-			return t, &refusal{500, cAuthError, errors.New("the token endpoint's answer is malformed")}
+			return t, &refusal{500, "AuthInvalidTokenResponse", cAuthFailure, errors.New("the token endpoint's answer is malformed")}
 		}
 		return t, nil
 	}
@@ -492,11 +510,11 @@ func (o *oidc) checkID(s, nonce string, now time.Time) (sub string, err error) {
 	aud := t.list("aud")
 	switch sub = t.text("sub"); {
 	case sub == "":
-		return "", errToken("no subject")
+		return "", badValue("no subject")
 	case !slices.Contains(aud, o.ClientID), len(t.claims["azp"]) > 0 && t.text("azp") != o.ClientID, len(aud) > 1 && t.text("azp") != o.ClientID:
-		return "", errToken("for another client")
+		return "", badValue("for another client")
 	case t.text("nonce") != nonce:
-		return "", errToken("another nonce")
+		return "", badValue("another nonce")
 	}
 	return sub, nil
 }
@@ -504,18 +522,18 @@ func (o *oidc) checkID(s, nonce string, now time.Time) (sub string, err error) {
 // user completes a session with the user's claims.
 func (o *oidc) user(ctx context.Context, p *idp, t tokens, sub string, until int64, now time.Time) (session, *refusal) {
 	b, err := p.get(ctx, o.UserInfoEndpoint, t.Access, maxIDPAnswer)
-	if err != nil {
-		return session{}, ofProvider(err)
-	}
-	if len(b) > maxUserClaims {
-		return session{}, &refusal{401, cAuthClaimsSize, fmt.Errorf("claims of %d bytes", len(b))}
+	switch {
+	case len(b) > maxUserClaims:
+		return session{}, &refusal{401, "AuthUserinfoResponseSizeExceeded", cAuthClaimsSize, fmt.Errorf("claims of more than %d bytes", maxUserClaims)}
+	case err != nil:
+		return session{}, ofProvider("UserinfoEp", err)
 	}
 	var who struct {
 		Subject string `json:"sub"`
 	}
 	var claims bytes.Buffer
 	if json.Compact(&claims, b) != nil || json.Unmarshal(b, &who) != nil || who.Subject != sub || !allOf([]byte(sub), isValue) {
-		return session{}, &refusal{500, cAuthError, errors.New("the user info endpoint's answer is malformed, or about another user")}
+		return session{}, &refusal{500, "AuthInvalidUserinfoResponse", cAuthFailure, errors.New("the user info endpoint's answer is malformed, or about another user")}
 	}
 	s := session{Subject: sub, Access: t.Access, Refresh: t.Refresh, Claims: claims.Bytes(), Until: until}
 	if n, err := t.Expires.Int64(); err == nil && n > 0 && n < 1<<31 {

@@ -20,6 +20,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -87,6 +88,7 @@ type guarded struct {
 	idp     *provider
 	cfg     Config
 	now     atomic.Int64 // ns that the clock is ahead
+	logs    string
 	browser *http.Client
 }
 
@@ -95,8 +97,9 @@ func newGuarded(t *testing.T, p *provider, before Action) *guarded {
 	target := server(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%s\n%s\n%s\n%s", r.URL.RequestURI(), r.Header[http.CanonicalHeaderKey(headerAccess)], r.Header[http.CanonicalHeaderKey(headerIdentity)], strings.Join(r.Header[http.CanonicalHeaderKey(headerData)], "|"))
 	})
-	g := &guarded{idp: p, cfg: secure(simple(addrOf(target)), "", certificate(t, "lb", false, "lb.test"))}
+	g := &guarded{logs: t.TempDir(), idp: p, cfg: secure(simple(addrOf(target)), "", certificate(t, "lb", false, "lb.test"))}
 	g.cfg.CookieKey = []byte("a secret of all nodes")
+	g.cfg.Attributes = with(g.cfg.Attributes, "access_logs.s3.enabled", "true", "access_logs.s3.bucket", "b")
 	l := &g.cfg.Listeners[0]
 	l.ARN = "arn:aws:elasticloadbalancing:us-east-1:000000000000:listener/app/t/1/2"
 	before.Order = 1
@@ -113,7 +116,7 @@ func (g *guarded) start(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AddCert(g.idp.Certificate())
 	b := &lb{t: t, addrs: map[string]string{}}
-	b.Proxy = New(Options{RootCAs: pool, Clock: func() time.Time { return time.Now().Add(time.Duration(g.now.Load())) },
+	b.Proxy = New(Options{RootCAs: pool, Logs: Logs{Dir: g.logs, Account: "1", Region: "r", Address: "10.0.0.1"}, Clock: func() time.Time { return time.Now().Add(time.Duration(g.now.Load())) },
 		Listen: func(network, addr string) (net.Listener, error) {
 			l, err := net.Listen(network, "127.0.0.1:0")
 			if err == nil {
@@ -130,6 +133,22 @@ func (g *guarded) start(t *testing.T) {
 	})
 	g.lb = b
 	b.apply(g.cfg)
+}
+
+// failures ends the node and returns the actions and error reasons of the access log's lines that have
+// one, sorted.
+func (g *guarded) failures() (out []string) {
+	if err := g.Shutdown(g.t.Context()); err != nil {
+		g.t.Fatal(err)
+	}
+	lines, _ := logLines(g.t, g.logs, "1_")
+	for _, line := range lines {
+		if f := strings.Split(line, `"`); f[15] != "-" {
+			out = append(out, f[11]+" "+f[15])
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 func (g *guarded) restartBrowser(t *testing.T) {
@@ -319,52 +338,71 @@ func TestOIDCTurnedAway(t *testing.T) {
 	jsonAnswer := func(s string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, s) }
 	}
+	var want []string // in the log
 	callback := "https://lb.test" + callbackPath + "?"
 	for _, c := range []struct {
 		name   string
 		do     func(back string) string
 		status int
 		metric string
+		reason string
 	}{
-		{"no state", func(string) string { return callback + "code=x" }, 401, "ELBAuthFailure"},
-		{"access denied", func(b string) string { return callback + "error=access_denied&state=" + state(b).Get("state") }, 401, "ELBAuthFailure"},
-		{"the provider's error", func(b string) string { return callback + "error=server_error&state=" + state(b).Get("state") }, 561, "ELBAuthFailure"},
-		{"no code", func(b string) string { return callback + "state=" + state(b).Get("state") }, 401, "ELBAuthFailure"},
-		{"a code of nobody's", func(b string) string { return callback + "code=x&state=" + state(b).Get("state") }, 561, "ELBAuthFailure"},
-		{"another browser", func(b string) string { g.restartBrowser(t); return b }, 401, "ELBAuthFailure"},
-		{"too late", func(b string) string { g.now.Store(int64(16 * time.Minute)); return b }, 401, "ELBAuthFailure"},
+		{"no state", func(string) string { return callback + "code=x" }, 401, "ELBAuthFailure", "AuthMissingStateParam"},
+		{"access denied", func(b string) string { return callback + "error=access_denied&state=" + state(b).Get("state") }, 401, "ELBAuthFailure", "AuthMissingCodeParam"},
+		{"the provider's error", func(b string) string { return callback + "error=server_error&state=" + state(b).Get("state") }, 561, "ELBAuthFailure", "AuthMissingCodeParam"},
+		{"no code", func(b string) string { return callback + "state=" + state(b).Get("state") }, 401, "ELBAuthFailure", "AuthMissingCodeParam"},
+		{"a code of nobody's", func(b string) string { return callback + "code=x&state=" + state(b).Get("state") }, 561, "ELBAuthFailure", "AuthInvalidGrantError"},
+		{"another browser", func(b string) string { g.restartBrowser(t); return b }, 401, "ELBAuthFailure", "AuthMissingAWSALBAuthNonce"},
+		{"too late", func(b string) string { g.now.Store(int64(16 * time.Minute)); return b }, 401, "ELBAuthFailure", "AuthInvalidStateParam"},
 		{"token endpoint fails", func(b string) string {
 			p.instead("/oauth/token", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 503) })
 			return b
-		}, 561, "ELBAuthFailure"},
+		}, 561, "ELBAuthError", "AuthTokenEpRequestFailed"},
 		{"token endpoint gone", func(b string) string {
 			p.instead("/oauth/token", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
 			return b
-		}, 500, "ELBAuthError"},
+		}, 500, "ELBAuthError", "AuthTokenEpRequestTimeout"},
 		{"no ID token", func(b string) string {
 			p.instead("/oauth/token", jsonAnswer(`{"access_token":"a","token_type":"Bearer"}`))
 			return b
-		}, 401, "ELBAuthFailure"},
-		{"malformed tokens", func(b string) string { p.instead("/oauth/token", jsonAnswer(`[]`)); return b }, 500, "ELBAuthError"},
+		}, 401, "ELBAuthFailure", "AuthInvalidIdToken"},
+		{"malformed tokens", func(b string) string { p.instead("/oauth/token", jsonAnswer(`[]`)); return b }, 500, "ELBAuthFailure", "AuthInvalidTokenResponse"},
 		{"ID token of another issuer", func(b string) string {
 			p.instead("/oauth/token", jsonAnswer(`{"access_token":"a","token_type":"Bearer","id_token":"`+unsigned(map[string]any{"iss": "x", "exp": 1e11, "sub": "s", "aud": "lb"})+`"}`))
 			return b
-		}, 401, "ELBAuthFailure"},
+		}, 401, "ELBAuthFailure", "AuthInvalidIdToken"},
 		{"ID token of another login", func(b string) string {
 			p.instead("/oauth/token", jsonAnswer(`{"access_token":"a","token_type":"Bearer","id_token":"`+unsigned(map[string]any{"iss": p.URL, "exp": 1e11, "sub": "s", "aud": "lb", "nonce": "n"})+`"}`))
 			return b
-		}, 401, "ELBAuthFailure"},
+		}, 401, "ELBAuthFailure", "AuthInvalidIdToken"},
 		{"claims of 12 KiB", func(b string) string {
 			p.instead("/userinfo", jsonAnswer(`{"sub":"id1","x":"`+strings.Repeat("x", 12<<10)+`"}`))
 			return b
-		}, 401, "ELBAuthUserClaimsSizeExceeded"},
-		{"claims of another user", func(b string) string { p.instead("/userinfo", jsonAnswer(`{"sub":"id2"}`)); return b }, 500, "ELBAuthError"},
+		}, 401, "ELBAuthUserClaimsSizeExceeded", "AuthUserinfoResponseSizeExceeded"},
+		{"claims of another user", func(b string) string { p.instead("/userinfo", jsonAnswer(`{"sub":"id2"}`)); return b }, 500, "ELBAuthFailure", "AuthInvalidUserinfoResponse"},
 		{"user info refused", func(b string) string {
 			p.instead("/userinfo", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) })
 			return b
-		}, 561, "ELBAuthFailure"},
-		{"nothing", func(b string) string { return b }, 302, "ELBAuthSuccess"},
+		}, 561, "ELBAuthError", "AuthUserinfoEpRequestFailed"},
+		{"nothing", func(b string) string { return b }, 302, "ELBAuthSuccess", ""},
+		{"another state", func(string) string { return callback + "code=x&state=y" }, 401, "ELBAuthFailure", "AuthInvalidStateParam"},
+		{"another nonce", func(b string) string {
+			g.restartBrowser(t)
+			g.visit("https://lb.test/private")
+			return b
+		}, 401, "ELBAuthFailure", "AuthInvalidAWSALBAuthNonce"},
+		{"claims without end", func(b string) string {
+			p.instead("/userinfo", jsonAnswer(`{"sub":"id1","x":"`+strings.Repeat("x", 100<<10)+`"}`))
+			return b
+		}, 401, "ELBAuthUserClaimsSizeExceeded", "AuthUserinfoResponseSizeExceeded"},
+		{"user info gone", func(b string) string {
+			p.instead("/userinfo", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
+			return b
+		}, 500, "ELBAuthError", "AuthUserinfoEpRequestTimeout"},
 	} {
+		if c.reason != "" {
+			want = append(want, "authenticate "+c.reason)
+		}
 		t.Run(c.name, func(t *testing.T) {
 			g.restartBrowser(t)
 			g.now.Store(0)
@@ -403,6 +441,9 @@ func TestOIDCTurnedAway(t *testing.T) {
 	if r, body := g.visit("https://lb.test/private"); n < 2 || r.StatusCode != 200 || len(body) < 8000 {
 		t.Errorf("%d cookies, then %d and %d bytes", n, r.StatusCode, len(body))
 	}
+	if got := g.failures(); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+		t.Errorf("reasons in the access log:\n%q, want\n%q", got, want)
+	}
 }
 
 func TestOIDCUnauthenticated(t *testing.T) {
@@ -416,6 +457,9 @@ func TestOIDCUnauthenticated(t *testing.T) {
 		if r.StatusCode != want || want == 200 && !strings.HasPrefix(body, "/private\n[]\n[]\n") {
 			t.Errorf("%s: %d %q", mode, r.StatusCode, body)
 		}
+		if got := g.failures(); mode == OnUnauthenticatedDeny && !slices.Equal(got, []string{"authenticate AuthInvalidCookie"}) || mode != OnUnauthenticatedDeny && got != nil {
+			t.Errorf("%s: %q in the log", mode, got)
+		}
 	}
 	g := newGuarded(t, p, Action{Type: AuthenticateOIDC, OIDC: p.settings()})
 	c, err := tls.Dial("tcp", g.addr(front), &tls.Config{InsecureSkipVerify: true})
@@ -428,6 +472,9 @@ func TestOIDCUnauthenticated(t *testing.T) {
 	b, _ := io.ReadAll(c)
 	if !strings.HasPrefix(string(b), "HTTP/1.1 401 ") {
 		t.Errorf("HTTP/1.0 without a host: %q", b)
+	}
+	if got := g.failures(); !slices.Equal(got, []string{"authenticate AuthMissingHostHeader"}) {
+		t.Errorf("HTTP/1.0 without a host: %q in the log", got)
 	}
 }
 
@@ -498,30 +545,37 @@ func TestJWTValidation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var want []string
 	for _, c := range []struct {
 		name, auth string
 		want       int
+		reason     string
 	}{
-		{"good", "Bearer " + rs(key, "one", good()), 200},
-		{"ES256", "bearer " + es, 200},
-		{"no key id", "Bearer " + rs(key, "", good()), 200},
-		{"audience as a string", "Bearer " + rs(key, "one", good("aud", "api")), 200},
-		{"nothing", "", 401},
-		{"other scheme", "Basic eDp5", 401},
-		{"no token", "Bearer x", 401},
-		{"unsigned", "Bearer " + unsigned(good()), 401},
-		{"other key", "Bearer " + rs(other, "one", good()), 401},
-		{"unknown key", "Bearer " + rs(other, "four", good()), 401},
-		{"other kind of key", "Bearer " + rs(key, "two", good()), 401},
-		{"other issuer", "Bearer " + rs(key, "one", good("iss", "x")), 401},
-		{"expired", "Bearer " + rs(key, "one", good("exp", now-1)), 401},
-		{"no expiry", "Bearer " + rs(key, "one", good("exp", nil)), 401},
-		{"not yet", "Bearer " + rs(key, "one", good("nbf", now+100)), 401},
-		{"issued in the future", "Bearer " + rs(key, "one", good("iat", now+100)), 401},
-		{"other client", "Bearer " + rs(key, "one", good("client", "c2")), 401},
-		{"other audience", "Bearer " + rs(key, "one", good("aud", []string{"x"})), 401},
-		{"scope lacking", "Bearer " + rs(key, "one", good("scope", "read")), 401},
+		{"good", "Bearer " + rs(key, "one", good()), 200, ""},
+		{"ES256", "bearer " + es, 200, ""},
+		{"no key id", "Bearer " + rs(key, "", good()), 200, ""},
+		{"audience as a string", "Bearer " + rs(key, "one", good("aud", "api")), 200, ""},
+		{"nothing", "", 401, "JWTHeaderNotPresent"},
+		{"other scheme", "Basic eDp5", 401, "JWTRequestFormatInvalid"},
+		{"no token", "Bearer x", 401, "JWTRequestFormatInvalid"},
+		{"unsigned", "Bearer " + unsigned(good()), 401, "JWTSignatureValidationError"},
+		{"other key", "Bearer " + rs(other, "one", good()), 401, "JWTSignatureValidationError"},
+		{"unknown key", "Bearer " + rs(other, "four", good()), 401, "JWTSignatureValidationError"},
+		{"other kind of key", "Bearer " + rs(key, "two", good()), 401, "JWTSignatureValidationError"},
+		{"other issuer", "Bearer " + rs(key, "one", good("iss", "x")), 401, "JWTClaimValueInvalid"},
+		{"expired", "Bearer " + rs(key, "one", good("exp", now-1)), 401, "JWTClaimValueInvalid"},
+		{"no expiry", "Bearer " + rs(key, "one", good("exp", nil)), 401, "JWTClaimNotPresent"},
+		{"not yet", "Bearer " + rs(key, "one", good("nbf", now+100)), 401, "JWTClaimValueInvalid"},
+		{"issued in the future", "Bearer " + rs(key, "one", good("iat", now+100)), 401, "JWTClaimValueInvalid"},
+		{"other client", "Bearer " + rs(key, "one", good("client", "c2")), 401, "JWTClaimValueInvalid"},
+		{"other audience", "Bearer " + rs(key, "one", good("aud", []string{"x"})), 401, "JWTClaimValueInvalid"},
+		{"no client", "Bearer " + rs(key, "one", good("client", nil)), 401, "JWTClaimNotPresent"},
+		{"expiry in words", "Bearer " + rs(key, "one", good("exp", "soon")), 401, "JWTClaimFormatInvalid"},
+		{"scope lacking", "Bearer " + rs(key, "one", good("scope", "read")), 401, "JWTClaimValueInvalid"},
 	} {
+		if c.reason != "" {
+			want = append(want, "jwt-validation "+c.reason)
+		}
 		var hs []string
 		if c.auth != "" {
 			hs = []string{"Authorization", c.auth}
@@ -539,10 +593,16 @@ func TestJWTValidation(t *testing.T) {
 	if r, _ := g.visit("https://lb.test/private", "Authorization", "Bearer "+rs(key, "one", good())); r.StatusCode != 200 {
 		t.Errorf("while the provider is away: %d", r.StatusCode)
 	}
+	if got := g.failures(); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+		t.Errorf("reasons in the access log:\n%q, want\n%q", got, want)
+	}
 	g.start(t)
 	g.browser.Transport.(*http.Transport).CloseIdleConnections()
 	if r, _ := g.visit("https://lb.test/private", "Authorization", "Bearer "+rs(key, "one", good())); r.StatusCode != 500 {
 		t.Errorf("without keys: %d", r.StatusCode)
+	}
+	if got := g.failures(); !slices.Contains(got, "jwt-validation JWKSRequestTimeout") {
+		t.Errorf("without keys: %q in the log", got)
 	}
 }
 
