@@ -140,8 +140,8 @@ func changed(c Capacity, n int) (int, bool) {
 	return n, n != c.Desired
 }
 
-// lowFactor is the low alarm's threshold as a share of the target.
-const lowFactor = 0.9
+// lowThreshold is the low alarm's threshold: a tenth below the target, whatever the group's size.
+func lowThreshold(target float64) float64 { return target * 0.9 }
 
 func deref[T any](p *T, or T) T {
 	if p == nil {

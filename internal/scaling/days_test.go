@@ -422,7 +422,7 @@ func (p *play) alarm() bool {
 		return n >= k && !slices.ContainsFunc(p.history3[n-k:], func(v float64) bool { return !breach(v) })
 	}
 	high := all(3, func(v float64) bool { return v > p.d.target })
-	low := all(15, func(v float64) bool { return v < p.d.target*lowFactor })
+	low := all(15, func(v float64) bool { return v < lowThreshold(p.d.target) })
 	if !high && !low {
 		return false
 	}

@@ -59,7 +59,7 @@ func (e *Engine) situation(tx store.Tx, g Group) Situation {
 				zones = append(zones, sn.Zone)
 			}
 		}
-		s.Offers = e.offersOf(tx, from, s.Mixed, zones)
+		s.Offers = e.Offers(tx, from, s.Mixed, zones)
 	}
 	if ref := from.template(); ref != nil {
 		if t, err := e.Compute.Resolve(tx, g.Scope, *ref); err == nil {
@@ -264,7 +264,7 @@ func (x *executor) launch(a Action) error {
 	if refresh != nil {
 		m.Refresh = refresh.mark()
 	}
-	m.Weight = weightOf(from, weight)
+	m.Weight = WeightOf(from, weight)
 	Members.Put(x.w, m)
 	if a.Replaces && x.g.Owed > 0 {
 		x.g.Owed--

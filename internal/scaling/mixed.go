@@ -259,8 +259,8 @@ const (
 	whyInterrupted = "an instance was taken out of service in response to a spot interruption notice."
 )
 
-// offersOf resolves a mixed policy's overrides for the group's zones.
-func (e *Engine) offersOf(tx store.Tx, g Group, m *Mixed, zones []string) []Offer {
+// Offers resolves a mixed policy's overrides for the group's zones. The transaction is for the ports.
+func (e *Engine) Offers(tx store.Tx, g Group, m *Mixed, zones []string) []Offer {
 	overrides := m.Overrides
 	if len(overrides) == 0 {
 		overrides = []Override{{}}
@@ -461,8 +461,8 @@ func (e *Engine) start(w *store.WriteTx, g Group, a Action) (Instance, *Template
 	return Instance{}, nil, 0, last
 }
 
-// weightOf is what a member of a mixed group counts for; 0 where nothing is weighted.
-func weightOf(g Group, offered int) int {
+// WeightOf is what a member of a mixed group counts for; 0 where nothing is weighted.
+func WeightOf(g Group, offered int) int {
 	if g.Mixed == nil || offered <= 1 && !slices.ContainsFunc(g.Mixed.Overrides, func(o Override) bool { return o.Weight > 0 }) && g.DesiredCapacityType != "vcpu" && g.DesiredCapacityType != "memory-mib" {
 		return 0
 	}

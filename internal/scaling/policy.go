@@ -78,22 +78,33 @@ func (e *Engine) Warmup(g Group, p *Policy) time.Duration {
 // capacity is what a policy's arithmetic sees of a group now.
 func (e *Engine) capacity(tx store.Tx, g Group, warm time.Duration) Capacity {
 	c := Capacity{Min: e.floor(tx, g), Max: g.Max, Desired: g.Desired}
+	now := tx.Now()
 	for _, m := range MembersOf(tx, g) {
-		n := max(1, m.Weight)
-		switch m.State {
-		case InService:
-			if tx.Now().Before(m.InServiceAt.Add(warm)) {
-				c.Warming += n
-			} else {
-				c.InService += n
-			}
-		case Pending, PendingWait, PendingProceed:
-			c.Warming += n
-			c.Busy = true
-		case Terminating:
-			c.Busy = true
-		}
+		c.Add(&m, now, warm)
 	}
+	return c.Of(g)
+}
+
+// Add counts a member, for a policy whose warm-up is warm.
+func (c *Capacity) Add(m *Member, now time.Time, warm time.Duration) {
+	n := max(1, m.Weight)
+	switch m.State {
+	case InService:
+		if now.Before(m.InServiceAt.Add(warm)) {
+			c.Warming += n
+		} else {
+			c.InService += n
+		}
+	case Pending, PendingWait, PendingProceed:
+		c.Warming += n
+		c.Busy = true
+	case Terminating:
+		c.Busy = true
+	}
+}
+
+// Of completes what was counted: what is missing of the group's desired capacity.
+func (c Capacity) Of(g Group) Capacity {
 	missing := g.Desired - c.InService - c.Warming
 	c.Busy = c.Busy || missing != 0
 	if len(g.Backoff) == 0 && !g.SuspendedProcess(ProcLaunch) { // else nobody knows when they come
@@ -207,7 +218,8 @@ func (e *Engine) apply(w *store.WriteTx, g Group, p Policy, n int) {
 // got there.
 func (e *Engine) Follow(g Group, p Policy, n int, now time.Time) Group {
 	if p.Type == TargetTracking && n < g.Desired { // the next look must see what this one did
-		g.HoldIn = now.Add(e.scaled(trackPeriod * highPeriods))
+		// All the high alarm's periods; half of one is left for the evaluation that comes a moment early.
+		g.HoldIn = now.Add(e.scaled(trackPeriod*highPeriods - trackPeriod/2))
 	}
 	g.Desired = n
 	if p.Type == SimpleScaling {
@@ -382,7 +394,7 @@ func (p Policy) TrackingAlarms(newID func() string) []AlarmSpec {
 	out := []AlarmSpec{high}
 	if !t.DisableScaleIn {
 		low := base
-		low.Name, low.Threshold, low.Comparison, low.Evaluations = name("AlarmLow-"), t.Target*lowFactor, "LessThanThreshold", lowPeriods
+		low.Name, low.Threshold, low.Comparison, low.Evaluations = name("AlarmLow-"), lowThreshold(t.Target), "LessThanThreshold", lowPeriods
 		out = append(out, low)
 	}
 	return out
@@ -450,6 +462,9 @@ func splitLabel(label string) (lb, tg string, ok bool) {
 	}
 	return label[:i], label[i+1:], strings.Count(label, "/") == 5
 }
+
+// CheckPolicy refuses a policy that a group can't have.
+func (e *Engine) CheckPolicy(p Policy, g Group) error { return p.check(e, g) }
 
 func (p Policy) check(e *Engine, g Group) error {
 	switch p.Type {

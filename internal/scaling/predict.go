@@ -17,9 +17,9 @@ const PredictiveScaling = "PredictiveScaling"
 // How forecasts are made: of hourly values, from at most two weeks, for two days, every six hours. All of it is AWS's
 // policy and divided by the time scale.
 const (
-	hour          = 3600 // seconds
-	forecastPast  = 14 * 24
-	forecastLeast = 24 // hours with a value, else there is no forecast
+	hour          = 3600    // seconds
+	ForecastPast  = 14 * 24 // hours
+	forecastLeast = 24      // hours with a value, else there is no forecast
 	forecastAhead = 48
 	forecastEvery = 6
 	sameWeekday   = 40 // what a day of the same weekday counts, against others
@@ -135,6 +135,34 @@ func (p Policy) source(detailed bool) (namespace, name string, dims []Dimension,
 	return "AWS/EC2", "CPUUtilization", group, c.Target * samples
 }
 
+// Foresee makes a policy's forecast at a time out of its load's hourly sums: past[i] is the hour i+1 hours before start,
+// NaN without a value. Detailed says that instances have a value each minute. False without enough of a past. Pure.
+func (p Policy) Foresee(past []float64, now, start time.Time, detailed bool) (Forecast, bool) {
+	known := 0
+	for _, v := range past {
+		if !math.IsNaN(v) {
+			known++
+		}
+	}
+	if known < forecastLeast {
+		return Forecast{}, false
+	}
+	_, _, _, per := p.source(detailed)
+	f := Forecast{Scope: p.Scope, Group: p.Group, Policy: p.Name, At: now, Start: start, Load: forecast(past, forecastAhead)}
+	for _, v := range f.Load {
+		f.Capacity = append(f.Capacity, ceilRatio(1, v, per))
+	}
+	return f, true
+}
+
+// Stale tells whether a forecast is to be made again. One for which there was not enough of a history is every hour.
+func (f Forecast) Stale(now time.Time, step time.Duration) bool {
+	if len(f.Load) == 0 {
+		return !now.Before(f.At.Add(step))
+	}
+	return !now.Before(f.At.Add(forecastEvery * step))
+}
+
 // predict makes a policy's forecast out of the metric's history; false without enough of it.
 func (e *Engine) predict(tx store.Tx, p Policy) (Forecast, bool, error) {
 	now, step := tx.Now(), e.scaled(hour)
@@ -145,34 +173,26 @@ func (e *Engine) predict(tx store.Tx, p Policy) (Forecast, bool, error) {
 			detailed = i.Detailed
 		}
 	}
-	ns, name, dims, per := p.source(detailed)
-	sums, err := e.Metrics.Sums(p.Scope, ns, name, dims, start.Add(-forecastPast*step), start, step)
+	ns, name, dims, _ := p.source(detailed)
+	sums, err := e.Metrics.Sums(p.Scope, ns, name, dims, start.Add(-ForecastPast*step), start, step)
 	if err != nil {
 		return Forecast{}, false, err
 	}
-	past := make([]float64, forecastPast)
+	past := make([]float64, ForecastPast)
 	for i := range past {
 		past[i] = math.NaN()
 	}
-	known := 0
 	for _, s := range sums {
-		if ago := int(start.Sub(s.At) / step); ago >= 1 && ago <= forecastPast {
+		if ago := int(start.Sub(s.At) / step); ago >= 1 && ago <= ForecastPast {
 			past[ago-1] = s.Value
-			known++
 		}
 	}
-	if known < forecastLeast {
-		return Forecast{}, false, nil
-	}
-	f := Forecast{Scope: p.Scope, Group: p.Group, Policy: p.Name, At: now, Start: start, Load: forecast(past, forecastAhead)}
-	for _, v := range f.Load {
-		f.Capacity = append(f.Capacity, ceilRatio(1, v, per))
-	}
-	return f, true, nil
+	f, ok := p.Foresee(past, now, start, detailed)
+	return f, ok, nil
 }
 
-// wanted is the capacity that a forecast asks for now: that of the hour that runs, and the next one's within the buffer.
-func (f Forecast) wanted(now time.Time, step, buffer time.Duration) int {
+// Wanted is the capacity that a forecast asks for now: that of the hour that runs, and the next one's within the buffer.
+func (f Forecast) Wanted(now time.Time, step, buffer time.Duration) int {
 	n := 0
 	for _, t := range []time.Time{now, now.Add(buffer)} {
 		if i := int(t.Sub(f.Start) / step); !t.Before(f.Start) && i < len(f.Capacity) {
@@ -188,7 +208,7 @@ func (e *Engine) floor(tx store.Tx, g Group) int {
 	for _, f := range of(tx, Forecasts, g.Scope, g.Name) {
 		p, ok := Policies.Get(tx, f.Key(f.Group+":"+f.Policy))
 		if ok && p.Enabled && p.Predictive != nil && p.Predictive.Scale {
-			n = max(n, min(g.Max, f.wanted(tx.Now(), e.scaled(hour), e.scaled(p.Predictive.Buffer))))
+			n = max(n, min(g.Max, f.Wanted(tx.Now(), e.scaled(hour), e.scaled(p.Predictive.Buffer))))
 		}
 	}
 	return n
@@ -205,11 +225,7 @@ func (r *Reconciler) predictions() (time.Time, error) {
 		}
 		now, step := r.now(), e.scaled(hour)
 		f, ok := Forecasts.Get(tx, p.Key(p.Group+":"+p.Name))
-		every := forecastEvery * step
-		if len(f.Load) == 0 { // there was not enough of a history
-			every = step
-		}
-		if !ok || !now.Before(f.At.Add(every)) {
+		if !ok || f.Stale(now, step) {
 			next, enough, err := e.predict(tx, p)
 			if err != nil {
 				return now.Add(errorPause), err
@@ -227,18 +243,16 @@ func (r *Reconciler) predictions() (time.Time, error) {
 				return now.Add(errorPause), err
 			}
 		}
-		next := now.Truncate(step).Add(step)
-		if early := next.Add(-e.scaled(p.Predictive.Buffer)); now.Before(early) {
-			next = early
-		}
+		next := p.Predictive.Next(now, step, e.scaled(p.Predictive.Buffer))
 		if wake.IsZero() || next.Before(wake) {
 			wake = next
 		}
 		if !p.Predictive.Scale {
 			continue
 		}
-		want := f.wanted(now, step, e.scaled(p.Predictive.Buffer))
-		if g, there := Groups.Get(tx, p.Key(p.Group)); !there || want <= g.Desired || want > g.Max && g.Desired >= g.Max && !p.Predictive.IncreaseMax {
+		want := f.Wanted(now, step, e.scaled(p.Predictive.Buffer))
+		g, there := Groups.Get(tx, p.Key(p.Group))
+		if _, raise := p.Predictive.Raise(g, want); !there || !raise {
 			continue
 		}
 		if err := r.DB.Update(func(w *store.WriteTx) error { e.ahead(w, p, want); return nil }); err != nil {
@@ -248,21 +262,42 @@ func (r *Reconciler) predictions() (time.Time, error) {
 	return wake, nil
 }
 
-// ahead raises a group's desired capacity to what is forecast. A policy that may exceed the greatest size raises that too.
+// Next is when a policy looks at its forecast again: at the next hour, or before it by the buffer.
+func (c *Predictive) Next(now time.Time, step, buffer time.Duration) time.Time {
+	next := now.Truncate(step).Add(step)
+	if early := next.Add(-buffer); now.Before(early) {
+		return early
+	}
+	return next
+}
+
+// Raise is the group with the desired capacity that is forecast, and whether that is more than it has. A policy that may
+// exceed the greatest size raises that too. Pure.
+func (c *Predictive) Raise(g Group, want int) (Group, bool) {
+	if want <= g.Desired {
+		return g, false
+	}
+	if c.IncreaseMax {
+		g.Max = max(g.Max, want+(want*c.MaxBuffer+99)/100)
+	}
+	want = min(want, g.Max)
+	raised := want > g.Desired
+	g.Desired = max(g.Desired, want)
+	return g, raised
+}
+
+// ahead raises a group's desired capacity to what is forecast.
 func (e *Engine) ahead(w *store.WriteTx, p Policy, want int) {
 	g, ok := Groups.Get(w, p.Key(p.Group))
 	if !ok || g.Deleting {
 		return
 	}
-	if p.Predictive.IncreaseMax {
-		g.Max = max(g.Max, want+(want*p.Predictive.MaxBuffer+99)/100)
-	}
-	if want = min(want, g.Max); want <= g.Desired {
+	raised, ok := p.Predictive.Raise(g, want)
+	if !ok {
 		return
 	}
-	g.reason(w, fmt.Sprintf("a predictive scaling policy %s changing the desired capacity from %d to %d.", p.Name, g.Desired, want))
-	g.Desired = want
-	Groups.Put(w, g)
+	raised.reason(w, fmt.Sprintf("a predictive scaling policy %s changing the desired capacity from %d to %d.", p.Name, g.Desired, raised.Desired))
+	Groups.Put(w, raised)
 }
 
 // checkPredictive checks a predictive scaling policy.

@@ -34,7 +34,7 @@ func shape(t time.Time) float64 {
 
 func TestForecastsFollowDaysAndWeeks(t *testing.T) {
 	now := time.Date(2024, 3, 1, 12, 0, 0, 0, time.UTC) // a Friday: the next days are a weekend
-	past := make([]float64, forecastPast)
+	past := make([]float64, ForecastPast)
 	for i := range past {
 		past[i] = shape(now.Add(-time.Duration(i+1) * time.Hour))
 	}
