@@ -191,54 +191,42 @@ func busyZones(tx store.Tx) []string {
 	return out
 }
 
-// runZones pushes what changes to the zones' data planes until ctx ends, and listens to each.
+// runZones tells the zones' data planes what changes until ctx ends, and listens to each. Each zone has loops of its own: one
+// that hangs delays no other.
 func (c *control) runZones(ctx context.Context) {
-	listening := map[string]bool{}
+	begun := map[string]bool{}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for {
-		changed := c.db.Watch(zoneTables...)
+		changed := c.db.Watch(network.Subnets)
 		var zones []string
 		c.db.View(func(tx *store.ReadTx) error { zones = busyZones(tx); return nil })
-		for _, z := range c.zones.known() {
-			if !contains(zones, z) {
-				zones = append(zones, z)
+		for _, z := range append(zones, c.zones.known()...) {
+			if !begun[z] {
+				begun[z] = true
+				wg.Go(func() { c.listen(ctx, z) })
+				wg.Go(func() { c.tell(ctx, z) })
 			}
 		}
-		retry := renewEvery
-		var mu sync.Mutex
-		var round sync.WaitGroup
-		for _, z := range zones {
-			if !listening[z] {
-				listening[z] = true
-				wg.Add(1)
-				go func() { defer wg.Done(); c.listen(ctx, z) }()
-			}
-			round.Add(1)
-			go func() { // one a zone, bounded by the push's timeout
-				defer round.Done()
-				if err := c.plans.Sync(ctx, z); err != nil && ctx.Err() == nil {
-					c.log.Error("a zone's data plane could not be told its state; trying again", "zone", z, "err", err)
-					mu.Lock()
-					retry = retryPause
-					mu.Unlock()
-				}
-			}()
-		}
-		round.Wait()
-		if !pause(ctx, changed, retry) {
+		if !pause(ctx, changed, renewEvery) {
 			return
 		}
 	}
 }
 
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
+// tell pushes what changes to one zone's data plane, until ctx ends.
+func (c *control) tell(ctx context.Context, z string) {
+	for {
+		changed := c.db.Watch(zoneTables...)
+		retry := renewEvery
+		if err := c.plans.Sync(ctx, z); err != nil && ctx.Err() == nil {
+			c.log.Error("a zone's data plane could not be told its state; trying again", "zone", z, "err", err)
+			retry = retryPause
+		}
+		if !pause(ctx, changed, retry) {
+			return
 		}
 	}
-	return false
 }
 
 // listen takes over what a zone reports, as soon as it changes, until ctx ends. A data plane that is gone has no opinion:

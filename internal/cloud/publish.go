@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"skerry/internal/balance"
@@ -168,11 +169,8 @@ func instanceMetrics(i compute.Instance, vcpu float64, last, cur sample) []metri
 
 // balancerData publishes the load balancers' counters since the last look, node by node.
 func (p *publisher) balancerData(ctx context.Context, end time.Time, batch map[scope.Scope][]metric.Datum) {
-	for _, z := range p.c.zones.known() {
-		r, err := p.c.zones.proc(z).client.Report(ctx)
-		if err != nil {
-			continue // no power, or just being restarted
-		}
+	known := p.c.zones.known()
+	for z, r := range p.reports(ctx, known) {
 		last := p.zones[z]
 		p.zones[z] = r
 		if last.Boot != r.Boot {
@@ -187,8 +185,28 @@ func (p *publisher) balancerData(ctx context.Context, end time.Time, batch map[s
 			batch[sc] = append(batch[sc], balancerMetrics(z, before, s, end.Add(-p.every()), p.every())...)
 		}
 	}
-	known := p.c.zones.known()
 	maps.DeleteFunc(p.zones, func(z string, _ zone.Report) bool { return !slices.Contains(known, z) })
+}
+
+// reports asks the zones' data planes. One that doesn't answer within half a period is left out: it has no power, is just being
+// restarted, or hangs.
+func (p *publisher) reports(ctx context.Context, zones []string) map[string]zone.Report {
+	ctx, cancel := context.WithTimeout(ctx, p.every()/2)
+	defer cancel()
+	out := map[string]zone.Report{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, z := range zones {
+		wg.Go(func() {
+			if r, err := p.c.zones.proc(z).client.Report(ctx); err == nil {
+				mu.Lock()
+				out[z] = r
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return out
 }
 
 // alwaysPublished are the metrics that AWS publishes even when nothing happened.

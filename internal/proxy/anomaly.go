@@ -115,5 +115,13 @@ func (t *target) conducted(ok bool) {
 // unconnected counts a target that can't be connected to.
 func (c *choice) unconnected() {
 	c.g.counters.inc(cTargetConnectionError)
-	c.t.conducted(false)
+	c.blame()
+}
+
+// blame counts against the target that it failed, once for an attempt.
+func (c *choice) blame() {
+	if c.t != nil && c.t != c.blamed {
+		c.blamed = c.t
+		c.t.conducted(false)
+	}
 }

@@ -422,6 +422,7 @@ func TestHeadersToTarget(t *testing.T) {
 
 func TestOwnAnswers(t *testing.T) {
 	t.Parallel()
+	start := time.Now()
 	refused, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -496,6 +497,13 @@ func TestOwnAnswers(t *testing.T) {
 	s := b.Stats()
 	if s.Counters["HTTPCode_ELB_503_Count"] != 4 || s.Counters["HTTPCode_ELB_5XX_Count"] != 16 || s.Groups["refusing"].Counters["TargetConnectionErrorCount"] < 2 {
 		t.Errorf("counters %v, refusing %v", s.Counters, s.Groups["refusing"])
+	}
+	b.Proxy.mu.Lock() // every such failure counts against its target once
+	defer b.Proxy.mu.Unlock()
+	for _, tg := range b.Proxy.live.targets {
+		if n := tg.errors.Load(); tg.addr != "127.0.0.1:1" && n != 2 && time.Since(start) < judgeEvery {
+			t.Errorf("%s failed %d times, want 2", tg.addr, n)
+		}
 	}
 }
 

@@ -525,6 +525,9 @@ func (x *exchange) fail(status int) {
 	}
 	x.p.counters.elb(status)
 	x.entry.status = status
+	if status == 502 || status == 504 {
+		x.choice.blame()
+	}
 	if status >= 500 && x.choice.t != nil {
 		x.p.opt.Log.Debug("no answer from the target", "status", status, "target", x.choice.t.addr, "listener", x.lt.addr)
 	}

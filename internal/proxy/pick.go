@@ -15,6 +15,7 @@ type choice struct {
 	t        *target // nil: nobody can serve it
 	setGroup bool    // the answer carries the cookie of the group
 	sticky   bool    // the request named its target
+	blamed   *target // its failure is counted
 }
 
 // chooseGroup takes the group that the request's cookie names, or one by weight.
