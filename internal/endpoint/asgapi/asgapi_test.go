@@ -2,6 +2,7 @@ package asgapi
 
 import (
 	"context"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -30,12 +31,17 @@ type cloud struct {
 	r       *scaling.Reconciler
 	subnets []string
 	lt, tg  string
+	image   string
 }
 
-func newCloud(t *testing.T) *cloud {
+func newCloud(t *testing.T) *cloud { return newCloudWith(t, nil) }
+
+// newCloudWith is newCloud with a source of its ids, or nil.
+func newCloudWith(t *testing.T, ids io.Reader) *cloud {
+	t.Helper()
 	c := &cloud{t: t, now: time.Date(2024, 3, 1, 12, 0, 0, 0, time.UTC)}
 	clock := func() time.Time { return c.now }
-	db, err := store.Open("", store.Options{Clock: clock})
+	db, err := store.Open("", store.Options{Clock: clock, Rand: ids})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +61,7 @@ func newCloud(t *testing.T) *cloud {
 			c.subnets = append(c.subnets, sn.ID)
 		}
 		img := compute.PutImage(w, compute.Image{Name: "skerry-nano-1"})
+		c.image = img.ID
 		lt, err := compute.CreateLaunchTemplate(w, here, "web", "", "", "", []byte(`{"ImageId":"`+img.ID+`","InstanceType":"t2.micro","TagSpecifications":[{"ResourceType":"instance","Tags":[{"Key":"Name","Value":"template"}]}]}`))
 		if err != nil {
 			return err
@@ -73,6 +80,13 @@ func newCloud(t *testing.T) *cloud {
 
 func (c *cloud) call() *api.Call {
 	return &api.Call{Ctx: context.Background(), Account: here.Account, Region: here.Region, DB: c.DB, Now: c.now, Authorize: func(_, _ string) error { return nil }}
+}
+
+func (c *cloud) update(fn func(w *store.WriteTx) error) {
+	c.t.Helper()
+	if err := c.DB.Update(fn); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // run lets time pass; pending instances run, those that shut down end.
