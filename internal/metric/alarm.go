@@ -119,7 +119,7 @@ func (a Alarm) check() error {
 	case a.IsMath() && (a.MetricName != "" || a.Statistic != "" || a.ExtendedStatistic != ""):
 		return combination("Metrics with an expression may not be given with MetricName or Statistic.")
 	case a.IsMath():
-		if _, err := a.formula(); err != nil {
+		if err := a.checkFormula(); err != nil {
 			return err
 		}
 	case a.MetricName == "" || a.Namespace == "":

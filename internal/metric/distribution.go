@@ -136,3 +136,6 @@ func IsPercentile(name string) bool {
 	_, ok := percentile(name)
 	return ok
 }
+
+// NeedsDistribution tells whether a statistic is one of how values are spread.
+func NeedsDistribution(name string) bool { return IsPercentile(name) }

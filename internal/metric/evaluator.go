@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"math"
 	"strings"
 	"time"
 
@@ -133,35 +134,26 @@ func (e *Evaluator) points(a Alarm, now time.Time) ([]Datapoint, error) {
 	end := Floor(now.Add(-e.settle(period)), period)
 	start := end.Add(-time.Duration(n) * period)
 	if !a.IsMath() {
-		return e.series(a.Scope, stat{a.Namespace, a.MetricName, cmp.Or(a.Statistic, a.ExtendedStatistic), a.Unit, a.Dimensions}, start, period, n)
+		return e.series(a.Scope, Stat{a.Namespace, a.MetricName, cmp.Or(a.Statistic, a.ExtendedStatistic), a.Unit, a.Dimensions}, start, period, n)
 	}
-	m, err := a.formula()
+	m, result, err := a.formula()
 	if err != nil {
 		return nil, err
 	}
-	known := map[string][]Datapoint{}
-	for id, s := range m.stats {
-		if known[id], err = e.series(a.Scope, s, start, period, n); err != nil {
-			return nil, err
-		}
+	lines, _, err := m.Lines(result, Grid{Start: start, Period: period, Seconds: a.Period, N: n}, e.Store.Source(a.Scope))
+	if err != nil || len(lines) != 1 {
+		return nil, err
 	}
 	out := make([]Datapoint, n)
-	for i := range out {
-		v, ok := m.value(func(id string) (float64, bool) { return known[id][i].Value, !known[id][i].Missing })
-		out[i] = Datapoint{Time: start.Add(time.Duration(i) * period), Value: v, Missing: !ok}
+	for i, v := range lines[0].Values {
+		out[i] = Datapoint{Time: start.Add(time.Duration(i) * period), Value: v, Missing: math.IsNaN(v)}
 	}
 	return out, nil
 }
 
 // series are n periods of a statistic from start.
-func (e *Evaluator) series(s scope.Scope, of stat, start time.Time, period time.Duration, n int) ([]Datapoint, error) {
-	query := e.Store.Query
-	if IsPercentile(of.statistic) {
-		query = func(s scope.Scope, ns, name string, dims map[string]string, start, end time.Time, period time.Duration, unit string) ([]Point, error) {
-			return e.Store.QueryDistribution(s, ns, name, dims, start, end, period, unit, false)
-		}
-	}
-	found, err := query(s, of.namespace, of.metric, of.dimensions, start, start.Add(time.Duration(n)*period), period, of.unit)
+func (e *Evaluator) series(s scope.Scope, of Stat, start time.Time, period time.Duration, n int) ([]Datapoint, error) {
+	found, err := e.Store.statistic(s, of, start, start.Add(time.Duration(n)*period), period)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +163,7 @@ func (e *Evaluator) series(s scope.Scope, of stat, start time.Time, period time.
 	}
 	for _, p := range found {
 		if i := int(p.Time.Sub(start) / period); i >= 0 && i < n {
-			v, ok := p.Stat(of.statistic)
+			v, ok := p.Stat(of.Statistic)
 			out[i].Value, out[i].Missing = v, !ok
 		}
 	}

@@ -2,46 +2,71 @@ package metric
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 )
 
-// Expression is metric math that works point by point: arithmetic over metrics and numbers, ABS, CEIL, FLOOR, FILL(m, n),
-// and SUM, AVG, MIN and MAX over a list in brackets.
-type Expression struct {
-	eval func(at func(id string) (float64, bool)) (float64, bool)
-	IDs  []string // the metrics and expressions that it reads
+// Bounds of an expression.
+const (
+	maxExpression = 2048 // characters, as in CloudWatch
+	maxDepth      = 100  // of nesting
+)
+
+// node is a part of an expression. Op is number, id, text, word (REPEAT, DESC), list, call, - (of one operand), or an
+// operator of two.
+type node struct {
+	op     string
+	number float64
+	name   string // of an id, a word and a called function; of a text the text
+	args   []*node
 }
 
-// At is the value at one point in time; at gives what the expression reads. A point that any operand lacks is missing,
-// and so is one that has no finite value.
-func (e Expression) At(at func(id string) (float64, bool)) (float64, bool) {
-	v, ok := e.eval(at)
-	return v, ok && sane(v)
+// ids calls fn with what the expression reads; METRICS() and SEARCH() read more than they name.
+func (n *node) ids(fn func(id string)) {
+	if n.op == "id" {
+		fn(n.name)
+	}
+	for _, a := range n.args {
+		a.ids(fn)
+	}
 }
 
-const maxExpression = 2048 // characters, as in CloudWatch
-
-type node = func(at func(id string) (float64, bool)) (float64, bool)
+// calls tells whether a function is called somewhere in the expression.
+func (n *node) calls(name string) bool {
+	if n.op == "call" && n.name == name {
+		return true
+	}
+	for _, a := range n.args {
+		if a.calls(name) {
+			return true
+		}
+	}
+	return false
+}
 
 type parser struct {
 	rest  string
 	depth int
-	ids   []string
 }
 
-// ParseExpression reads an expression. What isn't served is refused by name.
-func ParseExpression(text string) (Expression, error) {
+// parse reads an expression. What isn't served is refused by name.
+func parse(text string) (*node, error) {
 	if len(text) > maxExpression {
-		return Expression{}, fmt.Errorf("an expression may have up to %d characters", maxExpression)
+		return nil, fmt.Errorf("an expression may have up to %d characters", maxExpression)
 	}
 	p := &parser{rest: text}
-	n, err := p.sum()
+	n, err := p.either()
 	if err == nil && p.peek() != 0 {
-		err = fmt.Errorf("'%s' is not expected, or not supported", p.rest)
+		err = p.unexpected()
 	}
-	return Expression{n, p.ids}, err
+	return n, err
+}
+
+func (p *parser) unexpected() error {
+	if p.peek() == 0 {
+		return fmt.Errorf("it ends too early")
+	}
+	return fmt.Errorf("'%s' is not expected, or not supported", p.rest)
 }
 
 // peek is the next character that isn't a space, or 0 at the end.
@@ -68,91 +93,68 @@ func (p *parser) need(c byte) error {
 	return nil
 }
 
+// operator takes one of the operators if it is next. A longer one stands before its beginning.
+func (p *parser) operator(ops []string) string {
+	p.peek()
+	for _, op := range ops {
+		if rest, ok := strings.CutPrefix(p.rest, op); ok && (op[0] < 'A' || op[0] > 'Z' || rest == "" || strings.IndexByte(letters, rest[0]) < 0) {
+			p.rest = rest
+			return op
+		}
+	}
+	return ""
+}
+
+// The operators by rank, and what those with two spellings mean.
+var (
+	orOps      = []string{"OR", "||"}
+	andOps     = []string{"AND", "&&"}
+	compareOps = []string{"==", "!=", "<=", ">=", "<", ">"}
+	sumOps     = []string{"+", "-"}
+	productOps = []string{"*", "/"}
+	spelling   = map[string]string{"||": "OR", "&&": "AND"}
+)
+
 // chain reads operands with operators of one rank between them, which bind to the left.
-func (p *parser) chain(operand func() (node, error), ops string) (node, error) {
+func (p *parser) chain(operand func() (*node, error), ops []string) (*node, error) {
 	left, err := operand()
-	for err == nil && p.peek() != 0 && strings.IndexByte(ops, p.peek()) >= 0 {
-		op, l := p.peek(), left
-		p.take(op)
-		var r node
-		if r, err = operand(); err == nil {
-			left = operate(op, l, r)
+	for err == nil {
+		op := p.operator(ops)
+		if op == "" {
+			break
+		}
+		if s, ok := spelling[op]; ok {
+			op = s
+		}
+		var right *node
+		if right, err = operand(); err == nil {
+			left = &node{op: op, args: []*node{left, right}}
 		}
 	}
 	return left, err
 }
 
-func operate(op byte, l, r node) node {
-	return func(at func(string) (float64, bool)) (float64, bool) {
-		a, ok := l(at)
-		b, also := r(at)
-		if !ok || !also {
-			return 0, false
-		}
-		switch op {
-		case '+':
-			return a + b, true
-		case '-':
-			return a - b, true
-		case '*':
-			return a * b, true
-		case '/':
-			return a / b, b != 0
-		}
-		return math.Pow(a, b), true
-	}
-}
+func (p *parser) either() (*node, error)   { return p.chain(p.both, orOps) }
+func (p *parser) both() (*node, error)     { return p.chain(p.compared, andOps) }
+func (p *parser) compared() (*node, error) { return p.chain(p.sum, compareOps) }
+func (p *parser) sum() (*node, error)      { return p.chain(p.product, sumOps) }
+func (p *parser) product() (*node, error)  { return p.chain(p.signed, productOps) }
 
-func (p *parser) sum() (node, error)     { return p.chain(p.product, "+-") }
-func (p *parser) product() (node, error) { return p.chain(p.signed, "*/") }
-
-func (p *parser) signed() (node, error) {
-	if p.depth++; p.depth > 100 {
+func (p *parser) signed() (*node, error) {
+	if p.depth++; p.depth > maxDepth {
 		return nil, fmt.Errorf("it is nested too deep")
 	}
 	defer func() { p.depth-- }()
 	if p.take('-') {
 		n, err := p.signed()
-		return operate('-', number(0), n), err
+		return &node{op: "-", args: []*node{n}}, err
 	}
 	base, err := p.operand()
 	if err != nil || !p.take('^') {
 		return base, err
 	}
 	by, err := p.signed()
-	return operate('^', base, by), err
-}
-
-func number(v float64) node {
-	return func(func(string) (float64, bool)) (float64, bool) { return v, true }
-}
-
-func (p *parser) operand() (node, error) {
-	c := p.peek()
-	switch {
-	case p.take('('):
-		n, err := p.sum()
-		if err == nil {
-			err = p.need(')')
-		}
-		return n, err
-	case c >= '0' && c <= '9' || c == '.':
-		text := p.word("0123456789.")
-		v, err := strconv.ParseFloat(text, 64)
-		if err != nil {
-			return nil, fmt.Errorf("'%s' is not a number", text)
-		}
-		return number(v), nil
-	case c >= 'a' && c <= 'z':
-		id := p.word(letters)
-		p.ids = append(p.ids, id)
-		return func(at func(string) (float64, bool)) (float64, bool) { return at(id) }, nil
-	case c >= 'A' && c <= 'Z':
-		return p.function(p.word(letters))
-	case c == 0:
-		return nil, fmt.Errorf("it ends too early")
-	}
-	return nil, fmt.Errorf("'%s' is not expected, or not supported", p.rest)
+	return &node{op: "^", args: []*node{base, by}}, err
 }
 
 const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
@@ -164,11 +166,59 @@ func (p *parser) word(of string) string {
 	return w
 }
 
+func (p *parser) operand() (*node, error) {
+	c := p.peek()
+	switch {
+	case p.take('('):
+		n, err := p.either()
+		if err == nil {
+			err = p.need(')')
+		}
+		return n, err
+	case p.take('['):
+		args, err := p.arguments(']')
+		return &node{op: "list", args: args}, err
+	case c == '\'' || c == '"':
+		text, rest, ok := strings.Cut(p.rest[1:], string(c))
+		if !ok {
+			return nil, fmt.Errorf("a text has no end")
+		}
+		p.rest = rest
+		return &node{op: "text", name: text}, nil
+	case c >= '0' && c <= '9' || c == '.':
+		text := p.word("0123456789.")
+		v, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return nil, fmt.Errorf("'%s' is not a number", text)
+		}
+		return &node{op: "number", number: v}, nil
+	case c >= 'a' && c <= 'z':
+		return &node{op: "id", name: p.word(letters)}, nil
+	case c >= 'A' && c <= 'Z':
+		name := p.word(letters)
+		if !p.take('(') {
+			if !keywords[name] {
+				return nil, fmt.Errorf("'%s' is not an id", name)
+			}
+			return &node{op: "word", name: name}, nil
+		}
+		if _, ok := functions[name]; !ok {
+			return nil, fmt.Errorf("the function %s is not supported", name)
+		}
+		if p.take(')') {
+			return &node{op: "call", name: name}, nil
+		}
+		args, err := p.arguments(')')
+		return &node{op: "call", name: name, args: args}, err
+	}
+	return nil, p.unexpected()
+}
+
 // arguments reads a list up to the closing character.
-func (p *parser) arguments(end byte) ([]node, error) {
-	var out []node
+func (p *parser) arguments(end byte) ([]*node, error) {
+	var out []*node
 	for {
-		n, err := p.sum()
+		n, err := p.either()
 		if err != nil {
 			return nil, err
 		}
@@ -178,74 +228,5 @@ func (p *parser) arguments(end byte) ([]node, error) {
 	}
 }
 
-func (p *parser) function(name string) (node, error) {
-	if !p.take('(') {
-		return nil, fmt.Errorf("'%s' is not an id", name)
-	}
-	switch name {
-	case "SUM", "AVG", "MIN", "MAX":
-		if !p.take('[') {
-			return nil, fmt.Errorf("the function %s is supported over a list in brackets alone", name)
-		}
-		list, err := p.arguments(']')
-		if err == nil {
-			err = p.need(')')
-		}
-		return over(name, list), err
-	case "ABS", "CEIL", "FLOOR":
-		args, err := p.arguments(')')
-		if err == nil && len(args) != 1 {
-			err = fmt.Errorf("the function %s takes one argument", name)
-		}
-		if err != nil {
-			return nil, err
-		}
-		f := map[string]func(float64) float64{"ABS": math.Abs, "CEIL": math.Ceil, "FLOOR": math.Floor}[name]
-		return func(at func(string) (float64, bool)) (float64, bool) {
-			v, ok := args[0](at)
-			return f(v), ok
-		}, nil
-	case "FILL":
-		args, err := p.arguments(')')
-		if err == nil && len(args) != 2 {
-			err = fmt.Errorf("the function FILL takes two arguments")
-		}
-		if err != nil {
-			return nil, err
-		}
-		return func(at func(string) (float64, bool)) (float64, bool) {
-			if v, ok := args[0](at); ok {
-				return v, true
-			}
-			return args[1](at)
-		}, nil
-	}
-	return nil, fmt.Errorf("the function %s is not supported", name)
-}
-
-// over is a function of those of several series that have a value.
-func over(name string, list []node) node {
-	return func(at func(string) (float64, bool)) (float64, bool) {
-		var v, n float64
-		for _, e := range list {
-			x, ok := e(at)
-			switch {
-			case !ok:
-				continue
-			case n == 0:
-				v = x
-			case name == "MIN":
-				v = min(v, x)
-			case name == "MAX":
-				v = max(v, x)
-			default:
-				v += x
-			}
-			n++
-		}
-		if name == "AVG" && n > 0 {
-			v /= n
-		}
-		return v, n > 0
-	}
-}
+// keywords are the words that stand for themselves, as arguments.
+var keywords = map[string]bool{"REPEAT": true, "LINEAR": true, "ASC": true, "DESC": true, "SUM": true, "AVG": true, "MIN": true, "MAX": true}

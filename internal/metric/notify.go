@@ -45,7 +45,7 @@ func (a Alarm) notification(old string) map[string]any {
 				x["Label"] = q.Label
 			}
 			if s := q.MetricStat; s != nil {
-				x["MetricStat"] = map[string]any{"Metric": map[string]any{"Namespace": s.Metric.Namespace, "MetricName": s.Metric.MetricName, "Dimensions": pairs(q.stat().dimensions)},
+				x["MetricStat"] = map[string]any{"Metric": map[string]any{"Namespace": s.Metric.Namespace, "MetricName": s.Metric.MetricName, "Dimensions": pairs(q.stat().Dimensions)},
 					"Period": s.Period, "Stat": s.Stat}
 			} else {
 				x["Expression"] = q.Expression
@@ -94,18 +94,18 @@ func pairs(m map[string]string) []pair {
 // configuration is an alarm's in events: what it reads and how.
 func (a Alarm) configuration() map[string]any {
 	c := map[string]any{"description": a.Description}
-	of := func(id, label string, returns bool, s stat, period int) map[string]any {
+	of := func(id, label string, returns bool, s Stat, period int) map[string]any {
 		dims := map[string]string{}
-		for k, v := range s.dimensions {
+		for k, v := range s.Dimensions {
 			dims[k] = v
 		}
-		x := map[string]any{"id": id, "returnData": returns, "metricStat": map[string]any{"period": period, "stat": s.statistic,
-			"metric": map[string]any{"namespace": s.namespace, "name": s.metric, "dimensions": dims}}}
+		x := map[string]any{"id": id, "returnData": returns, "metricStat": map[string]any{"period": period, "stat": s.Statistic,
+			"metric": map[string]any{"namespace": s.Namespace, "name": s.Metric, "dimensions": dims}}}
 		if label != "" {
 			x["label"] = label
 		}
-		if s.unit != "" {
-			x["metricStat"].(map[string]any)["unit"] = s.unit
+		if s.Unit != "" {
+			x["metricStat"].(map[string]any)["unit"] = s.Unit
 		}
 		return x
 	}
@@ -123,7 +123,7 @@ func (a Alarm) configuration() map[string]any {
 			metrics = append(metrics, x)
 		}
 	} else {
-		metrics = append(metrics, of("m1", "", true, stat{a.Namespace, a.MetricName, cmp.Or(a.Statistic, a.ExtendedStatistic), a.Unit, a.Dimensions}, a.Period))
+		metrics = append(metrics, of("m1", "", true, Stat{a.Namespace, a.MetricName, cmp.Or(a.Statistic, a.ExtendedStatistic), a.Unit, a.Dimensions}, a.Period))
 	}
 	c["metrics"] = metrics
 	return c

@@ -70,7 +70,7 @@ func alarmOf(in *cloudwatch.PutMetricAlarmInput) (metric.Alarm, error) {
 
 // formula reads an alarm over an expression. Its metrics share one period.
 func formula(a *metric.Alarm, qs []cloudwatch.MetricDataQuery) error {
-	if err := checkQueries(qs, true); err != nil {
+	if err := checkQueries(qs); err != nil {
 		return err
 	}
 	for _, q := range qs {
@@ -89,7 +89,7 @@ func formula(a *metric.Alarm, qs []cloudwatch.MetricDataQuery) error {
 
 // oneMetric reads an alarm that is given as a list of queries. One without expressions is the same as a plain alarm.
 func oneMetric(a *metric.Alarm, qs []cloudwatch.MetricDataQuery) error {
-	if err := checkQueries(qs, false); err != nil {
+	if err := checkQueries(qs); err != nil {
 		return err
 	}
 	if len(qs) != 1 {

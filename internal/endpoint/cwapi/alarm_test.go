@@ -254,12 +254,14 @@ func TestAlarmOfAnExpression(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	for part, change := range map[string]func(q []types.MetricDataQuery){
-		"no metric with id 'm3'":        func(q []types.MetricDataQuery) { q[0].Expression = aws.String("m1/m3") },
-		"its own value":                 func(q []types.MetricDataQuery) { q[0].Expression = aws.String("m1/rate") },
-		"function IF is not supported":  func(q []types.MetricDataQuery) { q[0].Expression = aws.String("IF(m1>1,m1,m2)") },
-		"Exactly one of the metrics":    func(q []types.MetricDataQuery) { q[1].ReturnData = nil },
-		"must have one period":          func(q []types.MetricDataQuery) { q[2] = quiet(query("m2", "Sum", 120)) },
-		"Exactly one of the metrics of": func(q []types.MetricDataQuery) { q[0].ReturnData = aws.Bool(false) },
+		"no metric with id 'm3'":                func(q []types.MetricDataQuery) { q[0].Expression = aws.String("m1/m3") },
+		"its own value":                         func(q []types.MetricDataQuery) { q[0].Expression = aws.String("m1/rate") },
+		"function SEARCH is not supported here": func(q []types.MetricDataQuery) { q[0].Expression = aws.String("SUM(SEARCH('x', 'Sum', 60))") },
+		"must return a single time series":      func(q []types.MetricDataQuery) { q[0].Expression = aws.String("METRICS()") },
+		"not a number":                          func(q []types.MetricDataQuery) { q[0].Expression = aws.String("SUM(m1)") },
+		"Exactly one of the metrics":            func(q []types.MetricDataQuery) { q[1].ReturnData = nil },
+		"must have one period":                  func(q []types.MetricDataQuery) { q[2] = quiet(query("m2", "Sum", 120)) },
+		"Exactly one of the metrics of":         func(q []types.MetricDataQuery) { q[0].ReturnData = aws.Bool(false) },
 		"at least one metric": func(q []types.MetricDataQuery) {
 			q[1] = quiet(rate)
 			q[1].Id, q[1].Expression = aws.String("m1"), aws.String("1")

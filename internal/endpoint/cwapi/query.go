@@ -1,6 +1,7 @@
 package cwapi
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -17,8 +18,8 @@ import (
 
 var idForm = regexp.MustCompile(`^[a-z][a-zA-Z0-9_]*$`)
 
-// checkQueries refuses queries that CloudWatch refuses, and by name those that are not served: expressions, apart from alarms'.
-func checkQueries(qs []cloudwatch.MetricDataQuery, expressions bool) error {
+// checkQueries refuses queries that CloudWatch refuses, and by name statistics that are not served.
+func checkQueries(qs []cloudwatch.MetricDataQuery) error {
 	if len(qs) == 0 || len(qs) > maxQueries {
 		return invalid("The collection MetricDataQueries must have a size between 1 and %d.", maxQueries)
 	}
@@ -33,11 +34,9 @@ func checkQueries(qs []cloudwatch.MetricDataQuery, expressions bool) error {
 			return fault.New(fault.Invalid, "ValidationError", "The values for parameter id in MetricDataQueries are not unique.")
 		case q.Expression != nil && q.MetricStat != nil:
 			return combination("Exactly one of the parameters %s.MetricStat and %s.Expression must be given.", name, name)
-		case q.Expression != nil && expressions:
+		case q.Expression != nil:
 			seen[id] = true
 			continue
-		case q.Expression != nil:
-			return fault.New(fault.Unsupported, "ValidationError", "Error in expression '%s': Metric math and search expressions are not supported.", id)
 		case q.MetricStat == nil || q.MetricStat.Metric == nil:
 			return combination("Exactly one of the parameters %s.MetricStat and %s.Expression must be given.", name, name)
 		case q.AccountId != nil:
@@ -61,11 +60,11 @@ func checkQueries(qs []cloudwatch.MetricDataQuery, expressions bool) error {
 // extended are the statistics that need every value kept.
 var extended = regexp.MustCompile(`^((p|tm|wm|tc|ts)[0-9]{1,2}(\.[0-9]+)?|(PR|TM|WM|TC|TS)\(.*\)|IQM|p100)$`)
 
-// cursor is where a page of GetMetricData begins: at a query, after some of its values.
-type cursor struct{ Query, Skip int }
+// cursor is where a page of GetMetricData begins: at a result of a query, after some of its values.
+type cursor struct{ Query, Result, Skip int }
 
 func (s *Server) getMetricData(c *api.Call, in *cloudwatch.GetMetricDataInput) (*cloudwatch.GetMetricDataOutput, error) {
-	if err := checkQueries(in.MetricDataQueries, false); err != nil {
+	if err := checkQueries(in.MetricDataQueries); err != nil {
 		return nil, err
 	}
 	most := metric.MaxPoints
@@ -85,37 +84,128 @@ func (s *Server) getMetricData(c *api.Call, in *cloudwatch.GetMetricDataInput) (
 	from := cursor{}
 	if t := api.Val(in.NextToken); t != "" {
 		b, err := base64.RawURLEncoding.DecodeString(t)
-		if err != nil || json.Unmarshal(b, &from) != nil || from.Query < 0 || from.Query >= len(in.MetricDataQueries) || from.Skip < 0 {
+		if err != nil || json.Unmarshal(b, &from) != nil || from.Query < 0 || from.Query >= len(in.MetricDataQueries) || from.Result < 0 || from.Skip < 0 {
 			return nil, fault.New(fault.Invalid, "InvalidNextToken", "The value for parameter NextToken is invalid.")
 		}
+	}
+	math, err := mathOf(in.MetricDataQueries)
+	if err != nil {
+		return nil, err
 	}
 	out := &cloudwatch.GetMetricDataOutput{MetricDataResults: []cloudwatch.MetricDataResult{}, Messages: []cloudwatch.MessageData{}}
 	for i, q := range in.MetricDataQueries {
 		if i < from.Query || !api.Val(orTrue(q.ReturnData)) {
 			continue
 		}
-		skip := 0
-		if i == from.Query {
-			skip = from.Skip
+		var results []cloudwatch.MetricDataResult
+		if q.Expression != nil {
+			results, err = s.computed(c, in, math, q, ascending)
+		} else {
+			results, err = s.result(c, in, q, ascending)
 		}
-		r, err := s.result(c, in, q, ascending)
 		if err != nil {
 			return nil, err
 		}
-		skip = min(skip, len(r.Values))
-		r.Timestamps, r.Values = r.Timestamps[skip:], r.Values[skip:]
-		if len(r.Values) > most {
-			r.Timestamps, r.Values, r.StatusCode = r.Timestamps[:most], r.Values[:most], api.Ptr("PartialData")
-			b, err := json.Marshal(cursor{i, skip + most})
-			if err != nil {
-				return nil, err
+		for n, r := range results {
+			skip := 0
+			if i == from.Query {
+				if n < from.Result {
+					continue
+				}
+				if n == from.Result {
+					skip = from.Skip
+				}
 			}
-			out.NextToken = api.Ptr(base64.RawURLEncoding.EncodeToString(b))
+			skip = min(skip, len(r.Values))
+			r.Timestamps, r.Values = r.Timestamps[skip:], r.Values[skip:]
+			if len(r.Values) > most {
+				r.Timestamps, r.Values, r.StatusCode = r.Timestamps[:most], r.Values[:most], api.Ptr("PartialData")
+				b, err := json.Marshal(cursor{i, n, skip + most})
+				if err != nil {
+					return nil, err
+				}
+				out.NextToken = api.Ptr(base64.RawURLEncoding.EncodeToString(b))
+				out.MetricDataResults = append(out.MetricDataResults, r)
+				return out, nil
+			}
+			most -= len(r.Values)
 			out.MetricDataResults = append(out.MetricDataResults, r)
-			return out, nil
 		}
-		most -= len(r.Values)
-		out.MetricDataResults = append(out.MetricDataResults, r)
+	}
+	return out, nil
+}
+
+// mathOf reads the queries as ones that read one another.
+func mathOf(qs []cloudwatch.MetricDataQuery) (*metric.Math, error) {
+	list := make([]metric.Query, len(qs))
+	for i, q := range qs {
+		list[i] = metric.Query{ID: api.Val(q.Id), Label: api.Val(q.Label), Expression: api.Val(q.Expression), Period: int(api.Val(q.Period))}
+		st := q.MetricStat
+		if st == nil {
+			continue
+		}
+		dims, err := dimensions(st.Metric.Dimensions)
+		if err != nil {
+			return nil, err
+		}
+		if list[i].Label == "" {
+			list[i].Label = api.Val(st.Metric.MetricName)
+		}
+		list[i].Label, err = label(list[i].Label, st, dims)
+		if err != nil {
+			return nil, err
+		}
+		list[i].Period = int(api.Val(st.Period))
+		list[i].Of = &metric.Stat{Namespace: api.Val(st.Metric.Namespace), Metric: api.Val(st.Metric.MetricName), Statistic: api.Val(st.Stat), Unit: api.Val(st.Unit), Dimensions: dims}
+	}
+	return metric.ParseMath(list, true)
+}
+
+// computed are the results of an expression: one for each series that it comes to.
+func (s *Server) computed(c *api.Call, in *cloudwatch.GetMetricDataInput, math *metric.Math, q cloudwatch.MetricDataQuery, ascending bool) ([]cloudwatch.MetricDataResult, error) {
+	period := math.Period(*q.Id)
+	if period == 0 {
+		return nil, fault.New(fault.Invalid, "ValidationError", "Error in expression '%s': it reads no metric, so that a Period must be given.", *q.Id)
+	}
+	win, err := asked(c.Now, in.StartTime, in.EndTime, period)
+	if err != nil {
+		return nil, err
+	}
+	win = win.clip(c.Now)
+	start := metric.Floor(win.start, win.period)
+	n := int64(win.end.Sub(start)+win.period-1) / int64(win.period)
+	if n > metric.MaxPoints {
+		return nil, invalid("The query asks for more than %d points. Make the period longer or the time shorter.", metric.MaxPoints)
+	}
+	lines, single, err := math.Lines(*q.Id, metric.Grid{Start: start, Period: win.period, Seconds: period, N: int(n)}, s.Metrics.Source(c.Scope()))
+	if err != nil {
+		return nil, err
+	}
+	if strings.Contains(api.Val(q.Label), "${") {
+		return nil, unserved("A dynamic label of an expression")
+	}
+	var out []cloudwatch.MetricDataResult
+	for _, l := range lines {
+		r := cloudwatch.MetricDataResult{Id: q.Id, StatusCode: api.Ptr("Complete"), Timestamps: []time.Time{}, Values: []float64{}}
+		for i, v := range l.Values {
+			if v == v { // else it is missing
+				r.Timestamps, r.Values = append(r.Timestamps, start.Add(time.Duration(i)*win.period)), append(r.Values, v)
+			}
+		}
+		if !ascending {
+			slices.Reverse(r.Timestamps)
+			slices.Reverse(r.Values)
+		}
+		text := cmp.Or(api.Val(q.Label), *q.Id)
+		switch {
+		case single:
+		case q.Label == nil:
+			text = l.Label
+		default:
+			text = strings.TrimSpace(*q.Label + " " + l.Label)
+		}
+		r.Label = &text
+		out = append(out, r)
 	}
 	return out, nil
 }
@@ -127,26 +217,26 @@ func orTrue(v *bool) *bool {
 	return v
 }
 
-func (s *Server) result(c *api.Call, in *cloudwatch.GetMetricDataInput, q cloudwatch.MetricDataQuery, ascending bool) (cloudwatch.MetricDataResult, error) {
+func (s *Server) result(c *api.Call, in *cloudwatch.GetMetricDataInput, q cloudwatch.MetricDataQuery, ascending bool) ([]cloudwatch.MetricDataResult, error) {
 	st := q.MetricStat
 	r := cloudwatch.MetricDataResult{Id: q.Id, StatusCode: api.Ptr("Complete"), Timestamps: []time.Time{}, Values: []float64{}}
 	win, err := asked(c.Now, in.StartTime, in.EndTime, int(api.Val(st.Period)))
 	if err != nil {
-		return r, err
+		return nil, err
 	}
 	dims, err := dimensions(st.Metric.Dimensions)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
 	win = win.clip(c.Now)
 	var points []metric.Point
-	if metric.IsPercentile(api.Val(st.Stat)) {
+	if metric.NeedsDistribution(api.Val(st.Stat)) {
 		points, err = s.Metrics.QueryDistribution(c.Scope(), api.Val(st.Metric.Namespace), api.Val(st.Metric.MetricName), dims, win.start, win.end, win.period, api.Val(st.Unit), false)
 	} else {
 		points, err = s.Metrics.Query(c.Scope(), api.Val(st.Metric.Namespace), api.Val(st.Metric.MetricName), dims, win.start, win.end, win.period, api.Val(st.Unit))
 	}
 	if err != nil {
-		return r, err
+		return nil, err
 	}
 	if !ascending {
 		slices.Reverse(points)
@@ -163,7 +253,7 @@ func (s *Server) result(c *api.Call, in *cloudwatch.GetMetricDataInput, q cloudw
 	}
 	text, err := label(*r.Label, st, dims)
 	r.Label = &text
-	return r, err
+	return []cloudwatch.MetricDataResult{r}, err
 }
 
 // label puts values in the place of the dynamic parts of a label that the query alone tells, and refuses others.

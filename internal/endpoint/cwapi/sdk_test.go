@@ -321,7 +321,12 @@ func TestGetMetricData(t *testing.T) {
 		code, text string
 		change     func(*types.MetricDataQuery)
 	}{
-		{"ValidationError", "Error in expression 'a'", func(q *types.MetricDataQuery) { q.MetricStat, q.Expression = nil, aws.String("SUM(METRICS())") }},
+		{"ValidationError", "Error in expression 'a': the function ANOMALY", func(q *types.MetricDataQuery) {
+			q.MetricStat, q.Expression = nil, aws.String("ANOMALY_DETECTION_BAND(b)")
+		}},
+		{"ValidationError", "not a number", func(q *types.MetricDataQuery) { q.MetricStat, q.Expression = nil, aws.String("SUM(b)") }},
+		{"ValidationError", "no metric with id 'z'", func(q *types.MetricDataQuery) { q.MetricStat, q.Expression = nil, aws.String("z+b") }},
+		{"ValidationError", "a Period must be given", func(q *types.MetricDataQuery) { q.MetricStat, q.Expression = nil, aws.String("TIME_SERIES(4)") }},
 		{"InvalidParameterValue", "tm99 is not supported", func(q *types.MetricDataQuery) { q.MetricStat.Stat = aws.String("tm99") }},
 		{"ValidationError", "Mode", func(q *types.MetricDataQuery) { q.MetricStat.Stat = aws.String("Mode") }},
 		{"ValidationError", "pattern", func(q *types.MetricDataQuery) { q.Id = aws.String("A") }},
@@ -337,6 +342,70 @@ func TestGetMetricData(t *testing.T) {
 	in.MetricDataQueries[0], in.NextToken = query("a", "Average", 60), aws.String("nonsense")
 	_, err = c.GetMetricData(c.ctx, in)
 	refused(t, err, "InvalidNextToken", 400, "NextToken")
+}
+
+// TestMetricMath: expressions over the queries of a request, for one result or several, page by page.
+func TestMetricMath(t *testing.T) {
+	c := newCloud(t)
+	t0 := time.Now().UTC().Truncate(time.Hour).Add(-2 * time.Hour)
+	for i := range 5 {
+		at := t0.Add(time.Duration(i) * time.Minute)
+		errors := datum(at, float64(i))
+		errors.MetricName = aws.String("Errors")
+		if i == 3 { // a minute without load
+			c.put("App", errors)
+			continue
+		}
+		c.put("App", errors, datum(at, 10))
+	}
+	errors := query("errors", "Sum", 60)
+	errors.MetricStat.Metric.MetricName = aws.String("Errors")
+	errors.ReturnData = aws.Bool(false)
+	load := query("load", "Sum", 60)
+	load.ReturnData = aws.Bool(false)
+	expr := func(id, text string) types.MetricDataQuery {
+		return types.MetricDataQuery{Id: &id, Expression: &text}
+	}
+	named := expr("filled", "FILL(METRICS(), 0)")
+	named.Label = aws.String("with 0:")
+	coarse := expr("coarse", "errors * 2")
+	coarse.Period = aws.Int32(300)
+	in := &sdk.GetMetricDataInput{StartTime: &t0, EndTime: aws.Time(t0.Add(5 * time.Minute)), ScanBy: types.ScanByTimestampAscending,
+		MetricDataQueries: []types.MetricDataQuery{expr("rate", "100*errors/load"), errors, load, named, expr("top", "IF(rate > 15, 1, 0)"), coarse}}
+	text := func(rs []types.MetricDataResult) (s string) {
+		for _, r := range rs {
+			s += fmt.Sprintf("%s/%s %s:", *r.Id, *r.Label, r.StatusCode)
+			for i, v := range r.Values {
+				s += fmt.Sprintf(" %v=%v", r.Timestamps[i].Sub(t0).Minutes(), v)
+			}
+			s += "; "
+		}
+		return s
+	}
+	out, err := c.GetMetricData(c.ctx, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "rate/rate Complete: 0=0 1=10 2=20 4=40; filled/with 0: Errors Complete: 0=0 1=1 2=2 3=3 4=4; filled/with 0: Load Complete: 0=10 1=10 2=10 3=0 4=10; top/top Complete: 0=0 1=0 2=1 4=1; coarse/coarse Complete: 0=20; "
+	if got := text(out.MetricDataResults); got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+	in.MaxDatapoints = aws.Int32(6)
+	pages := ""
+	for p := sdk.NewGetMetricDataPaginator(c, in); p.HasMorePages(); {
+		out, err := p.NextPage(c.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages += text(out.MetricDataResults) + "| "
+	}
+	if want := "rate/rate Complete: 0=0 1=10 2=20 4=40; filled/with 0: Errors PartialData: 0=0 1=1; | filled/with 0: Errors Complete: 2=2 3=3 4=4; filled/with 0: Load PartialData: 0=10 1=10 2=10; | filled/with 0: Load Complete: 3=0 4=10; top/top Complete: 0=0 1=0 2=1 4=1; coarse/coarse PartialData:; | coarse/coarse Complete: 0=20; | "; pages != want {
+		t.Errorf("pages %s\nwant  %s", pages, want)
+	}
+	in.ScanBy, in.MaxDatapoints, in.MetricDataQueries = "", nil, []types.MetricDataQuery{expr("r", "RATE(errors)*60"), errors}
+	if out, err = c.GetMetricData(c.ctx, in); err != nil || text(out.MetricDataResults) != "r/r Complete: 4=1 3=1 2=1 1=1; " {
+		t.Errorf("newest first: %s %v", text(out.MetricDataResults), err)
+	}
 }
 
 func TestListMetrics(t *testing.T) {
