@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"skerry/internal/gzline"
 	"skerry/internal/tlsfront"
 )
 
@@ -21,6 +22,7 @@ type entry struct {
 	log     *logStream // nil: off
 	text    []byte     // what outlives the request: see words, trace, to
 	words   int        // text begins with the request line and the user agent, quoted
+	uri     [2]int     // the path and query in it
 	trace   [2]int     // then comes the trace
 	to      [2]int     // the location
 	rewrote [2]int     // the host that a transform made, escaped
@@ -84,7 +86,9 @@ func (x *exchange) noted(r *request, now time.Time) {
 	} else {
 		b = append(b, x.lt.addr...)
 	}
+	e.uri[0] = len(b)
 	b = appendLogged(b, r.target)
+	e.uri[1] = len(b)
 	switch {
 	case e.h2:
 		b = append(b, ` HTTP/2.0" "`...)
@@ -165,13 +169,13 @@ func (x *exchange) record(shard int) {
 	e.log = nil
 	now := x.p.opt.Clock()
 	s := log.lock(shard)
-	s.done(log, x.appendEntry(s.buf, &s.clock, log.name, now))
+	s.done(log, x.appendEntry(s, log.name, now))
 	s.mu.Unlock()
 }
 
-// appendEntry appends the line.
-func (x *exchange) appendEntry(b []byte, clock *logClock, lb string, now time.Time) []byte {
-	e, g, t := &x.entry, x.choice.g, x.choice.t
+// appendEntry makes the line, in the shard's buffer.
+func (x *exchange) appendEntry(s *logShard, lb string, now time.Time) []byte {
+	e, g, t, p := &x.entry, x.choice.g, x.choice.t, &s.lines
 	kind := x.lt.proto
 	switch upgraded := e.target == 101; {
 	case upgraded && x.peer.tls:
@@ -183,25 +187,29 @@ func (x *exchange) appendEntry(b []byte, clock *logClock, lb string, now time.Ti
 	case e.h2:
 		kind = "h2"
 	}
-	b = append(b, kind...)
+	b := append(p.Begin(), kind...)
 	b = append(b, ' ')
-	b = clock.append(b, now)
+	b = s.clock.append(b, now, p)
 	b = append(b, ' ')
 	b = append(b, lb...)
 	b = append(b, ' ')
+	p.Mark(b)
 	b = x.peer.addr.AppendTo(b)
 	b = append(b, ' ')
+	p.Mark(b)
 	if t != nil {
 		b = append(b, t.addr...)
 	} else {
 		b = append(b, '-')
 	}
+	p.Mark(b)
 	if e.sentAt.IsZero() || e.gotAt.IsZero() {
 		b = append(b, " -1 -1 -1 "...)
 	} else {
 		b = append(b, ' ')
 		b = appendSeconds(b, e.sentAt.Sub(e.created))
 		b = append(b, ' ')
+		p.Mark(b)
 		b = appendSeconds(b, e.gotAt.Sub(e.sentAt))
 		b = append(b, ' ')
 		if e.begunAt.IsZero() {
@@ -211,6 +219,7 @@ func (x *exchange) appendEntry(b []byte, clock *logClock, lb string, now time.Ti
 			b = append(b, ' ')
 		}
 	}
+	p.Mark(b)
 	b = appendElbStatus(b, e.status)
 	b = append(b, ' ')
 	b = appendCode(b, e.target)
@@ -219,7 +228,13 @@ func (x *exchange) appendEntry(b []byte, clock *logClock, lb string, now time.Ti
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, x.bytes.Load(), 10)
 	b = append(b, ' ')
-	b = append(b, e.text[:e.words]...)
+	p.Mark(b)
+	b = append(b, e.text[:e.uri[0]]...)
+	p.Mark(b)
+	b = append(b, e.text[e.uri[0]:e.uri[1]]...)
+	p.Mark(b)
+	b = append(b, e.text[e.uri[1]:e.words]...)
+	p.Mark(b)
 	if x.peer.tls {
 		b = append(b, ' ')
 		b = append(b, x.peer.suite...)
@@ -234,7 +249,9 @@ func (x *exchange) appendEntry(b []byte, clock *logClock, lb string, now time.Ti
 	} else {
 		b = append(b, '-')
 	}
+	p.Mark(b)
 	b = appendQuoted(b, e.text[e.trace[0]:e.trace[1]])
+	p.Mark(b)
 	if f := x.peer.facts; f == nil {
 		b = append(b, ` "-" "-"`...)
 	} else {
@@ -261,15 +278,17 @@ func (x *exchange) appendEntry(b []byte, clock *logClock, lb string, now time.Ti
 		b = strconv.AppendInt(b, int64(e.matched), 10)
 	}
 	b = append(b, ' ')
-	b = clock.append(b, e.created)
+	b = s.clock.append(b, e.created, p)
 	b = appendQuoted(b, e.action)
 	b = appendQuoted(b, e.text[e.to[0]:e.to[1]])
 	b = appendQuoted(b, e.reason)
+	p.Mark(b)
 	if t != nil {
 		b = appendQuoted(b, t.addr)
 	} else {
 		b = append(b, ` "-"`...)
 	}
+	p.Mark(b)
 	b = append(b, ' ', '"')
 	b = appendCode(b, e.target)
 	b = append(b, '"')
@@ -277,7 +296,9 @@ func (x *exchange) appendEntry(b []byte, clock *logClock, lb string, now time.Ti
 	b = appendQuoted(b, odd.class().String())
 	b = appendQuoted(b, odd.String())
 	b = append(b, ' ')
+	p.Mark(b)
 	b = appendConnTrace(b, x.peer.addr, x.peer.born)
+	p.Mark(b)
 	b = appendQuoted(b, e.text[e.rewrote[0]:e.rewrote[1]])
 	b = appendQuoted(b, e.text[e.reuri[0]:e.reuri[1]])
 	b = appendQuoted(b, e.change)
@@ -344,18 +365,18 @@ type logClock struct {
 	text [20]byte // 2006-01-02T15:04:05.
 }
 
-// append appends a time in UTC with microseconds.
-func (c *logClock) append(b []byte, t time.Time) []byte {
+// append appends a time in UTC with microseconds, and marks what changes with each line.
+func (c *logClock) append(b []byte, t time.Time, p *gzline.Packer) []byte {
 	if s := t.Unix(); s != c.unix {
 		c.unix = s
 		t.UTC().AppendFormat(c.text[:0], "2006-01-02T15:04:05.")
 	}
 	b = append(b, c.text[:]...)
+	p.Mark(b)
 	us := t.Nanosecond() / 1000
-	for div := 100000; div > 0; div /= 10 {
-		b = append(b, byte('0'+us/div%10))
-	}
-	return append(b, 'Z')
+	b = append(b, byte('0'+us/100000), byte('0'+us/10000%10), byte('0'+us/1000%10), byte('0'+us/100%10), byte('0'+us/10%10), byte('0'+us%10), 'Z')
+	p.Mark(b)
+	return b
 }
 
 // appendConnTrace appends the connection's trace id, the same in both logs: it follows from the client's address and the
@@ -391,19 +412,21 @@ func (lt *listenerTable) logConnection(shard int, e connEntry) {
 		return
 	}
 	s := log.lock(shard)
-	s.done(log, e.append(s.buf, &s.clock, lt.port))
+	s.done(log, e.append(&s.lines, &s.clock, lt.port))
 	s.mu.Unlock()
 }
 
-func (e *connEntry) append(b []byte, clock *logClock, port string) []byte {
+func (e *connEntry) append(p *gzline.Packer, clock *logClock, port string) []byte {
+	b := p.Begin()
 	word := func(s string) {
 		b = append(b, ' ')
 		if s == "" {
 			s = "-"
 		}
 		b = append(b, s...)
+		p.Mark(b)
 	}
-	b = clock.append(b, e.at)
+	b = clock.append(b, e.at, p)
 	b = append(b, ' ')
 	b = e.client.Addr().AppendTo(b)
 	b = append(b, ' ')

@@ -37,7 +37,7 @@ func (l *LineLog) Add(line func(dst []byte) []byte) {
 		return
 	}
 	sh := s.lock(anyShard)
-	sh.done(s, line(sh.buf))
+	sh.done(s, line(sh.lines.Begin()))
 	sh.mu.Unlock()
 }
 

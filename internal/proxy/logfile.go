@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
@@ -15,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
+	"skerry/internal/gzline"
 )
 
 // Logs says where a Proxy's access and connection logs go. Which of them there are, the load balancer's attributes say.
@@ -31,21 +30,20 @@ type Logs struct {
 
 // Bounds of a log.
 const (
-	firstLogBuffer = 16 << 10
-	maxLogBuffer   = 1 << 20
-	wakeAt         = 64 << 10 // so much is written at once, without waiting for the next look
-	lookEvery      = time.Second
-	maxLogFile     = 64 << 20        // a file is complete when it has that size
-	logRest        = 5 * time.Second // after a failed write
-	retiredLog     = time.Minute     // a log that is off takes the last lines for so long
-	logEvery       = 5 * time.Minute
-	keepLogs       = 256 << 20
+	maxLogBuffer = 1 << 20
+	wakeAt       = 64 << 10 // so much is written at once, without waiting for the next look
+	lookEvery    = time.Second
+	maxLogFile   = 64 << 20        // a file is complete when it has that size
+	logRest      = 5 * time.Second // after a failed write
+	retiredLog   = time.Minute     // a log that is off takes the last lines for so long
+	logEvery     = 5 * time.Minute
+	keepLogs     = 256 << 20
 )
 
 const anyShard = -1
 
 // logStream is one log of a node: the lines of all its exchanges, or of its connections. Lines are appended to shards, one a
-// loop and some for goroutines; the writer's goroutine takes them from there, packs them and writes them to the file.
+// loop and some for goroutines, and packed there at once; the writer's goroutine writes them to the file.
 // Nothing that serves a request ever waits for it: a line that finds its shard full is dropped and counted.
 type logStream struct {
 	name   string
@@ -71,7 +69,7 @@ type logStream struct {
 // logShard is a part of a log's buffer.
 type logShard struct {
 	mu     sync.Mutex
-	buf    []byte
+	lines  gzline.Packer
 	clock  logClock
 	closed bool
 	_      [64]byte // apart from the next one's lock
@@ -101,13 +99,13 @@ func (s *logStream) lock(shard int) *logShard {
 
 // done takes the buffer back with the line that was appended to it.
 func (sh *logShard) done(s *logStream, b []byte) {
-	before := len(sh.buf)
-	if len(b) > maxLogBuffer || sh.closed {
+	before := sh.lines.Len()
+	if before+len(b) > maxLogBuffer || sh.closed {
 		s.lost.Add(1)
-		return // the buffer keeps what it had
+		return
 	}
-	sh.buf = b
-	if before < wakeAt && len(b) >= wakeAt {
+	sh.lines.Add(b)
+	if before < wakeAt && sh.lines.Len() >= wakeAt {
 		select {
 		case s.wake <- struct{}{}:
 		default:
@@ -129,8 +127,7 @@ type logWriter struct {
 	streams map[string]*logStream
 	running bool
 
-	packed bytes.Buffer // the writer's own
-	gz     *gzip.Writer
+	packed []byte // the writer's own: gzip members
 	create func(path string) (*os.File, error)
 }
 
@@ -144,9 +141,8 @@ func newLogWriter(o Logs, loops int, clock func() time.Time, log *slog.Logger) *
 	if o.Address == "" {
 		o.Address = "127.0.0.1"
 	}
-	gz, _ := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed) // the level exists
 	return &logWriter{o: o, loops: loops, log: log, clock: clock, wake: make(chan struct{}, 1), end: make(chan struct{}), done: make(chan struct{}),
-		streams: map[string]*logStream{}, gz: gz,
+		streams: map[string]*logStream{},
 		create: func(path string) (*os.File, error) {
 			return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 		}}
@@ -172,9 +168,6 @@ func (w *logWriter) use(lb string, a *balancerAttributes) (access, connections *
 		if s == nil {
 			goroutines := 2
 			s = &logStream{name: lb, kind: kind, base: base, shards: make([]logShard, w.loops+goroutines), loops: w.loops, wake: w.wake}
-			for i := range s.shards {
-				s.shards[i].buf = make([]byte, 0, firstLogBuffer)
-			}
 			w.streams[key] = s
 		}
 		s.retired = time.Time{}
@@ -261,35 +254,27 @@ func (w *logWriter) lost() (n int64) {
 // write writes what the shards hold.
 func (w *logWriter) write(s *logStream) {
 	w.enabled(s)
-	w.packed.Reset()
+	w.packed = w.packed[:0]
 	lines := 0
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
-		full := sh.buf
-		if len(full) == 0 {
-			sh.mu.Unlock()
+		n := sh.lines.Lines()
+		full := sh.lines.Take(s.spare)
+		sh.mu.Unlock()
+		if n == 0 {
 			continue
 		}
-		if s.spare == nil {
-			s.spare = make([]byte, 0, firstLogBuffer)
-		}
-		sh.buf = s.spare[:0]
-		sh.mu.Unlock()
-		lines += bytes.Count(full, []byte{'\n'})
-		if w.packed.Len() == 0 {
-			w.gz.Reset(&w.packed)
-		}
-		w.gz.Write(full) // to memory
-		s.spare = full[:0]
+		lines += n
+		w.packed = append(w.packed, full...)
+		s.spare = full
+	}
+	if cap(s.spare) > 2*wakeAt {
+		s.spare = nil
 	}
 	if lines == 0 {
-		if cap(s.spare) > wakeAt {
-			s.spare = nil
-		}
 		return
 	}
-	w.gz.Close()
 	now := w.clock()
 	s.last = now
 	if err := w.put(s, now); err != nil {
@@ -301,7 +286,7 @@ func (w *logWriter) write(s *logStream) {
 
 var errLogRests = fmt.Errorf("it is tried again %v after a failure", logRest)
 
-// put appends w.packed, a gzip member of its own, to the file: what a reader finds is whole at any time.
+// put appends w.packed, whole gzip members, to the file: what a reader finds is whole at any time.
 func (w *logWriter) put(s *logStream, now time.Time) error {
 	if now.Before(s.rest) {
 		return errLogRests
@@ -311,7 +296,7 @@ func (w *logWriter) put(s *logStream, now time.Time) error {
 			return err
 		}
 	}
-	n, err := s.file.Write(w.packed.Bytes())
+	n, err := s.file.Write(w.packed)
 	if err != nil {
 		if n > 0 {
 			if terr := s.file.Truncate(s.size); terr == nil {
@@ -433,10 +418,8 @@ func (w *logWriter) close(s *logStream) {
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
-		if n := bytes.Count(sh.buf, []byte{'\n'}); n > 0 {
-			s.lost.Add(int64(n))
-		}
-		sh.buf, sh.closed = nil, true
+		s.lost.Add(int64(sh.lines.Lines()))
+		sh.lines, sh.closed = gzline.Packer{}, true
 		sh.mu.Unlock()
 	}
 	w.complete(s)
