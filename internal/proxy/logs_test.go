@@ -357,7 +357,7 @@ func TestLoggedTimes(t *testing.T) {
 	} {
 		e.created = at
 		x.entry = e
-		if got := string(x.appendEntry(nil, &logClock{}, "app/l/1", at)); !strings.Contains(got, want) {
+		if got := string(x.appendEntry(&logShard{}, "app/l/1", at)); !strings.Contains(got, want) {
 			t.Errorf("%q has no %q", got, want)
 		}
 	}
