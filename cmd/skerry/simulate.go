@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,9 +25,14 @@ import (
 const simulateLong = `Plays an Auto Scaling group through a traffic trace in virtual time, with the code that the cloud itself decides with.
 
 The group comes from the running cloud (--group), from a file in the CLI's JSON (--group-file), or is part of an example.
-Each --policies file is a candidate: what describe-policies prints, or the input of put-scaling-policy; MetricAlarms and
-ScheduledUpdateGroupActions may stand beside ScalingPolicies. --cpu-target N is short for target tracking at N % of the CPU.
-The traffic comes from a CSV file of times and requests (--trace), or has a shape (--shape).`
+Each --policies file is a candidate: what describe-policies prints, or the input of put-scaling-policy; MetricAlarms,
+ScheduledUpdateGroupActions and a WarmPoolConfiguration may stand beside ScalingPolicies. --cpu-target N is short for target
+tracking at N % of the CPU. The traffic comes from a CSV file of times and requests (--trace), or has a shape (--shape).
+Predictive policies need a day of load before their first forecast: a trace that is longer, or --history.`
+
+const simulateExamples = `  skerry simulate --example black-friday --peak-instances 100 --cpu-target 30,50,70 --compare
+  skerry simulate --group web --cpu-target 40,60 --shape week --peak-rate 2000 --boot-time 90s --svg week.svg
+  skerry simulate --group-file group.json --policies today.json --policies other.json --trace traffic.csv --json`
 
 // simulateFlags are the command's settings.
 type simulateFlags struct {
@@ -36,7 +42,10 @@ type simulateFlags struct {
 	trace, shape                                string
 	peakRate                                    float64
 	peakInstances, workers                      int
+	metrics                                     map[string]string
 	step, service, boot, drain, patience, mtbf  time.Duration
+	warmBoot, history                           time.Duration
+	bytesIn, bytesOut                           float64
 	price, objectiveP95, objectiveUnserved      float64
 	seed                                        uint64
 	asJSON, compare, points                     bool
@@ -44,7 +53,7 @@ type simulateFlags struct {
 }
 
 func simulateCommand() *cobra.Command {
-	c := &cobra.Command{Use: "simulate", Short: "Try scaling policies on a traffic trace, a week in a second", Long: simulateLong, Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "simulate", Short: "Try scaling policies on a traffic trace, a week in a second", Long: simulateLong, Example: simulateExamples, Args: cobra.NoArgs}
 	var o simulateFlags
 	f := c.Flags()
 	f.StringVar(&o.example, "example", "", "built-in scenario: "+strings.Join(simulate.Examples, ", "))
@@ -64,7 +73,12 @@ func simulateCommand() *cobra.Command {
 	f.DurationVar(&o.boot, "boot-time", 30*time.Second, "from an instance's launch to its first request")
 	f.DurationVar(&o.drain, "drain-time", 30*time.Second, "from the decision to remove an instance to its termination")
 	f.DurationVar(&o.patience, "patience", 5*time.Second, "a request that would wait longer is not served")
-	f.Float64Var(&o.price, "price", 0.0416, "USD an instance-hour")
+	f.DurationVar(&o.warmBoot, "warm-boot-time", 10*time.Second, "from the start of a stopped instance of the warm pool to its first request")
+	f.Float64Var(&o.bytesIn, "bytes-in", 0, "bytes of a request, for policies on NetworkIn")
+	f.Float64Var(&o.bytesOut, "bytes-out", 0, "bytes of a response, for policies on NetworkOut")
+	f.StringToStringVar(&o.metrics, "metric", nil, "NAME=METRIC: a customized metric goes like CPUUtilization, RequestCountPerTarget, NetworkIn or NetworkOut; may be repeated")
+	f.DurationVar(&o.history, "history", 0, "time before the trace in which it has repeated itself, for forecasts")
+	f.Float64Var(&o.price, "price", 0.0416, "USD an instance-hour; types in a mixed instances policy have the catalogue's prices")
 	f.DurationVar(&o.mtbf, "instance-mtbf", 0, "mean time between failures of an instance; 0 for none")
 	f.Uint64Var(&o.seed, "seed", 1, "of the noise in generated traffic, and of failures")
 	f.BoolVar(&o.asJSON, "json", false, "print one JSON object")
@@ -124,7 +138,18 @@ func (o *simulateFlags) run(ctx context.Context, out io.Writer) error {
 // scenario reads the group, the traffic and the candidates.
 func (o *simulateFlags) scenario(ctx context.Context) (simulate.Scenario, []simulate.Candidate, error) {
 	s := simulate.Scenario{Service: o.service, Workers: o.workers, Boot: o.boot, Drain: o.drain, Patience: o.patience, Price: o.price, MTBF: o.mtbf, Seed: o.seed,
+		WarmBoot: o.warmBoot, BytesIn: o.bytesIn, BytesOut: o.bytesOut, History: o.history, Metrics: map[string]simulate.Metric{},
 		Start: time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)}
+	for name, as := range o.metrics {
+		m, err := simulate.ParseMetric(as)
+		if err != nil {
+			return s, nil, fmt.Errorf("--metric %s: %w", name, err)
+		}
+		s.Metrics[name] = m
+	}
+	if o.service <= 0 || o.workers < 1 {
+		return s, nil, errors.New("--service-time and --workers must be above 0")
+	}
 	var candidates []simulate.Candidate
 	sources := 0
 	for _, x := range []string{o.example, o.group, o.groupFile} {
@@ -142,6 +167,10 @@ func (o *simulateFlags) scenario(ctx context.Context) (simulate.Scenario, []simu
 			return s, nil, err
 		}
 		s.Group, s.Zones, s.Trace = ex.Group, ex.Zones, ex.Trace
+		same := float64(o.workers) / float64(ex.Workers) * float64(ex.Service) / float64(o.service) // the peak is in instances
+		for i := range s.Trace.Demand {
+			s.Trace.Demand[i] *= same
+		}
 		if len(o.policies) == 0 && len(o.targets) == 0 {
 			candidates = append(candidates, ex.Candidate)
 		}
@@ -153,11 +182,15 @@ func (o *simulateFlags) scenario(ctx context.Context) (simulate.Scenario, []simu
 		if s.Group, s.Zones, err = simulate.ReadGroup(group); err != nil {
 			return s, nil, err
 		}
-		if c, err := simulate.ReadCandidate("as it is", policies); err == nil {
-			candidates = append(candidates, c)
-		} else if len(o.policies) == 0 && len(o.targets) == 0 {
+		c, err := simulate.ReadCandidate("as it is", policies)
+		if err != nil && !errors.Is(err, simulate.ErrNoPolicies) {
 			return s, nil, err
 		}
+		c.Name = "as it is"
+		if err != nil {
+			c.Name = "as it is, without policies"
+		}
+		candidates = append(candidates, c)
 	default:
 		doc, err := os.ReadFile(o.groupFile)
 		if err != nil {
@@ -220,11 +253,15 @@ func (o *simulateFlags) fetch(ctx context.Context) (group, policies []byte, err 
 	if key == "" {
 		key, secret = "skerry", "skerry"
 	}
-	cfg := aws.Config{Region: o.region, BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider(key, secret, os.Getenv("AWS_SESSION_TOKEN"))}
+	cfg := aws.Config{Region: o.region, RetryMaxAttempts: 1, BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider(key, secret, os.Getenv("AWS_SESSION_TOKEN"))}
 	as, cw := autoscaling.NewFromConfig(cfg), cloudwatch.NewFromConfig(cfg)
 	groups, err := as.DescribeAutoScalingGroups(ctx, &autoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{o.group}})
+	var unreachable *net.OpError
+	if errors.As(err, &unreachable) {
+		return nil, nil, fmt.Errorf("no cloud answers at %s (%w); start one by \"skerry up\", or say where it is by --endpoint", endpoint, unreachable.Err)
+	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("reading the group %s from the cloud at %s: %w", o.group, endpoint, err)
 	}
 	if len(groups.AutoScalingGroups) == 0 {
 		return nil, nil, fmt.Errorf("the cloud at %s has no group %q in %s", endpoint, o.group, o.region)
@@ -319,6 +356,11 @@ func (o *simulateFlags) writeText(w io.Writer, s simulate.Scenario, rs []simulat
 			mark = "  <- the cheapest that keeps the objective"
 		}
 		fmt.Fprintf(w, "%-36.36s %8d %8.1f %12.1f %12.2f %12d %10.1f %9d%s\n", r.Candidate, r.PeakInstances, r.MeanInstances, r.InstanceHours, r.Cost, r.Unserved, r.P95, r.Changes, mark)
+	}
+	for _, r := range rs {
+		for _, n := range r.Notes {
+			fmt.Fprintf(w, "note on %s: %s\n", r.Candidate, n)
+		}
 	}
 	fmt.Fprintf(w, "\n%d steps of %v each, %d requests, simulated in %v\n", rs[0].Steps, s.Trace.Step, rs[0].Requests, elapsed.Round(time.Millisecond))
 }

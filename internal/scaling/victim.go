@@ -67,7 +67,7 @@ func (d *decider) fullest(pool []*View, count map[string]int) []*View {
 }
 
 func keep(pool []*View, want func(*View) bool) []*View {
-	var out []*View
+	out := make([]*View, 0, len(pool))
 	for _, v := range pool {
 		if want(v) {
 			out = append(out, v)

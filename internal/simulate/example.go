@@ -24,7 +24,7 @@ func Example(name string, peak int, step time.Duration, seed uint64) (Scenario, 
 		return Scenario{}, fmt.Errorf("there is no example %q; there are %v", name, Examples)
 	}
 	const target = 50.0
-	s := Scenario{Zones: []string{"a", "b", "c"}, Start: time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC), Service: 100 * time.Millisecond, Workers: 2, Boot: 30 * time.Second,
+	s := Scenario{Zones: []string{"a", "b", "c"}, Start: time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC), Service: 100 * time.Millisecond, Workers: 2, Boot: 30 * time.Second, WarmBoot: 10 * time.Second,
 		Drain: 30 * time.Second, Patience: 5 * time.Second, Price: 0.0416, Seed: seed}
 	var err error
 	if s.Trace, err = Generate(name, step, float64(peak)*target/100*float64(s.Workers)/s.Service.Seconds(), seed); err != nil {

@@ -2,9 +2,12 @@ package simulate
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,13 +22,37 @@ type groupDocument struct {
 	DefaultCooldown       *int
 	DefaultInstanceWarmup *int
 	AvailabilityZones     []string
+	VPCZoneIdentifier     string
 	TerminationPolicies   []string
 	SuspendedProcesses    []struct{ ProcessName string }
-	MixedInstancesPolicy  *struct {
-		LaunchTemplate struct {
-			Overrides []struct{ WeightedCapacity string }
+	MaxInstanceLifetime   *int
+	DesiredCapacityType   string
+	CapacityRebalance     bool
+	MixedInstancesPolicy  *mixedDocument
+	WarmPoolConfiguration *warmDocument
+
+	NewInstancesProtectedFromScaleIn bool
+	AvailabilityZoneDistribution     struct{ CapacityDistributionStrategy string }
+}
+
+type mixedDocument struct {
+	LaunchTemplate struct {
+		Overrides []struct {
+			InstanceType, WeightedCapacity string
+			InstanceRequirements           json.RawMessage
 		}
 	}
+	InstancesDistribution *struct {
+		OnDemandAllocationStrategy, SpotAllocationStrategy, SpotMaxPrice             string
+		OnDemandBaseCapacity, OnDemandPercentageAboveBaseCapacity, SpotInstancePools *int
+	}
+}
+
+type warmDocument struct {
+	MaxGroupPreparedCapacity *int
+	MinSize                  int
+	PoolState                string
+	InstanceReusePolicy      struct{ ReuseOnScaleIn bool }
 }
 
 type policyDocument struct {
@@ -41,12 +68,35 @@ type policyDocument struct {
 	StepAdjustments             []stepDocument
 	TargetTrackingConfiguration *struct {
 		PredefinedMetricSpecification *struct{ PredefinedMetricType, ResourceLabel string }
-		CustomizedMetricSpecification *struct{ MetricName, Namespace, Statistic string }
-		TargetValue                   float64
-		DisableScaleIn                bool
+		CustomizedMetricSpecification *struct {
+			MetricName, Namespace, Statistic string
+			Period                           int
+			Metrics                          []struct {
+				MetricStat *struct {
+					Metric struct{ MetricName, Namespace string }
+					Stat   string
+				}
+			}
+		}
+		TargetValue    float64
+		DisableScaleIn bool
 	}
-	Alarms []json.RawMessage
+	PredictiveScalingConfiguration *predictiveDocument
+	Alarms                         []json.RawMessage
 }
+
+type predictiveDocument struct {
+	MetricSpecifications []struct {
+		TargetValue                                                             float64
+		PredefinedMetricPairSpecification                                       *predefinedDocument
+		PredefinedLoadMetricSpecification, PredefinedScalingMetricSpecification *predefinedDocument
+	}
+	Mode, MaxCapacityBreachBehavior string
+	SchedulingBufferTime            *int
+	MaxCapacityBuffer               int
+}
+
+type predefinedDocument struct{ PredefinedMetricType, ResourceLabel string }
 
 type stepDocument struct {
 	MetricIntervalLowerBound, MetricIntervalUpperBound *float64
@@ -57,6 +107,9 @@ type alarmDocument struct {
 	AlarmName          string
 	AlarmActions       []string
 	MetricName         string
+	Statistic          string
+	ExtendedStatistic  string
+	TreatMissingData   string
 	Threshold          float64
 	ComparisonOperator string
 	Period             int
@@ -70,6 +123,9 @@ type scheduleDocument struct {
 	StartTime, EndTime                *time.Time
 	MinSize, MaxSize, DesiredCapacity *int
 }
+
+// ErrNoPolicies says that a document holds nothing that makes a candidate.
+var ErrNoPolicies = errors.New("there is no scaling policy, scheduled action or warm pool")
 
 // ReadGroup reads a group, and its zones, from the CLI's JSON: what describe-auto-scaling-groups prints with one group in
 // it, that group alone, or the input of create-auto-scaling-group. Members that the simulation has no use for are passed over.
@@ -103,26 +159,90 @@ func ReadGroup(doc []byte) (scaling.Group, []string, error) {
 	for _, p := range d.SuspendedProcesses {
 		g.Suspended = append(g.Suspended, scaling.Suspension{Process: p.ProcessName})
 	}
-	if m := d.MixedInstancesPolicy; m != nil {
-		for _, o := range m.LaunchTemplate.Overrides {
-			if o.WeightedCapacity != "" && o.WeightedCapacity != "1" {
-				return g, nil, fmt.Errorf("weighted instance types are not simulated")
-			}
+	g.MaxInstanceLifetime, g.DesiredCapacityType, g.CapacityRebalance, g.ProtectNew = d.MaxInstanceLifetime, d.DesiredCapacityType, d.CapacityRebalance, d.NewInstancesProtectedFromScaleIn
+	g.BalancedOnly = d.AvailabilityZoneDistribution.CapacityDistributionStrategy == "balanced-only"
+	var err error
+	if d.MixedInstancesPolicy != nil {
+		if g.Mixed, err = d.MixedInstancesPolicy.mixed(); err != nil {
+			return g, nil, err
 		}
 	}
-	return g, d.AvailabilityZones, nil
+	if g.Warm, err = d.WarmPoolConfiguration.pool(); err != nil {
+		return g, nil, err
+	}
+	zones := d.AvailabilityZones
+	if len(zones) == 0 && d.VPCZoneIdentifier != "" { // which zones they are in is not said: each its own
+		for _, s := range strings.Split(d.VPCZoneIdentifier, ",") {
+			zones = append(zones, strings.TrimSpace(s))
+		}
+	}
+	return g, zones, nil
+}
+
+func (d *mixedDocument) mixed() (*scaling.Mixed, error) {
+	m := &scaling.Mixed{}
+	onDemand := scaling.Prioritized
+	for _, o := range d.LaunchTemplate.Overrides {
+		v := scaling.Override{InstanceType: o.InstanceType, Requirements: o.InstanceRequirements}
+		if len(o.InstanceRequirements) > 0 {
+			onDemand = scaling.LowestPrice
+		}
+		if o.WeightedCapacity != "" {
+			n, err := strconv.Atoi(o.WeightedCapacity)
+			if err != nil || n < 1 || n > 999 {
+				return nil, fmt.Errorf("the WeightedCapacity %q is no number between 1 and 999", o.WeightedCapacity)
+			}
+			v.Weight = n
+		}
+		m.Overrides = append(m.Overrides, v)
+	}
+	i := d.InstancesDistribution
+	if i == nil {
+		if onDemand == scaling.LowestPrice {
+			m.Distribution = &scaling.Distribution{OnDemand: onDemand, Percent: 100, Spot: scaling.LowestPrice, Pools: 2}
+		}
+		return m, nil
+	}
+	m.Distribution = &scaling.Distribution{OnDemand: cmp.Or(i.OnDemandAllocationStrategy, onDemand), Spot: cmp.Or(i.SpotAllocationStrategy, scaling.LowestPrice),
+		Base: or(i.OnDemandBaseCapacity, 0), Percent: or(i.OnDemandPercentageAboveBaseCapacity, 100), MaxPrice: i.SpotMaxPrice}
+	if m.Distribution.Spot == scaling.LowestPrice {
+		m.Distribution.Pools = or(i.SpotInstancePools, 2)
+	}
+	return m, nil
+}
+
+func (d *warmDocument) pool() (*scaling.WarmPool, error) {
+	if d == nil {
+		return nil, nil
+	}
+	p := &scaling.WarmPool{State: cmp.Or(d.PoolState, "Stopped"), Min: d.MinSize, Prepared: d.MaxGroupPreparedCapacity, Reuse: d.InstanceReusePolicy.ReuseOnScaleIn}
+	if p.Prepared != nil && *p.Prepared < 0 { // -1: up to the group's greatest size
+		p.Prepared = nil
+	}
+	if p.State != "Stopped" && p.State != "Running" {
+		return nil, fmt.Errorf("a warm pool in the state %s is not simulated; Stopped and Running are", p.State)
+	}
+	return p, nil
+}
+
+func or(p *int, def int) int {
+	if p == nil {
+		return def
+	}
+	return *p
 }
 
 // ReadCandidate reads a set of policies from the CLI's JSON: what describe-policies prints, the input of
 // put-scaling-policy, or a list of such inputs. Beside ScalingPolicies there may be MetricAlarms (of describe-alarms),
-// which invoke the step and simple policies that their AlarmActions name by ARN or by name, and
-// ScheduledUpdateGroupActions.
+// which invoke the step and simple policies that their AlarmActions name by ARN or by name, ScheduledUpdateGroupActions,
+// and the WarmPoolConfiguration that describe-warm-pool prints, for the group's.
 func ReadCandidate(name string, doc []byte) (Candidate, error) {
 	c := Candidate{Name: name}
 	var all struct {
 		ScalingPolicies             []policyDocument
 		MetricAlarms                []alarmDocument
 		ScheduledUpdateGroupActions []scheduleDocument
+		WarmPoolConfiguration       *warmDocument
 	}
 	bad := func(err error) (Candidate, error) { return c, fmt.Errorf("reading the policies of %s: %w", name, err) }
 	if trimmed := bytes.TrimSpace(doc); len(trimmed) > 0 && trimmed[0] == '[' {
@@ -144,7 +264,7 @@ func ReadCandidate(name string, doc []byte) (Candidate, error) {
 			return bad(err)
 		}
 		for _, a := range all.MetricAlarms {
-			if p.Type != scaling.TargetTracking && slices.ContainsFunc(a.AlarmActions, func(arn string) bool {
+			if (p.Type == scaling.StepScaling || p.Type == scaling.SimpleScaling) && slices.ContainsFunc(a.AlarmActions, func(arn string) bool {
 				return arn == d.PolicyARN || arn == d.PolicyName || strings.HasSuffix(arn, ":policyName/"+d.PolicyName)
 			}) {
 				alarm, err := a.alarm()
@@ -171,8 +291,12 @@ func ReadCandidate(name string, doc []byte) (Candidate, error) {
 		}
 		c.Scheduled = append(c.Scheduled, a)
 	}
-	if len(c.Policies) == 0 && len(c.Scheduled) == 0 {
-		return c, fmt.Errorf("%s holds no scaling policy and no scheduled action", name)
+	var err error
+	if c.Warm, err = all.WarmPoolConfiguration.pool(); err != nil {
+		return bad(err)
+	}
+	if len(c.Policies) == 0 && len(c.Scheduled) == 0 && c.Warm == nil {
+		return c, fmt.Errorf("%w: %s", ErrNoPolicies, name)
 	}
 	return c, nil
 }
@@ -192,11 +316,28 @@ func (d policyDocument) policy() (Policy, error) {
 			p.Tracking.Predefined, p.Tracking.ResourceLabel = m.PredefinedMetricType, m.ResourceLabel
 		}
 		if m := t.CustomizedMetricSpecification; m != nil {
-			p.Tracking.MetricName, p.Tracking.Namespace, p.Tracking.Statistic = m.MetricName, m.Namespace, m.Statistic
+			p.Tracking.MetricName, p.Tracking.Namespace, p.Tracking.Statistic, p.Tracking.Period = m.MetricName, m.Namespace, m.Statistic, m.Period
+			if len(m.Metrics) == 1 && m.Metrics[0].MetricStat != nil {
+				one := m.Metrics[0].MetricStat
+				p.Tracking.MetricName, p.Tracking.Namespace, p.Tracking.Statistic = one.Metric.MetricName, one.Metric.Namespace, one.Stat
+			} else if len(m.Metrics) > 0 {
+				return p, fmt.Errorf("policy %s: metric math is not simulated", d.PolicyName)
+			}
 		}
 		if p.Tracking.Predefined == "ALBRequestCountPerTarget" && p.Tracking.ResourceLabel == "" {
-			p.Tracking.ResourceLabel = "app/simulated/0/targetgroup/simulated/0"
+			p.Tracking.ResourceLabel = simulatedLabel
 		}
+	}
+	if c := d.PredictiveScalingConfiguration; c != nil {
+		var err error
+		if p.Predictive, err = c.predictive(); err != nil {
+			return p, fmt.Errorf("policy %s: %w", d.PolicyName, err)
+		}
+	}
+	if p.Type == scaling.TargetTracking || p.Type == scaling.PredictiveScaling { // describe-policies prints what has no meaning for them
+		p.AdjustmentType, p.Adjustment, p.MinMagnitude, p.Cooldown = "", nil, nil, nil
+	} else if p.Type == scaling.StepScaling {
+		p.Cooldown = nil
 	}
 	if p.Name == "" {
 		return p, fmt.Errorf("a policy has no PolicyName")
@@ -204,14 +345,35 @@ func (d policyDocument) policy() (Policy, error) {
 	return p, nil
 }
 
-func (d alarmDocument) alarm() (Alarm, error) {
-	a := Alarm{Name: d.AlarmName, Threshold: d.Threshold, Comparison: d.ComparisonOperator, Period: d.Period, Evaluations: d.EvaluationPeriods, Datapoint: d.DatapointsToAlarm}
-	switch d.MetricName {
-	case "CPUUtilization":
-	case "RequestCountPerTarget":
-		a.Metric = RequestsPerTarget
-	default:
-		return a, fmt.Errorf("the alarm %s is on the metric %s; CPUUtilization and RequestCountPerTarget are simulated", d.AlarmName, d.MetricName)
+// The load metric of each predefined pair, and its scaling metric.
+var predefinedPairs = map[string][2]string{"ASGCPUUtilization": {"ASGTotalCPUUtilization", "ASGAverageCPUUtilization"}, "ASGNetworkIn": {"ASGTotalNetworkIn", "ASGAverageNetworkIn"},
+	"ASGNetworkOut": {"ASGTotalNetworkOut", "ASGAverageNetworkOut"}, "ALBRequestCount": {"ALBTargetGroupRequestCount", "ALBRequestCountPerTarget"}}
+
+func (d *predictiveDocument) predictive() (*scaling.Predictive, error) {
+	if len(d.MetricSpecifications) != 1 {
+		return nil, fmt.Errorf("MetricSpecifications must contain exactly one metric specification")
 	}
-	return a, nil
+	m := d.MetricSpecifications[0]
+	p := &scaling.Predictive{Target: m.TargetValue, Scale: d.Mode == "ForecastAndScale", Buffer: or(d.SchedulingBufferTime, 300),
+		IncreaseMax: d.MaxCapacityBreachBehavior == "IncreaseMaxCapacity", MaxBuffer: d.MaxCapacityBuffer}
+	if pair := m.PredefinedMetricPairSpecification; pair != nil {
+		x := predefinedPairs[pair.PredefinedMetricType]
+		p.Load, p.Scaling, p.ResourceLabel = x[0], x[1], pair.ResourceLabel
+	} else if load, scale := m.PredefinedLoadMetricSpecification, m.PredefinedScalingMetricSpecification; load != nil && scale != nil {
+		p.Load, p.Scaling, p.ResourceLabel = load.PredefinedMetricType, scale.PredefinedMetricType, load.ResourceLabel
+	} else {
+		return nil, fmt.Errorf("predictive scaling is simulated with predefined metrics only")
+	}
+	if p.Load == "ALBTargetGroupRequestCount" && p.ResourceLabel == "" {
+		p.ResourceLabel = simulatedLabel
+	}
+	return p, nil
+}
+
+func (d alarmDocument) alarm() (Alarm, error) {
+	if d.MetricName == "" {
+		return Alarm{}, fmt.Errorf("the alarm %s has no MetricName; metric math is not simulated", d.AlarmName)
+	}
+	return Alarm{Name: d.AlarmName, MetricName: d.MetricName, Statistic: cmp.Or(d.Statistic, d.ExtendedStatistic), Threshold: d.Threshold, Comparison: d.ComparisonOperator, Period: d.Period,
+		Evaluations: d.EvaluationPeriods, Datapoint: d.DatapointsToAlarm, Missing: d.TreatMissingData}, nil
 }

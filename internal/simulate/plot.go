@@ -41,7 +41,7 @@ func (s Scenario) series(r Result, n int) series {
 		a, b := i*len(r.Points)/n, (i+1)*len(r.Points)/n
 		for _, p := range r.Points[a:b] {
 			out.need[i] = max(out.need[i], p.Demand*each)
-			out.have[i] += p.InService / float64(b-a)
+			out.have[i] += p.Capacity / float64(b-a)
 			out.lost[i] += p.Unserved
 		}
 		out.most = max(out.most, out.need[i], out.have[i])

@@ -10,9 +10,11 @@ type Point struct {
 	Time        time.Time `json:"time"`
 	Demand      float64   `json:"requests_per_second"`
 	Desired     int       `json:"desired"`
-	InService   float64   `json:"in_service"` // average over the step
+	InService   float64   `json:"in_service"` // instances, average over the step
+	Capacity    float64   `json:"capacity"`   // their weights
 	Pending     int       `json:"pending"`
 	Terminating int       `json:"terminating"`
+	Warm        int       `json:"warm_pool"`
 	Utilisation float64   `json:"utilisation_percent"`
 	Unserved    float64   `json:"unserved_requests"`
 	P95         float64   `json:"p95_queue_ms"`
@@ -20,18 +22,19 @@ type Point struct {
 
 // Result is what a run gives.
 type Result struct {
-	Candidate     string  `json:"candidate"`
-	Steps         int     `json:"steps"`
-	PeakInstances int     `json:"peak_instances"` // most in service at the end of a step
-	MeanInstances float64 `json:"mean_instances"`
-	InstanceHours float64 `json:"instance_hours"` // from launch to termination
-	Cost          float64 `json:"cost_usd"`
-	Requests      int64   `json:"requests"`
-	Unserved      int64   `json:"unserved_requests"`
-	P95           float64 `json:"p95_queue_ms"`
-	P99           float64 `json:"p99_queue_ms"`
-	Changes       int     `json:"desired_changes"`
-	Points        []Point `json:"-"`
+	Candidate     string   `json:"candidate"`
+	Steps         int      `json:"steps"`
+	PeakInstances int      `json:"peak_instances"` // most in service at the end of a step
+	MeanInstances float64  `json:"mean_instances"`
+	InstanceHours float64  `json:"instance_hours"` // from launch to termination
+	Cost          float64  `json:"cost_usd"`
+	Requests      int64    `json:"requests"`
+	Unserved      int64    `json:"unserved_requests"`
+	P95           float64  `json:"p95_queue_ms"`
+	P99           float64  `json:"p99_queue_ms"`
+	Changes       int      `json:"desired_changes"`
+	Notes         []string `json:"notes,omitempty"`
+	Points        []Point  `json:"-"`
 }
 
 func (r *Result) sum(w *world) {
@@ -46,7 +49,8 @@ func (r *Result) sum(w *world) {
 	}
 	r.MeanInstances = round(mean, 2)
 	r.InstanceHours = round(w.aliveSeconds/3600, 2)
-	r.Cost = round(w.aliveSeconds/3600*w.s.Price, 2)
+	r.Cost = round(w.spent/3600, 2)
+	r.Notes = w.notes()
 	r.Requests = int64(math.Round(w.queue.requests))
 	r.Unserved = int64(math.Round(w.queue.unserved))
 	r.P95 = round(w.queue.waits.quantile(0.95)*1000, 3)

@@ -1,9 +1,13 @@
 package simulate
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	"skerry/internal/fault"
 	"skerry/internal/scaling"
 )
 
@@ -18,6 +22,7 @@ type Candidate struct {
 	Name      string
 	Policies  []Policy
 	Scheduled []scaling.Scheduled
+	Warm      *scaling.WarmPool // in place of the group's, unless nil
 }
 
 // Policy is a scaling policy with the alarms that invoke it. Target tracking makes its own.
@@ -26,24 +31,42 @@ type Policy struct {
 	Alarms []Alarm
 }
 
-// Alarm is an alarm that invokes a step or simple policy. Its metric is one of the two that the simulation has.
+// Alarm is an alarm that invokes a step or simple policy.
 type Alarm struct {
 	Name                           string
-	Metric                         Metric
+	Metric                         Metric // or
+	MetricName                     string // by which it is found
+	Statistic                      string // Average, Minimum, Maximum; Sum of RequestsPerTarget
 	Threshold                      float64
 	Comparison                     string
-	Period, Evaluations, Datapoint int // seconds; periods; periods that must breach, 0 for all
+	Missing                        string // TreatMissingData
+	Period, Evaluations, Datapoint int    // seconds; periods; periods that must breach, 0 for all
 }
 
 // Metric is a series that the simulation makes.
 type Metric int
 
 // The metrics. Utilisation is the average share of the workers that are busy, percent; RequestsPerTarget is requests in a
-// minute over the targets in service.
+// minute over the targets in service; NetworkIn and NetworkOut are bytes in a minute, of one instance.
 const (
 	Utilisation Metric = iota
 	RequestsPerTarget
+	NetworkIn
+	NetworkOut
+	metrics // how many there are
 )
+
+var metricNames = [metrics]string{"CPUUtilization", "RequestCountPerTarget", "NetworkIn", "NetworkOut"}
+
+// ParseMetric finds a metric by CloudWatch's name.
+func ParseMetric(name string) (Metric, error) {
+	for m, n := range metricNames {
+		if n == name {
+			return Metric(m), nil
+		}
+	}
+	return 0, fmt.Errorf("the metric %s is not simulated; %s are", name, strings.Join(metricNames[:], ", "))
+}
 
 // Scenario is one run.
 type Scenario struct {
@@ -51,15 +74,20 @@ type Scenario struct {
 	Zones     []string      // of the group; one a subnet
 	Candidate Candidate
 	Trace     Trace
-	Start     time.Time     // of the trace; scheduled actions go by it
-	Service   time.Duration // mean time of a request in a worker
-	Workers   int           // requests that an instance serves at once
-	Boot      time.Duration // from the launch to the end of its hooks
-	Drain     time.Duration // from being taken out to the termination
-	Patience  time.Duration // requests don't wait longer
-	Price     float64       // USD an instance-hour
-	MTBF      time.Duration // mean time between failures of one instance, 0 for none
-	Seed      uint64        // of the failures
+	Start     time.Time         // of the trace; scheduled actions go by it
+	Service   time.Duration     // mean time of a request in a worker
+	Workers   int               // requests that an instance serves at once
+	Boot      time.Duration     // from the launch to the end of its hooks
+	Drain     time.Duration     // from being taken out to the termination
+	Patience  time.Duration     // requests don't wait longer
+	WarmBoot  time.Duration     // from the start of a stopped instance of the warm pool to the end of its hooks
+	BytesIn   float64           // of a request, for network metrics
+	BytesOut  float64           // of its response
+	Price     float64           // USD an instance-hour, of types that the catalogue does not price
+	History   time.Duration     // before the trace for which forecasts take it to have repeated itself
+	MTBF      time.Duration     // mean time between failures of one instance, 0 for none
+	Seed      uint64            // of the failures
+	Metrics   map[string]Metric // what customized metrics are, by their name
 }
 
 // check refuses what can't be simulated, and fills in what is left out.
@@ -79,49 +107,124 @@ func (s *Scenario) check() error {
 	if s.Group.Min < 0 || s.Group.Max < s.Group.Min {
 		return fmt.Errorf("the group's sizes contradict each other: min %d, max %d", s.Group.Min, s.Group.Max)
 	}
-	if m := s.Group.Mixed; m != nil {
-		for _, o := range m.Overrides {
-			if o.Weight > 1 {
-				return fmt.Errorf("weighted instance types are not simulated")
-			}
-		}
+	if s.Group.DesiredCapacityType == "memory-mib" {
+		return fmt.Errorf("groups whose capacity is counted in memory-mib are not simulated; units and vcpu are")
 	}
-	if s.Service <= 0 || s.Workers <= 0 || s.Boot < 0 || s.Drain < 0 || s.Patience < 0 || s.Price < 0 || s.MTBF < 0 {
-		return fmt.Errorf("service time and workers must be more than nothing, and boot, drain, patience, price and failures not less")
+	if s.Service <= 0 || s.Workers <= 0 || s.Boot < 0 || s.Drain < 0 || s.Patience < 0 || s.Price < 0 || s.MTBF < 0 || s.WarmBoot < 0 || s.BytesIn < 0 || s.BytesOut < 0 || s.History < 0 {
+		return fmt.Errorf("service time and workers must be more than nothing, and no time, price or size less")
 	}
-	for _, p := range s.Candidate.Policies {
-		switch p.Type {
-		case scaling.TargetTracking:
-			if p.Tracking == nil || p.Tracking.Target <= 0 {
-				return fmt.Errorf("policy %s: target tracking needs a target above 0", p.Name)
-			}
-			if _, err := metricOf(p.Tracking); err != nil {
-				return fmt.Errorf("policy %s: %w", p.Name, err)
-			}
-		case scaling.StepScaling, scaling.SimpleScaling:
-			if len(p.Alarms) == 0 {
-				return fmt.Errorf("policy %s: a policy of type %s does nothing without an alarm; give MetricAlarms whose AlarmActions name it", p.Name, p.Type)
-			}
-		default:
-			return fmt.Errorf("policy %s: policies of type %s are not simulated", p.Name, p.Type)
+	s.Candidate.Policies = slices.Clone(s.Candidate.Policies)
+	for i := range s.Candidate.Policies {
+		if err := s.checkPolicy(&s.Candidate.Policies[i]); err != nil {
+			return fmt.Errorf("policy %s: %w", s.Candidate.Policies[i].Name, err)
 		}
 	}
 	s.Group.Desired = max(s.Group.Min, min(s.Group.Max, s.Group.Desired))
 	return nil
 }
 
-// metricOf tells which series a target tracking policy follows. A customized metric is taken for a utilisation.
-func metricOf(t *scaling.Tracking) (Metric, error) {
+// simulatedLabel stands for a load balancer's target group where a policy names none.
+const simulatedLabel = "app/simulated/0/targetgroup/simulated/0"
+
+// history lets policies be checked as in a cloud that has one.
+type history struct{ scaling.Metrics }
+
+// checkPolicy refuses what a cloud refuses, and what the simulation has no series for.
+func (s *Scenario) checkPolicy(p *Policy) error {
+	label := ""
+	switch {
+	case p.Tracking != nil && len(p.Tracking.Queries) > 0:
+		return fmt.Errorf("metric math is not simulated")
+	case p.Tracking != nil:
+		label = p.Tracking.ResourceLabel
+	case p.Predictive != nil:
+		label = p.Predictive.ResourceLabel
+	}
+	g := s.Group
+	if i := strings.Index(label, "/targetgroup/"); i >= 0 {
+		g.Attachments = []scaling.Attachment{{ARN: ":" + label[i+1:]}}
+	}
+	if err := (&scaling.Engine{Metrics: history{}}).CheckPolicy(p.Policy, g); err != nil {
+		if f, ok := fault.As(err); ok {
+			return errors.New(f.Msg)
+		}
+		return err
+	}
+	switch p.Type {
+	case scaling.TargetTracking:
+		of, err := s.metricOf(p.Tracking)
+		if err != nil {
+			return err
+		}
+		return s.made(of, p.Tracking.Statistic)
+	case scaling.PredictiveScaling:
+		of, err := loadOf(p.Predictive)
+		if err != nil {
+			return err
+		}
+		return s.made(of, "")
+	}
+	if len(p.Alarms) == 0 {
+		return fmt.Errorf("a policy of type %s does nothing without an alarm; give MetricAlarms whose AlarmActions name it", p.Type)
+	}
+	p.Alarms = slices.Clone(p.Alarms)
+	for i := range p.Alarms {
+		a := &p.Alarms[i]
+		if a.MetricName != "" {
+			var err error
+			if a.Metric, err = s.named(a.MetricName); err != nil {
+				return fmt.Errorf("alarm %s: %w", a.Name, err)
+			}
+		}
+		if err := s.made(a.Metric, a.Statistic); err != nil {
+			return fmt.Errorf("alarm %s: %w", a.Name, err)
+		}
+		if a.Period < 0 || a.Period%10 != 0 || a.Evaluations < 0 || a.Datapoint > max(1, a.Evaluations) {
+			return fmt.Errorf("alarm %s: its periods contradict each other", a.Name)
+		}
+		if !slices.Contains([]string{"GreaterThanThreshold", "GreaterThanOrEqualToThreshold", "LessThanThreshold", "LessThanOrEqualToThreshold"}, a.Comparison) {
+			return fmt.Errorf("alarm %s: the comparison %q is not simulated", a.Name, a.Comparison)
+		}
+	}
+	return nil
+}
+
+// made refuses a series that the scenario does not say enough for.
+func (s *Scenario) made(m Metric, statistic string) error {
+	switch {
+	case m == NetworkIn && s.BytesIn == 0, m == NetworkOut && s.BytesOut == 0:
+		return fmt.Errorf("the metric %s needs the bytes of a request; say them by --bytes-in and --bytes-out", metricNames[m])
+	case statistic == "Sum" && m != RequestsPerTarget:
+		return fmt.Errorf("the Sum of %s is not simulated; Average, Minimum and Maximum are", metricNames[m])
+	case !slices.Contains([]string{"", "Average", "Minimum", "Maximum", "Sum"}, statistic):
+		return fmt.Errorf("the statistic %s is not simulated", statistic)
+	}
+	return nil
+}
+
+// metricOf tells which series a target tracking policy follows.
+func (s *Scenario) metricOf(t *scaling.Tracking) (Metric, error) {
 	switch t.Predefined {
 	case "ASGAverageCPUUtilization":
 		return Utilisation, nil
 	case "ALBRequestCountPerTarget":
 		return RequestsPerTarget, nil
-	case "":
-		if t.MetricName == "RequestCountPerTarget" {
-			return RequestsPerTarget, nil
-		}
-		return Utilisation, nil
+	case "ASGAverageNetworkIn":
+		return NetworkIn, nil
+	case "ASGAverageNetworkOut":
+		return NetworkOut, nil
 	}
-	return 0, fmt.Errorf("the metric %s is not simulated; ASGAverageCPUUtilization, ALBRequestCountPerTarget and customized metrics are", t.Predefined)
+	return s.named(t.MetricName)
+}
+
+// named finds a metric by its name in CloudWatch, or by what the scenario says of it.
+func (s *Scenario) named(name string) (Metric, error) {
+	if m, ok := s.Metrics[name]; ok {
+		return m, nil
+	}
+	m, err := ParseMetric(name)
+	if err != nil {
+		err = fmt.Errorf("%w. If it goes like one of them, say so: --metric %s=CPUUtilization", err, name)
+	}
+	return m, err
 }

@@ -184,17 +184,37 @@ func TestStepPolicyAndSchedule(t *testing.T) {
 }
 
 func TestWhatIsNotSimulatedIsRefused(t *testing.T) {
-	tracking := func(metric string) Policy {
-		return Policy{Policy: scaling.Policy{Name: "p", Type: scaling.TargetTracking, Tracking: &scaling.Tracking{Predefined: metric, Target: 50}}}
+	tracking := func(tr scaling.Tracking) Policy {
+		tr.Target = 50
+		return Policy{Policy: scaling.Policy{Name: "p", Type: scaling.TargetTracking, Tracking: &tr}}
 	}
+	two := 2
+	add := scaling.Policy{Name: "p", Type: scaling.SimpleScaling, AdjustmentType: scaling.ChangeInCapacity, Adjustment: &two}
+	group := scaling.Group{Min: 1, Max: 2}
+	bid := mixedGroup("t3.micro", 1, "t3.small", 2)
+	bid.Mixed.Distribution = &scaling.Distribution{OnDemand: scaling.Prioritized, Spot: scaling.LowestPrice, MaxPrice: "0.0001"}
+	unknown := mixedGroup("x99.tiny", 1, "t3.small", 2)
 	for want, s := range map[string]Scenario{
-		"ASGAverageNetworkIn": scenario(steady(1, 5), scaling.Group{Min: 1, Max: 2}, tracking("ASGAverageNetworkIn")),
-		"without an alarm":    scenario(steady(1, 5), scaling.Group{Min: 1, Max: 2}, Policy{Policy: scaling.Policy{Name: "p", Type: scaling.StepScaling}}),
-		"no demand":           scenario(Trace{Step: time.Minute}, scaling.Group{Min: 1, Max: 2}),
+		"--bytes-in":          scenario(steady(1, 5), group, tracking(scaling.Tracking{Predefined: "ASGAverageNetworkIn"})),
+		"without an alarm":    scenario(steady(1, 5), group, Policy{Policy: add}),
+		"AdjustmentType":      scenario(steady(1, 5), group, Policy{Policy: scaling.Policy{Name: "p", Type: scaling.StepScaling}}),
+		"no demand":           scenario(Trace{Step: time.Minute}, group),
 		"contradict":          scenario(steady(1, 5), scaling.Group{Min: 3, Max: 2}),
+		"--metric Depth=":     scenario(steady(1, 5), group, tracking(scaling.Tracking{MetricName: "Depth", Namespace: "App", Statistic: "Average"})),
+		"Sum of CPU":          scenario(steady(1, 5), group, tracking(scaling.Tracking{MetricName: "CPUUtilization", Namespace: "AWS/EC2", Statistic: "Sum"})),
+		"metric math":         scenario(steady(1, 5), group, tracking(scaling.Tracking{Queries: []byte(`[{"Id":"a","Expression":"1"}]`)})),
+		"alarm a: the metric": scenario(steady(1, 5), group, Policy{Policy: add, Alarms: []Alarm{{Name: "a", MetricName: "Depth"}}}),
+		"comparison":          scenario(steady(1, 5), group, Policy{Policy: add, Alarms: []Alarm{{Name: "a"}}}),
+		"SpotMaxPrice":        scenario(steady(1, 5), bid),
+		"x99.tiny":            scenario(steady(1, 5), unknown),
 	} {
 		if _, err := Run(s); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("wanted an error with %q, got %v", want, err)
+		}
+	}
+	for _, doc := range []string{`{"WarmPoolConfiguration":{"PoolState":"Hibernated"}}`, `{"PolicyName":"p","PolicyType":"PredictiveScaling","PredictiveScalingConfiguration":{"MetricSpecifications":[]}}`} {
+		if _, err := ReadCandidate("x", []byte(doc)); err == nil {
+			t.Errorf("%s is taken", doc)
 		}
 	}
 	for _, doc := range []string{"", "{", "[]", `{"ScalingPolicies":[{"PolicyType":"StepScaling"}]}`} {

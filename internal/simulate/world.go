@@ -12,18 +12,7 @@ import (
 	"skerry/internal/scaling"
 )
 
-const (
-	maxRounds = 4096            // of decisions at one time
-	goneAfter = 5 * time.Second // from the termination's begin to its end
-	removed   = ""              // state of a member that the next clearing takes away
-)
-
-// event is a change of an instance that time brings.
-type event struct {
-	at    time.Time
-	id    string
-	state string
-}
+const maxRounds = 4096 // of decisions at one time
 
 // world is a group and its machines in virtual time.
 type world struct {
@@ -34,18 +23,25 @@ type world struct {
 	group   scaling.Group
 	members []scaling.View // by launch
 	boots   []event        // by time
+	warmups []event        // by time
 	ends    []event        // by time
 	wake    time.Time
 	dirty   bool
 	serial  int
 	subnets []scaling.Subnet
+	offers  []scaling.Offer
 
-	inService, pending, leaving, alive int
-	alarms                             []*alarm
-	scheduled                          []scaling.Scheduled
-	queue                              queue
-	aliveSeconds                       float64
-	err                                error
+	inService, pending, leaving int // members
+	units                       int // of capacity in service: as many as members, where types have no weights
+	alive                       int // instances that cost
+	cost                        float64
+	alarms                      []*alarm
+	scheduled                   []scaling.Scheduled
+	predictions                 []*prediction
+	loads                       [metrics][]float64 // by hour since the hour of the start
+	queue                       queue
+	aliveSeconds, spent         float64
+	err                         error
 }
 
 // alarm is one with the policy that it invokes.
@@ -55,9 +51,23 @@ type alarm struct {
 	policy *Policy
 	low    bool // of target tracking
 	points []metric.Datapoint
-	sum    float64 // of the period under way
-	n      float64
+	sum, n float64 // of the period under way
+	most   float64
+	least  float64
 	began  time.Time
+}
+
+// value is the period's value by the alarm's statistic. The metrics are per minute.
+func (a *alarm) value() float64 {
+	switch a.Statistic {
+	case "Maximum":
+		return a.most
+	case "Minimum":
+		return a.least
+	case "Sum":
+		return a.sum / a.n * float64(a.Period) / 60
+	}
+	return a.sum / a.n
 }
 
 // Run plays a scenario. The error says what of it can't be simulated.
@@ -65,8 +75,11 @@ func Run(s Scenario) (Result, error) {
 	if err := s.check(); err != nil {
 		return Result{}, err
 	}
-	w := &world{s: s, e: scaling.Engine{TimeScale: 1}, rand: rand.New(rand.NewPCG(s.Seed, 2)), now: s.Start, group: s.Group, dirty: true}
+	w := &world{s: s, e: scaling.Engine{TimeScale: 1, Compute: market{}}, rand: rand.New(rand.NewPCG(s.Seed, 2)), now: s.Start, group: s.Group, dirty: true}
 	w.group.Attachments, w.group.HealthCheckType = nil, "EC2"
+	if s.Candidate.Warm != nil {
+		w.group.Warm = s.Candidate.Warm
+	}
 	w.queue = queue{rate: float64(s.Workers) / s.Service.Seconds(), workers: s.Workers, patience: s.Patience.Seconds()}
 	for i, z := range s.Zones {
 		w.subnets = append(w.subnets, scaling.Subnet{ID: fmt.Sprintf("subnet-%d", i), Zone: z, VpcID: "vpc"})
@@ -74,12 +87,18 @@ func Run(s Scenario) (Result, error) {
 	if len(w.subnets) == 0 {
 		w.subnets = []scaling.Subnet{{ID: "subnet-0", Zone: "a", VpcID: "vpc"}}
 	}
+	if err := w.buy(); err != nil {
+		return Result{}, err
+	}
 	w.listen()
 	for _, a := range s.Candidate.Scheduled {
 		a.Next = a.NextRun(s.Start)
 		w.scheduled = append(w.scheduled, a)
 	}
-	w.begin()
+	if w.begin(); w.err != nil {
+		return Result{}, w.err
+	}
+	w.foretell()
 	r := Result{Candidate: s.Candidate.Name, Points: make([]Point, 0, len(s.Trace.Demand))}
 	for _, demand := range s.Trace.Demand {
 		r.Points = append(r.Points, w.step(demand))
@@ -91,28 +110,30 @@ func Run(s Scenario) (Result, error) {
 	return r, nil
 }
 
-// begin puts the desired instances in service, as if they had always been there.
+// begin puts the desired capacity in service and fills the warm pool, as if they had always been there.
 func (w *world) begin() {
-	born := w.now.Add(-24 * time.Hour)
-	for range w.group.Desired {
-		best := 0
-		for i := range w.subnets {
-			if w.serial%len(w.subnets) == i {
-				best = i
+	w.now = w.s.Start.Add(-day)
+	suspended := w.group.Suspended
+	w.group.Suspended = nil
+	for range maxRounds {
+		plan := scaling.Decide(w.situation())
+		if len(plan.Actions) == 0 {
+			break
+		}
+		for _, a := range plan.Actions {
+			if w.act(a); w.err != nil {
+				return
 			}
 		}
-		v := w.newMember(w.subnets[best], born)
-		v.State, v.InServiceAt, v.Instance.State = scaling.InService, born, "running"
-		w.members = append(w.members, v)
+		for _, q := range []*[]event{&w.boots, &w.ends} {
+			for _, ev := range *q {
+				w.become(w.find(ev.id), ev.state)
+			}
+			*q = (*q)[:0]
+		}
 	}
-	w.inService, w.alive = len(w.members), len(w.members)
-}
-
-func (w *world) newMember(at scaling.Subnet, now time.Time) scaling.View {
-	w.serial++
-	m := scaling.Member{Scope: w.group.Scope, ID: fmt.Sprintf("i-%017x", w.serial), Group: w.group.Name, Zone: at.Zone, SubnetID: at.ID, State: scaling.Pending,
-		Health: scaling.Healthy, LaunchedAt: now, Protected: w.group.ProtectNew}
-	return scaling.View{Member: m, Instance: scaling.Instance{ID: m.ID, State: "pending", SubnetID: at.ID, Zone: at.Zone, LaunchTime: now}}
+	w.group.Suspended = suspended
+	w.now, w.dirty = w.s.Start, true
 }
 
 // listen makes the alarms of the policies.
@@ -121,20 +142,25 @@ func (w *world) listen() {
 	for i := range w.s.Candidate.Policies {
 		p := &w.s.Candidate.Policies[i]
 		p.Group = w.group.Name
-		if p.Type == scaling.TargetTracking {
-			of, _ := metricOf(p.Tracking) // it was checked
+		switch p.Type {
+		case scaling.PredictiveScaling:
+			w.predictions = append(w.predictions, &prediction{policy: p})
+			continue
+		case scaling.TargetTracking:
+			of, _ := w.s.metricOf(p.Tracking) // it was checked
 			specs := p.TrackingAlarms(func() string { id++; return fmt.Sprintf("%04d", id) })
 			p.AlarmNames = nil
 			for _, spec := range specs {
 				p.AlarmNames = append(p.AlarmNames, spec.Name)
 				w.alarms = append(w.alarms, &alarm{of: of, policy: p, low: spec.Comparison == "LessThanThreshold", began: w.now,
-					Alarm: metric.Alarm{Name: spec.Name, Period: spec.Period, EvaluationPeriods: spec.Evaluations, Threshold: spec.Threshold, Comparison: spec.Comparison}})
+					Alarm: metric.Alarm{Name: spec.Name, Statistic: spec.Statistic, Period: spec.Period, EvaluationPeriods: spec.Evaluations, Threshold: spec.Threshold, Comparison: spec.Comparison}})
 			}
 			continue
 		}
 		for _, a := range p.Alarms {
 			w.alarms = append(w.alarms, &alarm{of: a.Metric, policy: p, began: w.now,
-				Alarm: metric.Alarm{Name: a.Name, Period: cmp.Or(a.Period, 60), EvaluationPeriods: max(1, a.Evaluations), DatapointsToAlarm: a.Datapoint, Threshold: a.Threshold, Comparison: a.Comparison}})
+				Alarm: metric.Alarm{Name: a.Name, Statistic: a.Statistic, Period: cmp.Or(a.Period, 60), EvaluationPeriods: max(1, a.Evaluations), DatapointsToAlarm: a.Datapoint,
+					Threshold: a.Threshold, Comparison: a.Comparison, TreatMissingData: a.Missing}})
 		}
 	}
 }
@@ -149,21 +175,25 @@ func (w *world) step(demand float64) Point {
 		w.settle()
 	}
 	w.queue.step.reset()
-	unserved, busy, served, capacity := w.queue.unserved, 0.0, 0.0, 0.0
+	unserved, busy, served := w.queue.unserved, 0.0, 0.0
+	members, capacity, work := 0.0, 0.0, 0.0 // seconds of members, of units, of busy members
 	for w.now.Before(end) {
 		next := w.next(end)
 		dt := next.Sub(w.now).Seconds()
 		if w.inService > 0 {
-			use := min(1, demand/(float64(w.inService)*w.queue.rate))
+			use := min(1, demand/(float64(w.units)*w.queue.rate))
 			if w.queue.backlog > 0 {
 				use = 1
 			}
 			busy += use * dt
 			served += dt
-			capacity += float64(w.inService) * dt
+			members += float64(w.inService) * dt
+			capacity += float64(w.units) * dt
+			work += use * float64(w.inService) * dt
 		}
 		w.aliveSeconds += float64(w.alive) * dt
-		w.queue.pass(dt, demand, w.inService)
+		w.spent += w.cost * dt
+		w.queue.pass(dt, demand, w.units)
 		w.now = next
 		w.happen()
 		if w.dirty {
@@ -171,20 +201,22 @@ func (w *world) step(demand float64) Point {
 		}
 	}
 	step := w.s.Trace.Step.Seconds()
-	p.InService = capacity / step
+	p.InService, p.Capacity = members/step, capacity/step
 	p.Unserved = w.queue.unserved - unserved
 	p.P95 = w.queue.step.quantile(0.95) * 1000
-	values := [2]float64{math.NaN(), math.NaN()}
+	requests := max(0, demand*step-p.Unserved)
+	values := [metrics]float64{math.NaN(), math.NaN(), math.NaN(), math.NaN()}
 	if served > 0 {
-		values[Utilisation] = busy / served * 100
-		values[RequestsPerTarget] = demand * 60 * served / capacity
-		p.Utilisation = values[Utilisation]
+		p.Utilisation = busy / served * 100
+		values = [metrics]float64{Utilisation: p.Utilisation, RequestsPerTarget: demand * 60 * served / members,
+			NetworkIn: requests * w.s.BytesIn * 60 / members, NetworkOut: requests * w.s.BytesOut * 60 / members}
 	}
-	w.measure(values, step)
+	w.record(begin, [metrics]float64{Utilisation: work / 60 * 100, RequestsPerTarget: demand * step, NetworkIn: requests * w.s.BytesIn, NetworkOut: requests * w.s.BytesOut})
+	w.measure(values)
 	if w.dirty {
 		w.settle()
 	}
-	p.Desired, p.Pending, p.Terminating = w.group.Desired, w.pending, w.leaving
+	p.Desired, p.Pending, p.Terminating, p.Warm = w.group.Desired, w.pending, w.leaving, w.pooled()
 	return p
 }
 
@@ -196,26 +228,28 @@ func (w *world) next(end time.Time) time.Time {
 			next = t
 		}
 	}
-	if len(w.boots) > 0 {
-		soon(w.boots[0].at)
-	}
-	if len(w.ends) > 0 {
-		soon(w.ends[0].at)
+	for _, q := range [...][]event{w.boots, w.warmups, w.ends} {
+		if len(q) > 0 {
+			soon(q[0].at)
+		}
 	}
 	soon(w.wake)
 	for i := range w.scheduled {
 		soon(w.scheduled[i].Next)
+	}
+	for _, p := range w.predictions {
+		soon(p.next)
 	}
 	return next
 }
 
 // happen does what is due.
 func (w *world) happen() {
-	for _, q := range []*[]event{&w.boots, &w.ends} {
+	for _, q := range [...]*[]event{&w.boots, &w.warmups, &w.ends} {
 		n := 0
 		for n < len(*q) && !(*q)[n].at.After(w.now) {
 			ev := (*q)[n]
-			if v := w.find(ev.id); v != nil && !(ev.state == "running" && v.Instance.State != "pending") {
+			if v := w.find(ev.id); v != nil && ev.follows(v.Instance.State) {
 				w.become(v, ev.state)
 			}
 			n++
@@ -225,6 +259,7 @@ func (w *world) happen() {
 	if !w.wake.IsZero() && !w.wake.After(w.now) {
 		w.dirty = true
 	}
+	w.foretell()
 	for i := 0; i < len(w.scheduled); i++ {
 		a := &w.scheduled[i]
 		run, drop, next := a.Due(w.now)
@@ -239,15 +274,6 @@ func (w *world) happen() {
 		} else if run {
 			a.Next = next
 		}
-	}
-}
-
-// become changes an instance's state.
-func (w *world) become(v *scaling.View, state string) {
-	v.Instance.State = state
-	w.dirty = true
-	if state == "terminated" {
-		w.alive--
 	}
 }
 
@@ -291,11 +317,15 @@ func (w *world) find(id string) *scaling.View {
 	return &w.members[i]
 }
 
+func (w *world) situation() scaling.Situation {
+	return scaling.Situation{Now: w.now, TimeScale: 1, Group: w.group, Members: w.members, Subnets: w.subnets, Mixed: w.group.Mixed, Offers: w.offers}
+}
+
 // settle decides and acts until there is nothing to do.
 func (w *world) settle() {
 	w.dirty = false
 	for range maxRounds {
-		plan := scaling.Decide(scaling.Situation{Now: w.now, TimeScale: 1, Group: w.group, Members: w.members, Subnets: w.subnets})
+		plan := scaling.Decide(w.situation())
 		w.wake = plan.Wake
 		if len(plan.Actions) == 0 {
 			return
@@ -310,113 +340,32 @@ func (w *world) settle() {
 	w.err = fmt.Errorf("the group found no rest at %s", w.now.Format(time.RFC3339))
 }
 
-// act carries one action out, as the executor of a cloud does on its rows.
-func (w *world) act(a scaling.Action) {
-	switch a.Kind {
-	case scaling.Launch:
-		v := w.newMember(scaling.Subnet{ID: a.Subnet, Zone: a.Zone}, w.now)
-		v.Rebalance = a.Rebalance
-		w.members = append(w.members, v)
-		w.boots = append(w.boots, event{w.now.Add(w.s.Boot), v.ID, "running"})
-		w.pending++
-		w.alive++
-		if a.Replaces && w.group.Owed > 0 {
-			w.group.Owed--
-		}
-		if a.Rebalance {
-			w.group.Balanced = w.now.Add(time.Minute)
-		}
-		return
-	case scaling.Settle:
-		w.group.Owed = 0
-		if w.group.Cooling > 0 {
-			w.group.CoolTill, w.group.Cooling = w.now.Add(time.Duration(w.group.Cooling)*time.Second), 0
-		}
-		return
-	}
-	v := w.find(a.Member)
-	if v == nil {
-		return
-	}
-	switch a.Kind {
-	case scaling.Mark:
-		v.Health, v.Cause = scaling.Unhealthy, a.Cause
-	case scaling.Admit:
-		v.State, v.InServiceAt, v.Rebalance = scaling.InService, w.now, false
-		w.pending--
-		w.inService++
-	case scaling.Retire:
-		if v.State == scaling.InService {
-			w.inService--
-		} else {
-			w.pending--
-		}
-		w.leaving++
-		v.State, v.DrainUntil = scaling.Terminating, w.now
-		if a.Drain {
-			v.DrainUntil = w.now.Add(w.s.Drain)
-		}
-		if !a.Reasoned {
-			w.group.Owed++
-		}
-	case scaling.Kill, scaling.Lose:
-		if a.Kind == scaling.Lose {
-			w.pending--
-			w.leaving++
-		}
-		v.State = scaling.TerminatingProceed
-		if v.Instance.State != "terminated" {
-			v.Instance.State = "shutting-down"
-			w.ends = append(w.ends, event{w.now.Add(goneAfter), v.ID, "terminated"})
-		}
-	case scaling.Remove:
-		w.leaving--
-		v.State = removed
-	default:
-		w.err = fmt.Errorf("the action %v is not simulated", a.Kind)
-	}
-}
-
 // capacity is what a policy's arithmetic sees.
 func (w *world) capacity(p *Policy) scaling.Capacity {
-	warming := w.warming(w.e.Warmup(w.group, &p.Policy))
-	c := scaling.Capacity{Min: w.group.Min, Max: w.group.Max, Desired: w.group.Desired, InService: w.inService - warming, Warming: warming + w.pending}
-	missing := w.group.Desired - w.inService - w.pending
-	c.Missing = max(0, missing)
-	c.Busy = missing != 0 || w.pending > 0 || w.leaving > 0
-	return c
-}
-
-// warming counts the members in service that are not warm yet: the youngest ones.
-func (w *world) warming(warm time.Duration) int {
-	n := 0
-	for i := len(w.members) - 1; i >= 0; i-- {
-		v := &w.members[i]
-		if v.State != scaling.InService {
-			continue
-		}
-		if !w.now.Before(v.InServiceAt.Add(warm)) {
-			break
-		}
-		n++
+	c := scaling.Capacity{Min: w.floor(), Max: w.group.Max, Desired: w.group.Desired}
+	warm := w.e.Warmup(w.group, &p.Policy)
+	for i := range w.members {
+		c.Add(&w.members[i].Member, w.now, warm)
 	}
-	return n
+	return c.Of(w.group)
 }
 
 // measure gives the step's values to the alarms, and lets those in ALARM invoke their policies.
-func (w *world) measure(values [2]float64, step float64) {
+func (w *world) measure(values [metrics]float64) {
 	var scratch [64]metric.Datapoint
 	for _, a := range w.alarms {
 		if v := values[a.of]; !math.IsNaN(v) {
-			a.sum += v
-			a.n++
+			if a.n == 0 {
+				a.most, a.least = v, v
+			}
+			a.sum, a.n, a.most, a.least = a.sum+v, a.n+1, max(a.most, v), min(a.least, v)
 		}
 		period := time.Duration(a.Period) * time.Second
 		judged := false
 		for !a.began.Add(period).After(w.now) {
 			p := metric.Datapoint{Time: a.began, Missing: a.n == 0}
 			if a.n > 0 {
-				p.Value = a.sum / a.n
+				p.Value = a.value()
 			}
 			if most := a.EvaluationPeriods + 2; len(a.points) == most { // as many as a cloud's evaluation looks at
 				copy(a.points, a.points[1:])

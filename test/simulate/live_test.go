@@ -90,7 +90,7 @@ func simulated(t *testing.T) (out []change) {
 	warm := 60
 	s := simulate.Scenario{Group: scaling.Group{Name: "web", Min: 1, Max: 20, Desired: 2, DefaultCooldown: 300, DefaultWarmup: &warm}, Zones: []string{"a", "b"},
 		Trace: simulate.Trace{Step: time.Minute, Demand: demand()}, Start: time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC), Service: time.Second / rate, Workers: 1,
-		Boot: 5 * time.Second, Patience: time.Second, Price: 1, Candidate: simulate.Candidate{Name: "c", Policies: []simulate.Policy{{Policy: scaling.Policy{Name: "load",
+		Boot: 5 * time.Second, Patience: time.Second, Price: 1, Metrics: map[string]simulate.Metric{"Load": simulate.Utilisation}, Candidate: simulate.Candidate{Name: "c", Policies: []simulate.Policy{{Policy: scaling.Policy{Name: "load",
 			Type: scaling.TargetTracking, Enabled: true, Tracking: &scaling.Tracking{Namespace: "App", MetricName: "Load", Statistic: "Average", Target: target}}}}}}
 	r, err := simulate.Run(s)
 	if err != nil {
