@@ -31,7 +31,7 @@ type Alarm struct {
 	Threshold                                      float64
 	Comparison                                     string
 	TreatMissingData                               string          // missing when empty
-	LowSampleCount                                 string          // EvaluateLowSampleCountPercentile, as given
+	LowSampleCount                                 string          // EvaluateLowSampleCountPercentile: evaluate when empty, ignore
 	Queries                                        json.RawMessage `json:",omitempty"` // Metrics as given: one metric, or metrics and expressions
 	ActionsEnabled                                 bool
 	OKActions, AlarmActions, InsufficientActions   []string
@@ -128,8 +128,8 @@ func (a Alarm) check() error {
 		return fault.New(fault.Invalid, "MissingParameter", "The parameter Statistic or ExtendedStatistic is required.")
 	case a.Statistic != "" && a.ExtendedStatistic != "":
 		return combination("The parameters Statistic and ExtendedStatistic are mutually exclusive.")
-	case a.ExtendedStatistic != "" && !IsPercentile(a.ExtendedStatistic):
-		return fault.New(fault.Unsupported, "InvalidParameterValue", "The extended statistic %s is not served: percentiles are.", a.ExtendedStatistic)
+	case a.ExtendedStatistic != "" && !IsExtended(a.ExtendedStatistic):
+		return invalid("The value %s for parameter ExtendedStatistic is invalid.", a.ExtendedStatistic)
 	case a.ExtendedStatistic != "":
 	case !slices.Contains(Statistics, a.Statistic):
 		return value("1 validation error detected: Value '%s' at 'statistic' failed to satisfy constraint: Member must satisfy enum value set: [SampleCount, Average, Sum, Minimum, Maximum]", a.Statistic)
@@ -143,6 +143,10 @@ func (a Alarm) check() error {
 		return value("Metrics cannot be checked across more than seven days (EvaluationPeriods * Period must be <= 604800).")
 	case a.DatapointsToAlarm < 0 || a.DatapointsToAlarm > a.EvaluationPeriods:
 		return value("DatapointsToAlarm must be between 1 and EvaluationPeriods (%d).", a.EvaluationPeriods)
+	case !slices.Contains([]string{"", "evaluate", "ignore"}, a.LowSampleCount):
+		return value("Option %s is not supported. Supported options for parameter EvaluateLowSampleCountPercentile are evaluate and ignore.", a.LowSampleCount)
+	case a.LowSampleCount != "" && !IsPercentile(a.ExtendedStatistic):
+		return value("The parameter EvaluateLowSampleCountPercentile needs a percentile as ExtendedStatistic.")
 	case a.TreatMissingData != "" && !slices.Contains([]string{Missing, Ignore, Breaching, NotBreaching}, a.TreatMissingData):
 		return value("Unsupported treatMissingData value: %s", a.TreatMissingData)
 	case !sane(a.Threshold):

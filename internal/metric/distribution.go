@@ -137,5 +137,114 @@ func IsPercentile(name string) bool {
 	return ok
 }
 
-// NeedsDistribution tells whether a statistic is one of how values are spread.
-func NeedsDistribution(name string) bool { return IsPercentile(name) }
+// spread is a statistic of the values between two bounds, each a percentile or a value; the lower one is not part of it.
+type spread struct {
+	kind      string // tm trimmed mean, wm winsorized mean, tc trimmed count, ts trimmed sum, pr percentage
+	low, high float64
+	percent   bool
+}
+
+// readSpread reads tm90, TM(10%:90%), TM(150:1000), PR(:300), IQM and so on.
+func readSpread(name string) (spread, bool) {
+	if name == "IQM" {
+		return spread{"tm", 25, 75, true}, true
+	}
+	if len(name) < 3 {
+		return spread{}, false
+	}
+	s := spread{kind: strings.ToLower(name[:2])}
+	if !slices.Contains([]string{"tm", "wm", "tc", "ts", "pr"}, s.kind) {
+		return s, false
+	}
+	rest := name[2:]
+	if name[:2] == s.kind { // tm90
+		v, ok := percentile("p" + rest)
+		s.high, s.percent = v, true
+		return s, ok && s.kind != "pr"
+	}
+	rest, opened := strings.CutPrefix(rest, "(")
+	rest, closed := strings.CutSuffix(rest, ")")
+	from, to, two := strings.Cut(rest, ":")
+	if name[:2] != strings.ToUpper(s.kind) || !opened || !closed || !two || from+to == "" || len(rest) > 40 {
+		return s, false
+	}
+	s.percent = strings.HasSuffix(from+to, "%") || strings.HasSuffix(from, "%")
+	bound := func(text string, none float64) (float64, bool) {
+		if text == "" {
+			return none, true
+		}
+		digits, is := strings.CutSuffix(text, "%")
+		v, err := strconv.ParseFloat(digits, 64)
+		return v, err == nil && is == s.percent && sane(v) && (!s.percent || v >= 0 && v <= 100)
+	}
+	least, most := math.Inf(-1), math.Inf(1)
+	if s.percent {
+		least, most = 0, 100
+	}
+	var ok, also bool
+	s.low, ok = bound(from, least)
+	s.high, also = bound(to, most)
+	return s, ok && also && s.low < s.high && !(s.kind == "pr" && s.percent)
+}
+
+// spread is a statistic of a part of the values; false if the distribution is not known, or there is nothing in between.
+func (p Point) spread(s spread) (float64, bool) {
+	list := p.bins
+	mid := bin.value
+	if p.Minimum == p.Maximum {
+		list = []bin{{count: p.SampleCount}}
+		mid = func(bin) float64 { return p.Minimum }
+	}
+	if len(list) == 0 {
+		return 0, false
+	}
+	value := func(b bin) float64 { return min(max(mid(b), p.Minimum), p.Maximum) }
+	total := 0.0
+	for _, b := range list {
+		total += b.count
+	}
+	var count, sum, before, all float64
+	low, high := s.low, s.high
+	if s.percent && s.kind == "wm" {
+		low, _ = p.Percentile(s.low)
+		high, _ = p.Percentile(s.high)
+	}
+	for _, b := range list {
+		v := value(b)
+		n := b.count
+		if s.percent {
+			n = max(0, min(before+n, total*high/100)-max(before, total*low/100))
+		} else if v <= low || v > high {
+			n = 0
+		}
+		count, sum, before = count+n, sum+n*v, before+b.count
+		all += b.count * min(max(v, low), high)
+	}
+	switch {
+	case s.kind == "pr":
+		return 100 * count / total, true
+	case s.kind == "tc":
+		return count, true
+	case s.kind == "ts":
+		return sum, true
+	case s.kind == "wm":
+		return min(max(all/total, p.Minimum), p.Maximum), true
+	}
+	return min(max(sum/count, p.Minimum), p.Maximum), count > 0
+}
+
+// IsExtended tells whether name is that of a statistic of how values are spread.
+func IsExtended(name string) bool {
+	_, ok := readSpread(name)
+	return ok || IsPercentile(name)
+}
+
+// lowSample tells whether a percentile of so many values says little: CloudWatch wants 10 values on either side of it.
+func lowSample(statistic string, count float64) bool {
+	p, ok := percentile(statistic)
+	if !ok || p <= 0 || p >= 100 {
+		return false
+	}
+	p /= 100
+	return count*min(p, 1-p) < 10-1e-9
+}

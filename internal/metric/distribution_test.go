@@ -85,3 +85,60 @@ func TestPercentileNames(t *testing.T) {
 		}
 	}
 }
+
+func TestSpreadStatistics(t *testing.T) {
+	t.Parallel()
+	var p Point // the values 1, 2, 4 and 8
+	s := slot{}
+	for _, v := range []float64{1, 2, 4, 8} {
+		one := slot{count: 1, sum: v, min: v, max: v}
+		if s.count == 0 {
+			s = one
+		} else {
+			s.add(one)
+		}
+	}
+	p = Point{SampleCount: s.count, Sum: s.sum, Minimum: s.min, Maximum: s.max, bins: s.bins}
+	for name, want := range map[string]float64{"tm50": 1.5, "TM(25%:75%)": 3, "TM(50%:)": 6, "TM(1:4)": 3, "wm50": 1.75, "WM(25%:75%)": 2.75, "WM(2:4)": 3, "tc75": 3, "TC(1:8)": 3, "TC(:0.5)": 0,
+		"ts50": 3, "TS(2:8)": 12, "PR(2:)": 50, "PR(:2)": 50, "IQM": 3} {
+		if got, ok := p.Stat(name); !ok || math.Abs(got-want) > 0.02*want {
+			t.Errorf("%s: %v %v, want %v", name, got, ok, want)
+		}
+	}
+	if _, ok := p.Stat("TM(100:)"); ok {
+		t.Error("a mean of nothing is known")
+	}
+	same := Point{SampleCount: 4, Sum: 12, Minimum: 3, Maximum: 3}
+	for name, want := range map[string]float64{"tm10": 3, "tc50": 2, "PR(:3)": 100, "PR(3:)": 0, "IQM": 3, "wm99": 3} {
+		if got, ok := same.Stat(name); !ok || got != want {
+			t.Errorf("of one value %s: %v %v, want %v", name, got, ok, want)
+		}
+	}
+	if _, ok := (Point{SampleCount: 2, Sum: 4, Minimum: 1, Maximum: 3}).Stat("tm50"); ok {
+		t.Error("a statistic set is spread in a known way")
+	}
+	for _, name := range []string{"tm", "tm101", "pr50", "TM()", "TM(:)", "TM(5)", "TM(10%:50)", "TM(90%:10%)", "TM(a:b)", "PR(10%:20%)", "Tm(1:2)", "tm(1:2)", "XX(1:2)", "TM(1:2", "TM(NaN:)", "TM(:Inf)", "IQM2", "TM(-5%:)"} {
+		if IsExtended(name) {
+			t.Errorf("%s is read", name)
+		}
+	}
+}
+
+// TestFewValues: an alarm may ignore a percentile of few values.
+func TestFewValues(t *testing.T) {
+	t.Parallel()
+	for count, want := range map[float64]bool{99: true, 100: false} {
+		if lowSample("p90", count) != want || lowSample("p10", count) != want || lowSample("tm90", count) {
+			t.Errorf("of %v values", count)
+		}
+	}
+	a := Alarm{ExtendedStatistic: "p90", EvaluationPeriods: 1, Threshold: 1, Comparison: "GreaterThanThreshold"}
+	points := []Datapoint{{Value: 5, Low: true}}
+	if v := Evaluate(a, points, time.Unix(0, 0)); v.State != StateAlarm {
+		t.Errorf("evaluated: %q", v.State)
+	}
+	a.LowSampleCount = "ignore"
+	if v := Evaluate(a, points, time.Unix(0, 0)); v.State != "" {
+		t.Errorf("ignored: %q", v.State)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ type Datapoint struct {
 	Time    time.Time
 	Value   float64
 	Missing bool
+	Low     bool // a percentile of too few values to say much
 }
 
 // Verdict is what an evaluation finds. State is empty when the alarm keeps the one that it has.
@@ -60,6 +62,9 @@ func breaches(comparison string, v, threshold float64) bool {
 // Evaluate judges an alarm by the periods of its evaluation range, oldest first, and says why. Pure.
 func Evaluate(a Alarm, points []Datapoint, now time.Time) Verdict {
 	v, real, breaching := judge(a, points, nil)
+	if a.LowSampleCount == "ignore" && slices.ContainsFunc(real, func(p Datapoint) bool { return p.Low }) {
+		v.State = "" // it keeps the one that it has
+	}
 	if v.State != "" {
 		v.Reason = reason(a, v.State, real, breaching)
 		v.ReasonData = reasonData(a, real, now)

@@ -164,7 +164,7 @@ func (e *Evaluator) series(s scope.Scope, of Stat, start time.Time, period time.
 	for _, p := range found {
 		if i := int(p.Time.Sub(start) / period); i >= 0 && i < n {
 			v, ok := p.Stat(of.Statistic)
-			out[i].Value, out[i].Missing = v, !ok
+			out[i].Value, out[i].Missing, out[i].Low = v, !ok, lowSample(of.Statistic, p.SampleCount)
 		}
 	}
 	return out, nil

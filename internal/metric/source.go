@@ -8,7 +8,7 @@ import (
 
 // statistic queries the points of a metric, with their distributions if the statistic needs them.
 func (s *Store) statistic(sc scope.Scope, of Stat, start, end time.Time, period time.Duration) ([]Point, error) {
-	return s.query(sc, of.Namespace, of.Metric, of.Dimensions, start, end, period, of.Unit, 0, NeedsDistribution(of.Statistic))
+	return s.query(sc, of.Namespace, of.Metric, of.Dimensions, start, end, period, of.Unit, 0, IsExtended(of.Statistic))
 }
 
 // Source gives expressions the metrics of a scope.

@@ -329,7 +329,7 @@ type Point struct {
 	bins                               []bin
 }
 
-// Statistics are the names that Point.Stat knows, besides percentiles.
+// Statistics are the names that Point.Stat knows, besides those of IsExtended.
 var Statistics = []string{"SampleCount", "Average", "Sum", "Minimum", "Maximum"}
 
 // Stat returns the statistic by CloudWatch's name.
@@ -349,6 +349,9 @@ func (p Point) Stat(name string) (float64, bool) {
 	if v, ok := percentile(name); ok {
 		return p.Percentile(v)
 	}
+	if s, ok := readSpread(name); ok {
+		return p.spread(s)
+	}
 	return 0, false
 }
 
@@ -364,7 +367,7 @@ func (s *Store) QueryFrom(sc scope.Scope, ns, name string, dims map[string]strin
 	return s.query(sc, ns, name, dims, start, end, period, unit, start.UnixNano(), false)
 }
 
-// QueryDistribution is Query, or QueryFrom, with points that know percentiles too.
+// QueryDistribution is Query, or QueryFrom, with points that know how their values are spread.
 func (s *Store) QueryDistribution(sc scope.Scope, ns, name string, dims map[string]string, start, end time.Time, period time.Duration, unit string, from bool) ([]Point, error) {
 	anchor := int64(0)
 	if from {

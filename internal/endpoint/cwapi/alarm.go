@@ -101,6 +101,9 @@ func oneMetric(a *metric.Alarm, qs []cloudwatch.MetricDataQuery) error {
 	}
 	a.Namespace, a.MetricName, a.Statistic = api.Val(q.MetricStat.Metric.Namespace), api.Val(q.MetricStat.Metric.MetricName), api.Val(q.MetricStat.Stat)
 	a.Unit, a.Period = api.Val(q.MetricStat.Unit), int(api.Val(q.MetricStat.Period))
+	if metric.IsExtended(a.Statistic) {
+		a.Statistic, a.ExtendedStatistic = "", a.Statistic
+	}
 	var err error
 	if a.Dimensions, err = dimensions(q.MetricStat.Metric.Dimensions); err != nil {
 		return err

@@ -232,6 +232,11 @@ func TestAlarmOfOneQuery(t *testing.T) {
 	if len(a.Metrics) != 1 || *a.Metrics[0].Id != "m1" || *a.Metrics[0].MetricStat.Metric.Dimensions[0].Value != "a" || a.MetricName != nil || a.Period != nil {
 		t.Errorf("%+v", a)
 	}
+	in.Metrics[0].MetricStat.Stat = aws.String("p90")
+	c.alarm(in)
+	if a := c.one("hot"); *a.Metrics[0].MetricStat.Stat != "p90" {
+		t.Errorf("%+v", a)
+	}
 	in.Metrics = append(in.Metrics, query("m2", "Sum", 60))
 	_, err := c.PutMetricAlarm(c.ctx, in)
 	refused(t, err, "InvalidParameterCombination", 400, "Exactly one")
@@ -287,7 +292,7 @@ func TestRefusedAlarms(t *testing.T) {
 		{"MissingParameter", "MetricName", func(in *sdk.PutMetricAlarmInput) { in.MetricName = nil }},
 		{"MissingParameter", "Statistic", func(in *sdk.PutMetricAlarmInput) { in.Statistic = "" }},
 		{"InvalidParameterCombination", "ExtendedStatistic", func(in *sdk.PutMetricAlarmInput) { in.ExtendedStatistic = aws.String("p90") }},
-		{"InvalidParameterValue", "tm90", func(in *sdk.PutMetricAlarmInput) { in.Statistic, in.ExtendedStatistic = "", aws.String("tm90") }},
+		{"InvalidParameterValue", "tm101", func(in *sdk.PutMetricAlarmInput) { in.Statistic, in.ExtendedStatistic = "", aws.String("tm101") }},
 		{"InvalidParameterValue", "LessThanLowerThreshold", func(in *sdk.PutMetricAlarmInput) { in.ComparisonOperator = "LessThanLowerThreshold" }},
 		{"InvalidParameterValue", "ThresholdMetricId", func(in *sdk.PutMetricAlarmInput) { in.ThresholdMetricId = aws.String("ad1") }},
 		{"ValidationError", "Period", func(in *sdk.PutMetricAlarmInput) { in.Period = aws.Int32(90) }},

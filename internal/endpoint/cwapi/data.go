@@ -153,11 +153,7 @@ func (s *Server) getMetricStatistics(c *api.Call, in *cloudwatch.GetMetricStatis
 		return nil, invalid("The collection Statistics must not have a size greater than %d.", maxStatistics)
 	}
 	for _, st := range in.ExtendedStatistics {
-		switch {
-		case metric.IsPercentile(st):
-		case extended.MatchString(st):
-			return nil, unserved("The extended statistic " + st)
-		default:
+		if !metric.IsExtended(st) {
 			return nil, invalid("The value %s for parameter ExtendedStatistics is invalid.", st)
 		}
 	}

@@ -32,6 +32,12 @@ func TestPercentiles(t *testing.T) {
 	if err != nil || len(got.MetricDataResults[0].Values) != 1 || math.Abs(got.MetricDataResults[0].Values[0]-90) > 2 {
 		t.Errorf("%v, %+v", err, got)
 	}
+	for stat, want := range map[string]float64{"tm90": 45.5, "TM(10%:90%)": 50.5, "TM(20:40)": 30, "wm90": 50, "tc25": 25, "ts50": 1275, "PR(:25)": 25, "IQM": 50.5, "TS(90.5:)": 955} {
+		got, err := c.GetMetricData(c.ctx, &sdk.GetMetricDataInput{StartTime: &t0, EndTime: aws.Time(t0.Add(time.Hour)), MetricDataQueries: []types.MetricDataQuery{query("a", stat, 3600)}})
+		if err != nil || len(got.MetricDataResults[0].Values) != 1 || math.Abs(got.MetricDataResults[0].Values[0]-want) > want/25+1 {
+			t.Errorf("%s: %v, %+v, not %v", stat, err, got.MetricDataResults, want)
+		}
+	}
 	sum := datum(t0.Add(90*time.Minute), 0)
 	sum.Value, sum.StatisticValues = nil, &types.StatisticSet{SampleCount: aws.Float64(2), Sum: aws.Float64(4), Minimum: aws.Float64(1), Maximum: aws.Float64(3)}
 	c.put("App", sum)

@@ -18,7 +18,7 @@ import (
 
 var idForm = regexp.MustCompile(`^[a-z][a-zA-Z0-9_]*$`)
 
-// checkQueries refuses queries that CloudWatch refuses, and by name statistics that are not served.
+// checkQueries refuses queries that CloudWatch refuses.
 func checkQueries(qs []cloudwatch.MetricDataQuery) error {
 	if len(qs) == 0 || len(qs) > maxQueries {
 		return invalid("The collection MetricDataQueries must have a size between 1 and %d.", maxQueries)
@@ -44,10 +44,7 @@ func checkQueries(qs []cloudwatch.MetricDataQuery) error {
 		}
 		seen[id] = true
 		st := api.Val(q.MetricStat.Stat)
-		if _, ok := (metric.Point{SampleCount: 1}).Stat(st); !ok && !metric.IsPercentile(st) {
-			if extended.MatchString(st) {
-				return unserved("The extended statistic " + st)
-			}
+		if !slices.Contains(metric.Statistics, st) && !metric.IsExtended(st) {
 			return fault.New(fault.Invalid, "ValidationError", "The value %s for parameter %s.MetricStat.Stat is not a valid statistic.", st, name)
 		}
 		if u := api.Val(q.MetricStat.Unit); u != "" && !metric.Units[u] {
@@ -56,9 +53,6 @@ func checkQueries(qs []cloudwatch.MetricDataQuery) error {
 	}
 	return nil
 }
-
-// extended are the statistics that need every value kept.
-var extended = regexp.MustCompile(`^((p|tm|wm|tc|ts)[0-9]{1,2}(\.[0-9]+)?|(PR|TM|WM|TC|TS)\(.*\)|IQM|p100)$`)
 
 // cursor is where a page of GetMetricData begins: at a result of a query, after some of its values.
 type cursor struct{ Query, Result, Skip int }
@@ -230,7 +224,7 @@ func (s *Server) result(c *api.Call, in *cloudwatch.GetMetricDataInput, q cloudw
 	}
 	win = win.clip(c.Now)
 	var points []metric.Point
-	if metric.NeedsDistribution(api.Val(st.Stat)) {
+	if metric.IsExtended(api.Val(st.Stat)) {
 		points, err = s.Metrics.QueryDistribution(c.Scope(), api.Val(st.Metric.Namespace), api.Val(st.Metric.MetricName), dims, win.start, win.end, win.period, api.Val(st.Unit), false)
 	} else {
 		points, err = s.Metrics.Query(c.Scope(), api.Val(st.Metric.Namespace), api.Val(st.Metric.MetricName), dims, win.start, win.end, win.period, api.Val(st.Unit))

@@ -218,7 +218,7 @@ func TestRefusedQueries(t *testing.T) {
 		{func(in *sdk.GetMetricStatisticsInput) { in.StartTime = aws.Time(now.Add(-1441 * time.Minute)) }, "InvalidParameterCombination", "exceeds the limit of 1440"},
 		{func(in *sdk.GetMetricStatisticsInput) { in.StartTime = aws.Time(time.Unix(-6e10, 0)) }, "InvalidParameterCombination", "exceeds the limit of 1440"},
 		{func(in *sdk.GetMetricStatisticsInput) { in.Statistics = nil }, "InvalidParameterCombination", "Statistics"},
-		{func(in *sdk.GetMetricStatisticsInput) { in.Statistics, in.ExtendedStatistics = nil, []string{"tm99"} }, "InvalidParameterValue", "tm99 is not supported"},
+		{func(in *sdk.GetMetricStatisticsInput) { in.Statistics, in.ExtendedStatistics = nil, []string{"tm101"} }, "InvalidParameterValue", "tm101 for parameter ExtendedStatistics"},
 	} {
 		in := statistics(now.Add(-time.Hour), now, 60)
 		tt.change(in)
@@ -327,7 +327,7 @@ func TestGetMetricData(t *testing.T) {
 		{"ValidationError", "not a number", func(q *types.MetricDataQuery) { q.MetricStat, q.Expression = nil, aws.String("SUM(b)") }},
 		{"ValidationError", "no metric with id 'z'", func(q *types.MetricDataQuery) { q.MetricStat, q.Expression = nil, aws.String("z+b") }},
 		{"ValidationError", "a Period must be given", func(q *types.MetricDataQuery) { q.MetricStat, q.Expression = nil, aws.String("TIME_SERIES(4)") }},
-		{"InvalidParameterValue", "tm99 is not supported", func(q *types.MetricDataQuery) { q.MetricStat.Stat = aws.String("tm99") }},
+		{"ValidationError", "TM(5) for parameter", func(q *types.MetricDataQuery) { q.MetricStat.Stat = aws.String("TM(5)") }},
 		{"ValidationError", "Mode", func(q *types.MetricDataQuery) { q.MetricStat.Stat = aws.String("Mode") }},
 		{"ValidationError", "pattern", func(q *types.MetricDataQuery) { q.Id = aws.String("A") }},
 		{"ValidationError", "not unique", func(q *types.MetricDataQuery) { q.Id = aws.String("b") }},
