@@ -361,6 +361,36 @@ func TestHTTP2Answers(t *testing.T) {
 }
 
 // TestHTTP2Stale: a target that closes its idle connections costs no request.
+// A client that is answered before it has sent its body may finish it; only one that doesn't is told to stop.
+func TestHTTP2EarlyAnswer(t *testing.T) {
+	t.Parallel()
+	cfg := overTLS(t, "127.0.0.1:1")
+	cfg.Listeners[0].DefaultActions = []Action{{Type: FixedResponse, Fixed: &Fixed{StatusCode: "403", ContentType: "text/plain", Body: "no"}}}
+	r := newLB(t, cfg).h2raw()
+	answered := func(id uint32) {
+		t.Helper()
+		if got := r.status(id); got != "403" {
+			t.Fatalf("status %s", got)
+		}
+		if d, ok := r.next().(*http2.DataFrame); !ok || d.StreamID != id || !d.StreamEnded() {
+			t.Fatalf("no body, or no end: %v", d)
+		}
+	}
+	r.request(1, false, "POST", "/", "content-length", "70000")
+	answered(1)
+	for range 7 {
+		r.WriteData(1, false, make([]byte, 10000))
+	}
+	r.WriteData(1, true, nil)
+	r.request(3, false, "POST", "/")
+	answered(3)
+	if f, ok := r.next().(*http2.RSTStreamFrame); !ok || f.StreamID != 3 || f.ErrCode != http2.ErrCodeNo {
+		t.Errorf("%v", f)
+	}
+	r.request(5, true, "GET", "/")
+	answered(5)
+}
+
 func TestHTTP2Stale(t *testing.T) {
 	t.Parallel()
 	var conns atomic.Int64

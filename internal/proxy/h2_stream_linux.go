@@ -380,10 +380,41 @@ func (s *h2stream) own(o ownAnswer, _ bool) error {
 	s.x.bytes.Add(int64(len(body)))
 	var block [1024]byte
 	s.headers(appendStreamOwn(block[:0], o, s.lt, s.now()), len(body) == 0)
-	if len(body) == 0 {
-		return nil
+	if len(body) > 0 {
+		if err := s.send(body, true); err != nil {
+			return err
+		}
 	}
-	return s.send(body, true)
+	s.outlast()
+	return nil
+}
+
+// outlast gives a client that has its answer a moment to send the rest of its request: there are clients that forget the answer
+// if the stream is reset behind it.
+func (s *h2stream) outlast() {
+	if s.ended || s.x.copying && !s.x.bodyDone() {
+		return
+	}
+	t := time.NewTimer(earlyPatience)
+	defer t.Stop()
+	for over := false; !over; {
+		if n := len(s.pend) - s.used; n > 0 && !s.gone {
+			s.pend, s.used = s.pend[:0], 0
+			s.c.credit(int64(n))
+			s.credit(int64(n))
+		}
+		if s.ended || s.gone || s.stopped.Load() {
+			return
+		}
+		s.c.flush()
+		s.c.mu.Unlock()
+		select {
+		case <-s.canRead:
+		case <-t.C:
+			over = true
+		}
+		s.c.mu.Lock()
+	}
 }
 
 func (s *h2stream) interim(resp *response) error {

@@ -2,7 +2,8 @@
 # Load balancing from end to end on real instances: routing, every kind of rule, errors, health, network load balancers,
 # metrics.
 # Environment as for reference.sh; the cloud should run with --time-scale 20. Optional: AMI, KEEP=1, SKERRY_DATA (the cloud's
-# data directory: trust stores and access logs are tried too).
+# data directory: trust stores and access logs are tried too), SKERRY_CA=PREFIX (PREFIX.pem and PREFIX.key, an authority that the
+# cloud trusts because it was started with SSL_CERT_FILE=PREFIX.pem: a user logs in at an OpenID provider on an instance).
 # Needs: aws, curl, openssl, python3, ssh, go (for the program on the targets, test/accept/target).
 set -uo pipefail
 : "${AWS_ENDPOINT_URL:?run: eval \"\$(skerry env)\"}"
@@ -31,7 +32,7 @@ LBSG=$(q ec2 create-security-group --group-name "$tag-lb" --description lb --vpc
 SG=$(q ec2 create-security-group --group-name "$tag-web" --description web --vpc-id "$VPC" --query GroupId)
 open() { q ec2 authorize-security-group-ingress --group-id "$1" --protocol "$2" --port "$3" --cidr 0.0.0.0/0 >/dev/null; }
 close() { q ec2 revoke-security-group-ingress --group-id "$1" --protocol "$2" --port "$3" --cidr 0.0.0.0/0 >/dev/null; }
-open "$LBSG" tcp 80; open "$LBSG" tcp 443; open "$SG" tcp 80; open "$SG" udp 90; open "$SG" tcp 91; open "$SG" tcp 22
+open "$LBSG" tcp 80; open "$LBSG" tcp 443; open "$SG" tcp 80; open "$SG" udp 90; open "$SG" tcp 91; open "$SG" tcp 92; open "$SG" tcp 93; open "$SG" tcp 22
 AMI=${AMI:-$(q ec2 describe-images --filters 'Name=name,Values=skerry-nano-*' --query 'sort_by(Images,&CreationDate)[-1].ImageId')}
 aws ec2 create-key-pair --key-name "$tag" --key-type ed25519 --query KeyMaterial >"$T/key"; chmod 600 "$T/key"
 instance() { q ec2 run-instances --image-id "$AMI" --instance-type t2.micro --key-name "$tag" --security-group-ids "$SG" --subnet-id "$1" --query 'Instances[0].InstanceId'; }
@@ -205,6 +206,60 @@ lb modify-listener-attributes --listener-arn "$LS" --attributes Key=routing.http
 check "a listener sets a response header" sh -c "curl -skI https://$DNS/ | grep -qi '^strict-transport-security: max-age=60'"
 check "and hides the server" sh -c "! curl -skI https://$DNS/token | grep -qi '^server:'"
 check "a group of gRPC needs HTTPS" sh -c "g=\$(aws elbv2 create-target-group --name $tag-grpc --protocol HTTP --protocol-version GRPC --port 80 --vpc-id $VPC --query 'TargetGroups[0].TargetGroupArn'); aws elbv2 modify-listener --listener-arn $L --default-actions Type=forward,TargetGroupArn=\$g 2>&1 | grep -q InvalidLoadBalancerAction; r=\$?; aws elbv2 delete-target-group --target-group-arn \$g; exit \$r"
+
+# --- target groups of HTTP/2 and gRPC
+H2TG=$(lb create-target-group --name "$tag-h2" --protocol HTTP --protocol-version HTTP2 --port 92 --vpc-id "$VPC" --health-check-path /health "${quick[@]}" --query 'TargetGroups[0].TargetGroupArn')
+GRTG=$(lb create-target-group --name "$tag-grpc" --protocol HTTP --protocol-version GRPC --port 92 --vpc-id "$VPC" "${quick[@]}" --query 'TargetGroups[0].TargetGroupArn')
+eq "gRPC's checks by default" "$(lb describe-target-groups --target-group-arns "$GRTG" --query 'TargetGroups[0].[HealthCheckPath,Matcher.GrpcCode]')" "$(printf '/AWS.ALB/healthcheck\t12')"
+for g in "$H2TG" "$GRTG"; do lb register-targets --target-group-arn "$g" --targets Id="$IA" Id="$IB"; done
+lb create-rule --listener-arn "$LS" --priority 70 --conditions Field=path-pattern,Values=/echo.Echo/* --actions "$(forward "$GRTG")" >/dev/null
+lb create-rule --listener-arn "$LS" --priority 71 --conditions Field=host-header,Values=two.test --actions "$(forward "$H2TG")" >/dev/null
+for g in "$H2TG" "$GRTG"; do for i in "$IA" "$IB"; do wait_for 20 "a target of ${g#*$tag-} is healthy" is "$g" "$i" 'healthy|*'; done; done
+two() { get --http2 -H 'Host: two.test' "$@"; }
+eq "an HTTP/2 target sees HTTP/2" "$(two "https://$DNS/head?x" | head -n 1)" "GET /head?x HTTP/2.0"
+head -c 300000 /dev/zero | tr '\0' x >"$T/big"
+eq "and a body, which comes back" "$(two --data-binary "@$T/big" -o /dev/null -w '%{http_code} %{size_download}' "https://$DNS/echo")" "200 300000"
+eq "an HTTP/1.1 client is a 464" "$(code --http1.1 -H 'Host: two.test' "https://$DNS/")" 464
+eq "100 requests on one connection" "$(two "https://$DNS/?[1-100]" | grep -c '^[ab] ')" 100
+printf '\0\0\0\0\5hello' >"$T/call"
+call() { get --http2 -H 'content-type: application/grpc' -H 'te: trailers' --data-binary "@$T/call" "$@" | tr -d '\r\0'; }
+eq "a gRPC call comes back" "$(call "https://$DNS/echo.Echo/Say")" "$(printf '\5hello')"
+check "with its status in the trailer" sh -c "curl -ski --http2 -H 'content-type: application/grpc' -H 'te: trailers' --data-binary @$T/call https://$DNS/echo.Echo/Say | tr -d '\0' | grep -qi 'grpc-status: 0'"
+check "an unknown method is the target's answer" sh -c "curl -ski --http2 -H 'content-type: application/grpc' -H 'te: trailers' --data-binary @$T/call https://$DNS/echo.Echo/None | tr -d '\0' | grep -qi 'grpc-status: 12'"
+eq "no POST for gRPC is a 464" "$(code --http2 -H 'content-type: application/grpc' "https://$DNS/echo.Echo/Say")" 464
+eq "gRPC to a group of HTTP/1.1 is a 464" "$(code --http2 -H 'content-type: application/grpc' -H 'te: trailers' --data-binary "@$T/call" "https://$DNS/")" 464
+
+# --- a user logs in at a provider, which runs on an instance
+if [ -n "${SKERRY_CA:-}" ]; then
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=idp -keyout "$T/idp.key" -out "$T/idp.csr" 2>/dev/null
+  openssl x509 -req -in "$T/idp.csr" -CA "$SKERRY_CA.pem" -CAkey "$SKERRY_CA.key" -set_serial 2 -days 2 -extfile <(echo "subjectAltName=IP:$PUBA,IP:$PRIA") -out "$T/idp.pem" 2>/dev/null
+  on "$PUBA" 'cat >/tmp/idp.pem' <"$T/idp.pem"; on "$PUBA" 'cat >/tmp/idp.key' <"$T/idp.key"
+  on "$PUBA" "sudo sh -c '/tmp/target idp :93 https://$PUBA:93/ https://$DNS/oauth2/idpresponse /tmp/idp.pem /tmp/idp.key >/tmp/idp.log 2>&1 </dev/null &'"
+  wait_for 10 "the provider answers" get --cacert "$SKERRY_CA.pem" -f "https://$PUBA:93/.well-known/openid-configuration"
+  lb modify-rule --rule-arn "$AUTH" --actions "[{\"Type\":\"authenticate-oidc\",\"Order\":1,\"AuthenticateOidcConfig\":{\"Issuer\":\"https://$PUBA:93/\",\"AuthorizationEndpoint\":\"https://$PUBA:93/auth\",\"TokenEndpoint\":\"https://$PRIA:93/oauth/token\",\"UserInfoEndpoint\":\"https://$PRIA:93/userinfo\",\"ClientId\":\"web\",\"ClientSecret\":\"hidden\",\"Scope\":\"openid email\"}},{\"Type\":\"forward\",\"Order\":2,\"TargetGroupArn\":\"$TG\"}]" \
+    --conditions 'Field=path-pattern,Values=["/user*","/head*"]' >/dev/null; sleep 1
+  browse() { get -b "$T/browser" -c "$T/browser" "$@"; }
+  browse -L -o /dev/null -w '%{url_effective}' "https://$DNS/head?who" >"$T/page"
+  check "an unknown user lands on the provider's page" grep -q "^https://$PUBA:93/login/username.authRequestID=" "$T/page"
+  browse -L -d "id=$(sed 's/.*authRequestID=//' "$T/page")&username=test-user@${PUBA}&password=verysecure" "https://$PUBA:93/login/username" | tr -d '\r' >"$T/home"
+  eq "logged in, the browser is where it wanted to go" "$(head -n 1 "$T/home")" "GET /head?who HTTP/1.1"
+  eq "the target knows who it is" "$(header X-Amzn-Oidc-Identity <"$T/home")" id1
+  check "and has an access token" grep -qiE '^X-Amzn-Oidc-Accesstoken: .{20}' "$T/home"
+  header X-Amzn-Oidc-Data <"$T/home" >"$T/jwt"
+  eq "the user's claims are signed" "$(browse "https://$DNS/oauth2/idpresponse/keys/$(cut -d. -f1 "$T/jwt" | base64 -d | sed 's/.*"kid":"\([^"]*\)".*/\1/')" >"$T/data.pem"; python3 - "$T" <<'P'
+import base64,subprocess,sys
+t=sys.argv[1]; h,c,s=open(t+"/jwt").read().strip().split(".")
+r=base64.urlsafe_b64decode(s); i=lambda b: (lambda b: b"\2"+bytes([len(b)])+b)((b"\0" if b[0]>127 else b"")+b)
+der=i(r[:32].lstrip(b"\0"))+i(r[32:].lstrip(b"\0")); open(t+"/sig","wb").write(b"\x30"+bytes([len(der)])+der); open(t+"/signed","w").write(h+"."+c)
+print(subprocess.run(["openssl","dgst","-sha256","-verify",t+"/data.pem","-signature",t+"/sig",t+"/signed"],capture_output=True,text=True).stdout.strip(), "test-user@zitadel.ch" in base64.urlsafe_b64decode(c).decode())
+P
+)" "Verified OK True"
+  eq "the session is in Secure cookies" "$(grep -c 'TRUE.*AWSELBAuthSessionCookie-0' "$T/browser")" 1
+  eq "it holds without the provider" "$(on "$PUBA" 'sudo kill $(pgrep -f "target idp")'; browse -o /dev/null -w '%{http_code}' "https://$DNS/user")" 200
+  eq "a stranger still has to log in" "$(code "https://$DNS/user")" 302
+  eq "and a login ends there" "$(code "https://$DNS/oauth2/idpresponse?code=x&state=y")" 401
+fi
+
 if [ -n "${SKERRY_DATA:-}" ]; then
   lb modify-load-balancer-attributes --load-balancer-arn "$ALB" --attributes Key=access_logs.s3.enabled,Value=true Key=access_logs.s3.bucket,Value=logs >/dev/null; sleep 1
   get -A "logged agent" "https://$DNS/status?404" >/dev/null
@@ -349,7 +404,7 @@ check "RequestCount has the requests" sh -c "[ \$(aws cloudwatch get-metric-stat
 if [ -z "${KEEP:-}" ]; then
   q ec2 terminate-instances --instance-ids "$IA" "$IB" >/dev/null
   for b in "$ALB" "$INT" "$NLB" "$SNLB"; do lb delete-load-balancer --load-balancer-arn "$b"; done
-  for g in "$TGA" "$TGB" "$TG" "$NONE" "$IPTG" "$NTG" "$UTG" "$PTG" "$TTG" "$STG"; do lb delete-target-group --target-group-arn "$g"; done
+  for g in "$TGA" "$TGB" "$TG" "$NONE" "$H2TG" "$GRTG" "$IPTG" "$NTG" "$UTG" "$PTG" "$TTG" "$STG"; do lb delete-target-group --target-group-arn "$g"; done
   for c in "$C1" "$C2" "$C3"; do q acm delete-certificate --certificate-arn "$c"; done
   q ec2 delete-key-pair --key-name "$tag" >/dev/null
   q ec2 wait instance-terminated --instance-ids "$IA" "$IB" "$IC"

@@ -1,7 +1,8 @@
 // Command target is the server that balancing.sh puts on its instances: it misbehaves on request.
 //
 //	target NAME    HTTP and everything else on TCP port 80, an echo on UDP port 90; on TCP port 91 an answer that says who
-//	               connected and, in hexadecimal, what came first
+//	               connected and, in hexadecimal, what came first; on TCP port 92 HTTP/2 without TLS, also gRPC
+//	target idp …   an OpenID provider, see idp.go
 package main
 
 import (
@@ -13,11 +14,16 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
 
 func main() {
+	if os.Args[1] == "idp" {
+		fmt.Println(idp(os.Args[2:]))
+		os.Exit(1)
+	}
 	name := os.Args[1]
 	var health atomic.Int32
 	health.Store(200)
@@ -29,6 +35,7 @@ func main() {
 		fmt.Fprintf(w, "%s %s %s\nHost: %s\n", r.Method, r.RequestURI, r.Proto, r.Host)
 		r.Header.Write(w)
 	})
+	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
 	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
 		n, _ := strconv.ParseFloat(r.URL.RawQuery, 64)
 		time.Sleep(time.Duration(n * float64(time.Second)))
@@ -97,5 +104,26 @@ func main() {
 			}()
 		}
 	}()
+	two := &http.Server{Addr: ":92", Handler: grpc(mux), Protocols: new(http.Protocols)}
+	two.Protocols.SetUnencryptedHTTP2(true)
+	go func() { fmt.Println(two.ListenAndServe()) }()
 	fmt.Println(http.ListenAndServe(":80", mux))
+}
+
+// grpc answers gRPC calls: one of them with what it got, all others with UNIMPLEMENTED.
+func grpc(other http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			other.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/grpc")
+		status := "12"
+		if r.URL.Path == "/echo.Echo/Say" {
+			status = "0"
+			io.Copy(w, r.Body)
+		}
+		http.NewResponseController(w).Flush() // else there is no trailer
+		w.Header().Set(http.TrailerPrefix+"Grpc-Status", status)
+	})
 }
