@@ -37,15 +37,6 @@ func epollWait(ep int, events []unix.EpollEvent, ms int) int {
 	return int(n)
 }
 
-// epollBlock leaves the processor to other goroutines.
-func epollBlock(ep int, events []unix.EpollEvent, ms int) int {
-	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(ms), 0, 0)
-	if errno != 0 {
-		return -1
-	}
-	return int(n)
-}
-
 // sysRead returns the bytes read, 0 at the end, or a negative errno.
 func sysRead(fd int32, b []byte, flags int) int {
 	for {
