@@ -338,6 +338,66 @@ func TestRetryUnsent(t *testing.T) {
 	}
 }
 
+// TestMovesOn: a request whose target is gone before it answered is sent to another one, once, and if it changes nothing.
+func TestMovesOn(t *testing.T) {
+	t.Parallel()
+	var took atomic.Int64
+	dies := func() string {
+		return script(t, func(c net.Conn, r *bufio.Reader) {
+			if req, err := http.ReadRequest(r); err == nil {
+				io.Copy(io.Discard, req.Body)
+				took.Add(1)
+			}
+		})
+	}
+	b := newLB(t, simple(dies(), named(t, "alive")))
+	for range 6 { // by turns
+		if r := b.dial().get("/"); text(r) != "alive" {
+			t.Fatalf("GET: status %d", r.StatusCode)
+		}
+	}
+	if n := took.Load(); n != 3 {
+		t.Errorf("the dying target took %d requests, want 3", n)
+	}
+	for _, m := range []string{"POST", "PUT", "DELETE"} {
+		bad := 0
+		for range 2 {
+			c := b.dial()
+			c.send(lines(m+" / HTTP/1.1", "Host: a", "Content-Length: 0"))
+			if c.answer(m).StatusCode == 502 {
+				bad++
+			}
+		}
+		if bad != 1 {
+			t.Errorf("%s: %d of 2 requests were lost, want the one of the dying target", m, bad)
+		}
+	}
+	took.Store(0)
+	b = newLB(t, simple(dies(), dies(), dies(), dies()))
+	if r := b.dial().get("/"); r.StatusCode != 502 || took.Load() != 2 {
+		t.Errorf("status %d after %d attempts, want 502 after 2", r.StatusCode, took.Load())
+	}
+	partly := script(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(c, "HTTP/1.1 20")
+	})
+	b = newLB(t, simple(partly, partly))
+	if r := b.dial().get("/"); r.StatusCode != 502 {
+		t.Errorf("an answer that broke off in its head: status %d", r.StatusCode)
+	}
+	if n := b.Stats().Groups["g"].Counters["RequestCount"]; n != 1 {
+		t.Errorf("%v requests counted, want 1", n)
+	}
+	waitFor(t, "nothing is in flight", func() bool {
+		for _, tr := range b.live.targets {
+			if tr.inflight.Load() != 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // TestConnectFailover: nothing was sent to a target that refuses the connection, so another one serves the request.
 func TestConnectFailover(t *testing.T) {
 	t.Parallel()

@@ -12,7 +12,8 @@
 //     its connections end; the response becomes 502 (or is cut, when its head has gone out), and the connection is closed.
 //   - What is forwarded is framed anew: one Content-Length or one chunked coding, no hop-by-hop header passes.
 //   - A request is sent a second time only if no byte of the answer arrived on a reused connection, all of its bytes are
-//     still at hand, and it is idempotent or was never written whole.
+//     still at hand, and it is idempotent or was never written whole. One that changes nothing (GET, HEAD, OPTIONS) goes to another
+//     target, once, if the connection to the first broke before a byte of the answer.
 //   - Apply drops no connection of a listener that stays, and changes nothing if it returns an error.
 //   - Memory a connection is bounded: heads by the AWS limits, bodies by the transfer buffers.
 //

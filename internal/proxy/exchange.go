@@ -147,8 +147,8 @@ func (x *exchange) prepare(a *action, now time.Time) bool {
 
 // send runs the attempts. It leaves the chosen target's inflight count raised by one.
 func (x *exchange) send(now time.Time) {
-	var tried [maxAttempts]*target
-	n, resent := 0, false
+	var tried tries
+	resent := false
 	ch := &x.choice
 	ch.t.inflight.Add(1)
 	for {
@@ -168,24 +168,19 @@ func (x *exchange) send(now time.Time) {
 				}
 				if isTimeout(err) && te == nil {
 					status = 504
-				} else if n < maxAttempts-1 && te == nil && x.w.why() == notFired {
-					// Nothing was sent: another target may have it.
-					tried[n] = ch.t
-					n++
-					if t := ch.g.pick(tried[:n], now); t != nil {
-						ch.t.inflight.Add(-1)
-						ch.t = t
-						t.inflight.Add(1)
-						continue
-					}
+				} else if te == nil && x.w.why() == notFired && tried.next(ch, now) {
+					continue // nothing was sent
 				}
 				x.fail(status)
 				return
 			}
 		}
-		switch x.attempt(u, (reused || ch.t.speaksH2) && !resent) {
+		switch x.attempt(u, (reused || ch.t.speaksH2) && !resent, &tried) {
 		case again:
 			resent = true
+			continue
+		case elsewhere:
+			resent = false
 			continue
 		case finished:
 		}
@@ -203,10 +198,11 @@ type outcome uint8
 const (
 	finished outcome = iota
 	again            // the reused connection was stale: send once more on a new one
+	elsewhere        // the target is gone: send once more to the one that has been chosen
 )
 
 // attempt sends the request over u and handles the answer.
-func (x *exchange) attempt(u *upstream, mayRetry bool) outcome {
+func (x *exchange) attempt(u *upstream, mayRetry bool, tried *tries) outcome {
 	if x.w.attach(u, x.bodyEnd) != notFired {
 		return x.lost(u, nil)
 	}
@@ -215,6 +211,11 @@ func (x *exchange) attempt(u *upstream, mayRetry bool) outcome {
 		if mayRetry && (n == 0 || x.bodyEnd && x.req.idempotent) && x.w.detach() {
 			u.Close()
 			return again
+		}
+		if x.bodyEnd && x.movable(err) && tried.move(x.req, &x.choice, x.p.opt.Clock()) {
+			x.w.detach()
+			u.Close()
+			return elsewhere
 		}
 		if x.bodyEnd || !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 			return x.lost(u, err)
@@ -264,6 +265,11 @@ func (x *exchange) attempt(u *upstream, mayRetry bool) outcome {
 					u.Close()
 					return again
 				}
+				if have == 0 && x.bodyEnd && x.movable(err) && tried.move(x.req, &x.choice, start) {
+					x.w.detach()
+					u.Close()
+					return elsewhere
+				}
 				return x.lost(u, err)
 			}
 		}
@@ -294,6 +300,12 @@ func (x *exchange) attempt(u *upstream, mayRetry bool) outcome {
 		return finished
 	}
 	return x.answer(u, buf.b, in.b[used:have])
+}
+
+// movable tells whether err means that the target is gone, rather than that it was too slow, refused, or that the client left.
+func (x *exchange) movable(err error) bool {
+	_, reset := err.(targetReset)
+	return !reset && !errors.Is(err, os.ErrDeadlineExceeded) && x.w.why() == notFired
 }
 
 // nextHead parses the head of an answer that b begins with, and returns its length; errMore says that it isn't whole yet.

@@ -31,8 +31,8 @@ import (
 )
 
 // overTLS is an HTTPS listener in front of one target.
-func overTLS(t *testing.T, target string) Config {
-	return secure(simple(target), "ELBSecurityPolicy-TLS13-1-2-2021-06", certificate(t, "x", false, "a.test"))
+func overTLS(t *testing.T, targets ...string) Config {
+	return secure(simple(targets...), "ELBSecurityPolicy-TLS13-1-2-2021-06", certificate(t, "x", false, "a.test"))
 }
 
 // TestH2Spec runs h2spec's cases, those of its strict mode too.
@@ -413,6 +413,32 @@ func TestHTTP2Stale(t *testing.T) {
 	}
 	if n := conns.Load(); n < 20 || n > 25 {
 		t.Errorf("%d connections for 40 requests, two each", n)
+	}
+}
+
+// TestHTTP2MovesOn: a stream whose target is gone before it answered goes to another one.
+func TestHTTP2MovesOn(t *testing.T) {
+	t.Parallel()
+	dies := script(t, func(nc net.Conn, r *bufio.Reader) { http.ReadRequest(r) })
+	b := newLB(t, overTLS(t, dies, named(t, "alive")))
+	r := b.h2raw()
+	for i := range uint32(6) {
+		r.request(2*i+1, true, "GET", "/")
+		if s := r.status(2*i + 1); s != "200" {
+			t.Fatal(i, s)
+		}
+		r.next()
+	}
+	bad := 0
+	for i := uint32(6); i < 8; i++ {
+		r.request(2*i+1, true, "DELETE", "/")
+		if r.status(2*i+1) == "502" {
+			bad++
+		}
+		r.next()
+	}
+	if bad != 1 {
+		t.Errorf("%d of 2 DELETEs were lost, want the one of the dying target", bad)
 	}
 }
 

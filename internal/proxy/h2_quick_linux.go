@@ -55,8 +55,7 @@ type quick struct {
 	in       *buffer    // holds part, or data
 	part     int        // length of the beginning of a head
 	data     []byte     // what the client hasn't taken yet, in in or of an answer of our own
-	tried    [maxAttempts]*target
-	n        int
+	tried    tries
 }
 
 func (f *h2fast) init(c *h2conn, ep int) {
@@ -160,17 +159,10 @@ func (f *h2fast) place(u *h2up) {
 func (f *h2fast) unreachable(s *h2stream) {
 	q, ch := &s.quick, &s.x.choice
 	ch.unconnected()
-	if q.n < maxAttempts-1 {
-		q.tried[q.n] = ch.t
-		q.n++
-		if t := ch.g.pick(q.tried[:q.n], f.c.p.opt.Clock()); t != nil {
-			ch.t.inflight.Add(-1)
-			ch.t = t
-			t.inflight.Add(1)
-			s.x.out = append(f.req[:0], q.out...)
-			f.send(s, f.c.p.opt.Clock())
-			return
-		}
+	if now := f.c.p.opt.Clock(); q.tried.next(ch, now) {
+		s.x.out = append(f.req[:0], q.out...)
+		f.send(s, now)
+		return
 	}
 	s.x.fail(502)
 	f.finish(s)
@@ -399,12 +391,30 @@ func (f *h2fast) ended(s *h2stream, n int) {
 	if !x.begun && q.u.reused && !q.resent && !q.got && x.req.idempotent {
 		f.drop(s)
 		q.resent = true
-		now := f.c.p.opt.Clock()
-		x.out = appendRequest(f.req[:0], x.req, x.lt, x.peer, now)
-		f.send(s, now)
+		f.sendAgain(s)
 		return
 	}
-	f.lost(s, 502)
+	if !f.elsewhere(s) {
+		f.lost(s, 502)
+	}
+}
+
+func (f *h2fast) sendAgain(s *h2stream) {
+	now := f.c.p.opt.Clock()
+	s.x.out = appendRequest(f.req[:0], s.x.req, s.x.lt, s.x.peer, now)
+	f.send(s, now)
+}
+
+// elsewhere sends the request to another target, if that is harmless: the one that has it is gone.
+func (f *h2fast) elsewhere(s *h2stream) bool {
+	q := &s.quick
+	if q.got || !q.tried.move(s.x.req, &s.x.choice, f.c.p.opt.Clock()) {
+		return false
+	}
+	f.drop(s)
+	q.resent = false
+	f.sendAgain(s)
+	return true
 }
 
 // lost handles a connection to the target that broke, or whose answer must not be passed on.
@@ -508,7 +518,9 @@ func (f *h2fast) look(now int64) {
 		wait := now - q.last
 		switch {
 		case q.u != nil && q.u.t.removed.Load():
-			f.lost(s, 502)
+			if !f.elsewhere(s) {
+				f.lost(s, 502)
+			}
 		case q.u != nil && q.u.connecting && wait > int64(dialTimeout):
 			s.x.choice.unconnected()
 			f.lost(s, 504)

@@ -343,6 +343,7 @@ type request struct {
 	upgrade    bool   // asks for a WebSocket
 	noBodyRead bool   // HEAD
 	idempotent bool   // may be sent again (RFC 9110 section 9.2.2)
+	safe       bool   // and changes nothing (section 9.2.1)
 	odd        oddity // what departs from the RFCs; judge weighs it
 	bodyOdd    oddity // the same of a body that GET and HEAD do not have a use for
 	http2      bool   // came over HTTP/2
@@ -410,8 +411,10 @@ func (r *request) parseStrict(head []byte) error {
 	r.keepAlive = r.minor == 1
 	switch string(r.method) {
 	case "HEAD":
-		r.noBodyRead, r.idempotent = true, true
-	case "GET", "OPTIONS", "PUT", "DELETE":
+		r.noBodyRead, r.idempotent, r.safe = true, true, true
+	case "GET", "OPTIONS":
+		r.idempotent, r.safe = true, true
+	case "PUT", "DELETE":
 		r.idempotent = true
 	}
 	var err error

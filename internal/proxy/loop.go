@@ -128,7 +128,9 @@ func (e *Engine) expire(ts ...*target) {
 		}
 		for _, u := range l.conns {
 			if u != nil && u.kind == kindTarget && u.x != nil && u.t.removed.Load() {
-				l.lost(u.x, 502)
+				if !l.elsewhere(u.x) {
+					l.lost(u.x, 502)
+				}
 			}
 		}
 	})
@@ -525,8 +527,8 @@ func (m *memory) putExchange(x *lexchange) {
 	if len(m.xs) >= keepXs {
 		return
 	}
-	x.c, x.u, x.atHandBytes, x.n = nil, nil, nil, 0
-	x.tried = [maxAttempts]*target{}
+	x.c, x.u, x.atHandBytes = nil, nil, nil
+	x.tried = tries{}
 	if cap(x.out) > keepOut {
 		x.out = nil
 	}

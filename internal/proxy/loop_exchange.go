@@ -30,8 +30,7 @@ type lexchange struct {
 	settles  bool // then: the target's connection may be kept
 	interims int
 	sentAt   time.Time
-	tried    [maxAttempts]*target
-	n        int
+	tried    tries
 }
 
 // start prepares the exchange for a request.
@@ -186,18 +185,10 @@ func (l *loop) connect(x *lexchange) {
 
 // unreachable handles a target that can't be connected to: nothing was sent, so another one may have the request.
 func (l *loop) unreachable(x *lexchange) {
-	ch := &x.choice
-	ch.unconnected()
-	if x.n < maxAttempts-1 {
-		x.tried[x.n] = ch.t
-		x.n++
-		if t := ch.g.pick(x.tried[:x.n], l.clock(x.p)); t != nil {
-			ch.t.inflight.Add(-1)
-			ch.t = t
-			t.inflight.Add(1)
-			l.send(x)
-			return
-		}
+	x.choice.unconnected()
+	if x.tried.next(&x.choice, l.clock(x.p)) {
+		l.send(x)
+		return
 	}
 	x.fail(502)
 	l.finish(x)
@@ -237,6 +228,9 @@ func (x *lexchange) writeFailed(n int) {
 		l.resend(x)
 		return
 	}
+	if x.whole && l.elsewhere(x) {
+		return
+	}
 	if e := unix.Errno(-n); x.bodyEnd || e != unix.EPIPE && e != unix.ECONNRESET {
 		l.lost(x, 502)
 		return
@@ -257,6 +251,18 @@ func (l *loop) resend(x *lexchange) {
 	l.dropTarget(x)
 	x.resent, x.sent = true, 0
 	l.send(x)
+}
+
+// elsewhere sends the request to another target, if that is harmless: the one that has it is gone.
+func (l *loop) elsewhere(x *lexchange) bool {
+	if x.got || !x.whole || !x.tried.move(x.req, &x.choice, l.clock(x.p)) {
+		return false
+	}
+	x.resent = false
+	l.dropTarget(x)
+	x.sent = 0
+	l.send(x)
+	return true
 }
 
 // dropTarget closes the connection to the target.
@@ -599,7 +605,9 @@ func (l *loop) ended(x *lexchange, n int) {
 		l.resend(x)
 		return
 	}
-	l.lost(x, 502)
+	if !l.elsewhere(x) {
+		l.lost(x, 502)
+	}
 }
 
 // lost handles a connection to the target that broke, or whose answer must not be passed on.

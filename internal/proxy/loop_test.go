@@ -26,7 +26,7 @@ func TestGoroutinePath(t *testing.T) {
 	for name, fn := range map[string]func(*testing.T){
 		"Stickiness": TestStickiness, "AppCookie": TestAppCookie, "WeightedGroups": TestWeightedGroupsEndToEnd,
 		"ApplyKeepsConnections": TestApplyKeepsConnections, "Deregistration": TestDeregistration, "Retry": TestRetry, "RetryUnsent": TestRetryUnsent,
-		"ConnectFailover": TestConnectFailover, "Timeouts": TestTimeouts, "ActivityKeepsAlive": TestActivityKeepsAlive, "ClientLeaves": TestClientLeaves,
+		"ConnectFailover": TestConnectFailover, "MovesOn": TestMovesOn, "Timeouts": TestTimeouts, "ActivityKeepsAlive": TestActivityKeepsAlive, "ClientLeaves": TestClientLeaves,
 		"WebSocket": TestWebSocket, "Bodies": TestBodies, "CutAnswers": TestCutAnswers, "Unsolicited": TestUnsolicited, "Pipelining": TestPipelining,
 		"Many": TestMany, "Shutdown": TestShutdown, "Differential": TestDifferential, "HeadersToTarget": TestHeadersToTarget,
 	} {

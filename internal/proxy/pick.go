@@ -92,6 +92,39 @@ func (g *group) named(r *request, s *sealer, now time.Time) *target {
 	return nil
 }
 
+// tries are the targets that an exchange gave up on.
+type tries struct {
+	targets [maxAttempts]*target
+	n       int
+	moved   bool // away from one that had the request
+}
+
+// next chooses another target for the exchange; it tells whether there is one.
+func (r *tries) next(c *choice, now time.Time) bool {
+	if r.n >= maxAttempts-1 {
+		return false
+	}
+	r.targets[r.n] = c.t
+	r.n++
+	t := c.g.pick(r.targets[:r.n], now)
+	if t == nil || t.removed.Load() {
+		return false
+	}
+	c.t.inflight.Add(-1)
+	c.t = t
+	t.inflight.Add(1)
+	return true
+}
+
+// move chooses another target for a request whose connection broke before anything of the answer came: once, and if it changes nothing.
+func (r *tries) move(q *request, c *choice, now time.Time) bool {
+	if !q.safe || r.moved || !r.next(c, now) {
+		return false
+	}
+	r.moved = true
+	return true
+}
+
 // pick chooses by the group's algorithm among the targets that are not in tried. It returns nil when none is left.
 func (g *group) pick(tried []*target, now time.Time) *target {
 	n := len(g.healthy)
