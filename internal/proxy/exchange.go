@@ -196,9 +196,9 @@ func isTimeout(err error) bool {
 type outcome uint8
 
 const (
-	finished outcome = iota
-	again            // the reused connection was stale: send once more on a new one
-	elsewhere        // the target is gone: send once more to the one that has been chosen
+	finished  outcome = iota
+	again             // the reused connection was stale: send once more on a new one
+	elsewhere         // the target is gone: send once more to the one that has been chosen
 )
 
 // attempt sends the request over u and handles the answer.
