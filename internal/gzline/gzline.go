@@ -102,7 +102,7 @@ func (p *Packer) Add(b []byte) {
 		if k < prev.n {
 			is = int(prev.end[k])
 		}
-		if d := len(prev.b) - was + from; to-from == is-was && bytes.Equal(b[from:to], prev.b[was:is]) {
+		if d := len(prev.b) - was + from; to-from == is-was && equal(b, prev.b, from, was, to-from) {
 			if d != dist {
 				p.repeat(b, from, same, dist)
 				same, dist = 0, d
@@ -117,6 +117,17 @@ func (p *Packer) Add(b []byte) {
 	}
 	p.repeat(b, from, same, dist)
 	p.next = 1 - p.next
+}
+
+// equal compares n bytes. Both lines have slack behind them.
+func equal(a, b []byte, i, j, n int) bool {
+	a, b = a[:cap(a)], b[:cap(b)]
+	for ; n > 8; i, j, n = i+8, j+8, n-8 {
+		if binary.LittleEndian.Uint64(a[i:i+8]) != binary.LittleEndian.Uint64(b[j:j+8]) {
+			return false
+		}
+	}
+	return n == 0 || (binary.LittleEndian.Uint64(a[i:i+8])^binary.LittleEndian.Uint64(b[j:j+8]))<<(64-8*n) == 0
 }
 
 // repeat writes that the n bytes before b[to:] are as they are dist before.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"net/netip"
 	"strconv"
@@ -160,14 +161,13 @@ func (x *exchange) notedLocation(loc []byte) {
 
 // record writes the entry of an exchange that has ended. shard names a part of the buffer that nobody else uses at the time,
 // or anyShard.
-func (x *exchange) record(shard int) {
+func (x *exchange) record(shard int, now time.Time) {
 	e := &x.entry
 	if e.log == nil || e.created.IsZero() {
 		return
 	}
 	log := e.log
 	e.log = nil
-	now := x.p.opt.Clock()
 	s := log.lock(shard)
 	s.done(log, x.appendEntry(s, log.name, now))
 	s.mu.Unlock()
@@ -383,11 +383,9 @@ func (c *logClock) append(b []byte, t time.Time, p *gzline.Packer) []byte {
 // time at which the connection began, so an idle connection need not hold it.
 func appendConnTrace(b []byte, from netip.AddrPort, born int64) []byte {
 	a := from.Addr().As16()
-	x, y := uint64(from.Port())*0x9e3779b97f4a7c15, uint64(born)
-	for i := range 16 {
-		x = (x ^ uint64(a[i])) * 0x100000001b3
-	}
-	for range 2 {
+	x := binary.LittleEndian.Uint64(a[:]) ^ bits.RotateLeft64(binary.LittleEndian.Uint64(a[8:]), 32) ^ uint64(from.Port())*0x9e3779b97f4a7c15
+	y := uint64(born)
+	for range 3 {
 		hi, lo := bits.Mul64(x^0xa0761d6478bd642f, y^0xe7037ed1a0b428db)
 		x, y = hi^lo, bits.RotateLeft64(y, 29)^lo
 	}

@@ -182,7 +182,7 @@ func (c *conn) refuse(se *statusError, size int) {
 	c.watch.enter(exchanging, c.lt.attrs.idle)
 	c.c.SetDeadline(time.Now().Add(lastWriteTime))
 	c.own(errorAnswer(se.status), true)
-	c.x.account(anyShard)
+	c.x.account(anyShard, c.x.p.opt.Clock())
 	c.drainClient()
 }
 
@@ -225,7 +225,7 @@ func (c *conn) handle() bool {
 	x.keep = keep
 	x.received.Store(int64(len(r.head)))
 	x.serve(now)
-	x.account(anyShard)
+	x.account(anyShard, x.p.opt.Clock())
 	if x.cut {
 		return false
 	}

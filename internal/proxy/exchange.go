@@ -593,8 +593,8 @@ func (x *exchange) reset(p *Proxy, lt *listenerTable, r *request, peer *peerInfo
 }
 
 // account counts and logs an exchange that has ended; see record for shard.
-func (x *exchange) account(shard int) {
-	x.record(shard)
+func (x *exchange) account(shard int, now time.Time) {
+	x.record(shard, now)
 	x.p.counters.add(cProcessedBytes, x.received.Swap(0)+x.bytes.Swap(0))
 }
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 	"strconv"
@@ -184,12 +185,21 @@ func appendTraceID(dst []byte, now time.Time) []byte {
 	return appendHex(dst, rand.Uint64(), 8)
 }
 
+// appendHex appends v in an even number of hexadecimal digits.
 func appendHex(dst []byte, v uint64, digits int) []byte {
-	for s := (digits - 1) * 4; s >= 0; s -= 4 {
-		dst = append(dst, "0123456789abcdef"[v>>s&15])
+	for shift := 4*digits - 8; shift >= 0; shift -= 8 {
+		dst = binary.LittleEndian.AppendUint16(dst, hexPairs[byte(v>>shift)])
 	}
 	return dst
 }
+
+var hexPairs = func() (pairs [256]uint16) {
+	const digits = "0123456789abcdef"
+	for i := range pairs {
+		pairs[i] = uint16(digits[i>>4]) | uint16(digits[i&15])<<8
+	}
+	return pairs
+}()
 
 // bodyFraming says how a body is delimited on one side.
 type bodyFraming uint8

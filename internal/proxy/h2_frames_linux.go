@@ -314,7 +314,7 @@ func (c *h2conn) noteExcess() {
 	x := &exchange{}
 	x.reset(c.p, c.ln.table.Load(), &request{}, &c.peer, nil, nil)
 	x.refusedFor(&statusError{reason: "HeaderTooLarge"}, c.p.opt.Clock())
-	x.account(anyShard)
+	x.account(anyShard, x.p.opt.Clock())
 }
 
 // fragment takes a piece of the header block.

@@ -139,7 +139,7 @@ func (s *h2stream) slowly(serve func(time.Time)) {
 // end finishes a stream whose exchange is over.
 func (s *h2stream) end() {
 	c := s.c
-	s.x.account(anyShard)
+	s.x.account(anyShard, s.x.p.opt.Clock())
 	if s.req.closes {
 		c.goAway(http2.ErrCodeNo)
 	}

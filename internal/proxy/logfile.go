@@ -127,7 +127,6 @@ type logWriter struct {
 	streams map[string]*logStream
 	running bool
 
-	packed []byte // the writer's own: gzip members
 	create func(path string) (*os.File, error)
 }
 
@@ -254,40 +253,34 @@ func (w *logWriter) lost() (n int64) {
 // write writes what the shards hold.
 func (w *logWriter) write(s *logStream) {
 	w.enabled(s)
-	w.packed = w.packed[:0]
-	lines := 0
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
-		n := sh.lines.Lines()
-		full := sh.lines.Take(s.spare)
+		lines := sh.lines.Lines()
+		member := sh.lines.Take(s.spare)
 		sh.mu.Unlock()
-		if n == 0 {
+		if lines == 0 {
 			continue
 		}
-		lines += n
-		w.packed = append(w.packed, full...)
-		s.spare = full
-	}
-	if cap(s.spare) > 2*wakeAt {
-		s.spare = nil
-	}
-	if lines == 0 {
-		return
-	}
-	now := w.clock()
-	s.last = now
-	if err := w.put(s, now); err != nil {
-		s.lost.Add(int64(lines))
-		s.rest = now.Add(logRest)
-		w.log.Warn("a log can't be written", "log", s.kind.attribute, "load_balancer", s.name, "err", err)
+		if s.spare = member; cap(s.spare) > 4*wakeAt {
+			s.spare = nil
+		}
+		now := w.clock()
+		s.last = now
+		if err := w.put(s, member, now); err != nil {
+			s.lost.Add(int64(lines))
+			s.rest = now.Add(logRest)
+			if err != errLogRests {
+				w.log.Warn("a log can't be written", "log", s.kind.attribute, "load_balancer", s.name, "err", err)
+			}
+		}
 	}
 }
 
 var errLogRests = fmt.Errorf("it is tried again %v after a failure", logRest)
 
-// put appends w.packed, whole gzip members, to the file: what a reader finds is whole at any time.
-func (w *logWriter) put(s *logStream, now time.Time) error {
+// put appends a gzip member to the file: what a reader finds is whole at any time.
+func (w *logWriter) put(s *logStream, member []byte, now time.Time) error {
 	if now.Before(s.rest) {
 		return errLogRests
 	}
@@ -296,7 +289,7 @@ func (w *logWriter) put(s *logStream, now time.Time) error {
 			return err
 		}
 	}
-	n, err := s.file.Write(w.packed)
+	n, err := s.file.Write(member)
 	if err != nil {
 		if n > 0 {
 			if terr := s.file.Truncate(s.size); terr == nil {

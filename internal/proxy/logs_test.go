@@ -380,7 +380,7 @@ func BenchmarkLogLine(b *testing.B) {
 		now := time.Now()
 		x.noted(x.req, now)
 		x.entry.sentAt, x.entry.gotAt, x.entry.status, x.entry.target = now, now, 200, 200
-		x.record(0)
+		x.record(0, x.p.opt.Clock())
 		if i%200 == 199 {
 			w.write(s)
 		}

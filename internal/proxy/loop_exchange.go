@@ -114,7 +114,7 @@ func (l *loop) release(x *lexchange) {
 	if x.forwards {
 		x.choice.t.inflight.Add(-1)
 	}
-	x.account(l.id)
+	x.account(l.id, l.clock(x.p))
 	x.c.x = nil
 	l.mem.putExchange(x)
 }
