@@ -149,6 +149,7 @@ const (
 	whyUser     = "an instance was taken out of service in response to a user health-check."
 	whyReplaced = "an instance was launched in response to an unhealthy instance needing to be replaced."
 	whyLifetime = "an instance was taken out of service in response to instance max lifetime expiration."
+	whyAged     = "an instance was launched in response to instance max lifetime expiration."
 	whyRefresh  = "an instance was taken out of service in response to an instance refresh."
 	whyRenewed  = "an instance was launched in response to an instance refresh."
 	whyAbandon  = "an instance was taken out of service in response to a launch lifecycle action that was abandoned."
@@ -164,6 +165,10 @@ func Decide(s Situation) Plan {
 		slices.SortFunc(s.Members, order)
 	}
 	d := &decider{s: s, leaving: map[string]bool{}, drawn: map[string]bool{}, asksELB: checks(s.Group.HealthCheckType, "ELB")}
+	if s.Group.Warm != nil && d.runs() && !d.halted() {
+		l := d.look(s.Refresh)
+		d.renewed = len(l.old)+l.holds+l.comings == 0
+	}
 	for i := range s.Members {
 		if v := &s.Members[i]; v.State != InService || s.Group.ForceDeleting {
 			d.member(*v)
@@ -194,6 +199,9 @@ type decider struct {
 	launches int            // that the plan has
 	bought   map[string]int // spot launches of the plan, by zone and type
 	returned int            // members that go back into the warm pool
+
+	replacing bool // an instance refresh replaces members: other replacements wait
+	renewed   bool // it has replaced all but the warm pool
 }
 
 // retire takes a member out of service and lets it go.
@@ -491,6 +499,9 @@ func (d *decider) capacity() {
 	}
 	d.cancelled(busy)
 	d.relieve(have, extra)
+	if d.refresh(have, extra, busy) {
+		return
+	}
 	owed := g.Owed
 	for _, a := range d.plan.Actions {
 		if a.Kind == Retire && !a.Reasoned && !a.Warm {
@@ -507,10 +518,7 @@ func (d *decider) capacity() {
 			d.shrink(have)
 		}
 	case busy:
-	case d.refresh():
-	case d.convert():
-	case d.rebalance():
-	case d.expire():
+	case !d.replacing && (d.convert() || d.rebalance() || d.expire(have, extra)):
 	case len(g.Reasons) > 0 || g.Owed > 0 || g.Cooling > 0 || len(g.Alarms) > 0:
 		d.plan.do(Action{Kind: Settle})
 	}
@@ -523,14 +531,10 @@ func (d *decider) grow(have, extra, owed int) {
 	difference := fmt.Sprintf("an instance was started in response to a difference between desired and actual capacity, increasing the capacity from %d to %d.", have, goal)
 	for ; have < goal-extra && d.launches < maxLaunches; d.launches++ {
 		a := Action{Kind: Launch}
-		n := 1
-		if v, ok := d.draw(zones); ok {
-			a.Kind, a.Member, a.Zone, a.Subnet = Draw, v.ID, v.Zone, v.SubnetID
-		} else {
-			a.Spot = d.s.Mixed != nil && onDemand >= d.s.Mixed.onDemand(goal)
-			if n, ok = d.place(zones, &a); !ok {
-				break
-			}
+		n, ok := 0, false
+		a.Spot = d.s.Mixed != nil && onDemand >= d.s.Mixed.onDemand(goal)
+		if n, ok = d.bring(zones, &a); !ok {
+			break
 		}
 		if !a.Spot {
 			onDemand += n
@@ -551,17 +555,33 @@ func (d *decider) grow(have, extra, owed int) {
 
 func (d *decider) shrink(have int) {
 	g := d.s.Group
-	if r := d.s.Refresh; r != nil && r.Active() && r.Preferences.MaxHealthy > 100 {
-		if _, ready, _ := d.survey(r); !ready {
-			return // the old ones stay until the new ones are warm
-		}
-	}
 	sentence := fmt.Sprintf("an instance was taken out of service in response to a difference between desired and actual capacity, shrinking the capacity from %d to %d.", have, g.Desired)
 	room := d.reusable()
+	// Those that wait for their replacements go when these are ready: what is more than the span allows goes in any case.
+	sure, spare := have-g.Desired, 0
+	sp := d.span()
+	if sp.hi > 100 && slices.ContainsFunc(d.s.Members, func(v View) bool { return d.leaver(&v) }) {
+		sure, spare = have-sp.top(g.Desired), -sp.keep(g.Desired)
+		for i := range d.s.Members {
+			if v := &d.s.Members[i]; d.ready(v, sp.warmup) {
+				spare += v.weight()
+			}
+		}
+	}
 	for _, v := range d.victims(have - g.Desired) {
+		if sure -= v.weight(); sure < 0 {
+			if d.ready(v, sp.warmup) {
+				spare -= v.weight()
+			}
+			if spare < 0 {
+				return
+			}
+		}
 		switch {
 		case d.stale(v):
 			d.retire(*v, true, whyRefresh, whySelected(v.ID))
+		case d.aged(v):
+			d.retire(*v, true, whyLifetime, whySelected(v.ID))
 		case v.Health == Unhealthy && v.Cause == "elb":
 			d.retire(*v, true, whyELB)
 		case d.atRisk(v):
@@ -626,32 +646,4 @@ func (d *decider) rebalance() bool {
 	d.placeIn(low, &a)
 	d.plan.do(a)
 	return true
-}
-
-// lifetimeShare is the percentage of desired that is replaced at once because of its age.
-const lifetimeShare = 10
-
-// expire replaces members that are older than the group allows, a share at a time.
-func (d *decider) expire() bool {
-	g := d.s.Group
-	if g.MaxInstanceLifetime == nil || *g.MaxInstanceLifetime == 0 || g.SuspendedProcess(ProcTerminate) || g.SuspendedProcess(ProcLaunch) {
-		return false
-	}
-	n, acted := max(1, g.Desired*lifetimeShare/100), false
-	for _, v := range d.s.Members {
-		if v.State != InService || v.Protected || d.leaving[v.ID] {
-			continue
-		}
-		end := v.LaunchedAt.Add(d.s.scaled(*g.MaxInstanceLifetime))
-		if d.s.Now.Before(end) {
-			d.plan.at(end)
-			continue
-		}
-		if n--; n < 0 {
-			break
-		}
-		d.retire(v, false, whyLifetime)
-		acted = true
-	}
-	return acted
 }

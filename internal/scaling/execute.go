@@ -376,7 +376,7 @@ func (x *executor) retire(a Action, m Member) error {
 	if err := x.e.retire(x.w, x.g, m, cause, alarms, a.Drain); err != nil {
 		return err
 	}
-	if !a.Reasoned && !a.Warm {
+	if !a.Reasoned && !a.Warm && m.State != Standby {
 		x.g.Owed++
 	}
 	return nil

@@ -455,6 +455,10 @@ func (e *Engine) Resume(w *store.WriteTx, s scope.Scope, name string, processes 
 	}
 	g.Suspended = slices.DeleteFunc(slices.Clone(g.Suspended), func(x Suspension) bool { return slices.Contains(processes, x.Process) })
 	Groups.Put(w, g)
+	if r, on := ActiveRefresh(w, g); on { // it may have waited for the process
+		r.Moved = w.Now()
+		Refreshes.Put(w, r)
+	}
 	return nil
 }
 

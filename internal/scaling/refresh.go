@@ -31,6 +31,8 @@ const (
 	maxRefreshes   = 50         // kept a group, AWS keeps six weeks
 	stuckAfter     = 3600       // seconds without progress, then it fails
 	maxRefreshLife = 14 * 86400 // seconds
+
+	maxRefreshAlarms = 10
 )
 
 // Preferences of an instance refresh. Seconds and percentages.
@@ -60,16 +62,30 @@ type Refresh struct {
 	Template *TemplateRef    `json:",omitempty"`
 	Mixed    *Mixed          `json:",omitempty"`
 	MixedDoc json.RawMessage `json:",omitempty"`
-	Total    int             // members to replace
-	Left     int             // still to be replaced
-	Percent  int
+	Progress
 	Moved    time.Time // of the last progress
 	WaitTill time.Time // of a checkpoint, or baking
 	Passed   int       // checkpoints that are behind
-	// RollbackStart and RollbackReason are set when the replaced members are replaced back.
-	RollbackStart  time.Time `json:",omitempty"`
-	RollbackReason string    `json:",omitempty"`
-	RollbackTotal  int       `json:",omitempty"`
+	// The rest is set when the replaced members are replaced back: Back of RollbackTotal are still to be.
+	RollbackStart       time.Time `json:",omitempty"`
+	RollbackReason      string    `json:",omitempty"`
+	RollbackTotal, Back int       `json:",omitempty"`
+	OnRollback          *Progress `json:",omitempty"`
+}
+
+// Progress is how far a refresh has come: the instances that are still to be replaced, and the percentage of the capacity
+// that is replaced and warm.
+type Progress struct {
+	Left, Percent int
+	Live          Part
+	Warm          *Part `json:",omitempty"` // of a group with a warm pool
+}
+
+// Part is the progress in the group itself, or in its warm pool.
+type Part struct{ Left, Percent int }
+
+func (p Progress) same(o Progress) bool {
+	return p.Left == o.Left && p.Percent == o.Percent && p.Live == o.Live && (p.Warm == nil) == (o.Warm == nil) && (p.Warm == nil || *p.Warm == *o.Warm)
 }
 
 // Refreshes is the table of instance refreshes.
@@ -127,31 +143,48 @@ func RefreshesOf(tx store.Tx, g Group) []Refresh {
 
 // matches tells whether a member is as the group would launch it now. A mixed policy's members match by their type too.
 func (d *decider) matches(v *View) bool {
-	if v.Template == nil || d.s.Current.ID == "" || v.Template.ID != d.s.Current.ID || v.Template.Version != strconv.Itoa(d.s.Current.Version) {
+	if d.s.Current.ID == "" {
+		return v.LaunchConfiguration != "" && v.LaunchConfiguration == d.s.Group.LaunchConfiguration
+	}
+	if v.Template == nil || v.Template.ID != d.s.Current.ID || v.Template.Version != strconv.Itoa(d.s.Current.Version) {
 		return false
 	}
 	return d.s.Mixed == nil || slices.ContainsFunc(d.s.Offers, func(o Offer) bool { return o.InstanceType == v.InstanceType })
 }
 
-// stale tells whether a refresh has to replace a member.
-func (d *decider) stale(v *View) bool {
+// runs tells whether a refresh goes on that may replace members.
+func (d *decider) runs() bool {
 	r := d.s.Refresh
-	if r == nil || !r.Active() || r.Status == RefreshCancelling {
+	return r != nil && r.Active() && r.Status != RefreshCancelling
+}
+
+// outdated tells whether a member is not as the refresh under way wants it, whatever its state.
+func (d *decider) outdated(v *View) bool {
+	if !d.runs() {
 		return false
 	}
+	r := d.s.Refresh
 	if r.Status == RefreshRollback {
 		return v.Member.Refresh == r.ID
 	}
-	if v.Member.Refresh == r.ID || v.LaunchedAt.After(r.Start) {
-		return false
-	}
-	if r.Preferences.SkipMatching && d.matches(v) {
-		return false
-	}
-	if v.Protected && r.Preferences.Protected == "Ignore" || v.State == Standby && r.Preferences.Standby == "Ignore" {
-		return false
-	}
-	return v.State == InService || v.State == Standby
+	return v.Member.Refresh != r.ID && !v.LaunchedAt.After(r.Start) && !(r.Preferences.SkipMatching && d.matches(v))
+}
+
+// ignored tells whether the refresh leaves an outdated member alone.
+func (d *decider) ignored(v *View) bool {
+	p := &d.s.Refresh.Preferences
+	return (v.State == Standby || v.State == EnteringStandby) && p.Standby == "Ignore" || v.Protected && p.Protected == "Ignore" && d.s.Refresh.Status != RefreshRollback
+}
+
+// holds tells whether the refresh waits until a user lets an outdated member go.
+func (d *decider) holds(v *View) bool {
+	r := d.s.Refresh
+	return v.State == Standby && r.Preferences.Standby != "Terminate" || v.Protected && r.Preferences.Protected != "Refresh" && r.Status != RefreshRollback
+}
+
+// stale tells whether a refresh has to replace a member that is there.
+func (d *decider) stale(v *View) bool {
+	return (v.State == InService || v.State == Standby) && d.outdated(v) && !d.ignored(v)
 }
 
 // cancelled ends a refresh that is being cancelled, once no instance is on its way in or out.
@@ -165,108 +198,281 @@ func (d *decider) cancelled(busy bool) {
 
 const whyCancelled = "Cancelled due to user request."
 
-// refresh takes a refresh one step on. It is called while nothing else is under way in the group.
-func (d *decider) refresh() bool {
-	g, r := d.s.Group, d.s.Refresh
-	if r == nil || !r.Active() || r.Status == RefreshCancelling || g.SuspendedProcess(ProcInstanceRefresh) || g.SuspendedProcess(ProcLaunch) || g.SuspendedProcess(ProcTerminate) {
+// halted tells whether a process is suspended without which nothing is replaced.
+func (d *decider) halted() bool {
+	g := &d.s.Group
+	return g.SuspendedProcess(ProcInstanceRefresh) || g.SuspendedProcess(ProcLaunch) || g.SuspendedProcess(ProcTerminate)
+}
+
+// survey is how a group looks to its refresh.
+type survey struct {
+	old               []*View // to be replaced
+	held              *View   // the first of those that a user has to let go
+	holds             int
+	coming            *View // the first of those that will be old when they are in service
+	comings           int
+	starting, warming *View // the first of the new ones that are not in service and healthy, and not warm
+	fresh             int   // new ones, ready or not
+	done, other       int   // capacity that is replaced and warm, and that the refresh has nothing to do with
+	pool              poolSurvey
+}
+
+// poolSurvey counts the members of the warm pool.
+type poolSurvey struct{ left, coming, done int }
+
+func first(a *View, b *View) *View {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+func (d *decider) look(r *Refresh) (s survey) {
+	for i := range d.s.Members {
+		v := &d.s.Members[i]
+		if d.leaving[v.ID] {
+			continue
+		}
+		stay := starts(v.State) || v.State == InService
+		switch {
+		case v.Warmed():
+			switch {
+			case !d.warmed(v):
+			case d.outdated(v):
+				s.pool.left++
+			case v.State == WarmedStopped || v.State == WarmedRunning:
+				s.pool.done++
+			default:
+				s.pool.coming++
+			}
+		case d.outdated(v) && d.ignored(v):
+			if stay {
+				s.other += v.weight()
+			}
+		case d.outdated(v):
+			switch {
+			case v.State == EnteringStandby || starts(v.State):
+				s.coming = first(s.coming, v)
+				s.comings++
+			case v.State != InService && v.State != Standby:
+			case d.holds(v):
+				s.held = first(s.held, v)
+				s.holds++
+			default:
+				s.old = append(s.old, v)
+			}
+		case v.Member.Refresh == r.mark() && stay:
+			s.fresh++
+			switch {
+			case d.ready(v, r.Preferences.Warmup):
+				s.done += v.weight()
+			case v.State == InService && v.Health == Healthy && d.proven(v):
+				s.warming = first(s.warming, v)
+			default:
+				s.starting = first(s.starting, v)
+			}
+		case stay:
+			s.other += v.weight()
+		}
+	}
+	return s
+}
+
+func percent(done, of int) int {
+	if of <= 0 {
+		return 100
+	}
+	return min(100, 100*done/of)
+}
+
+// measure tells how far the refresh has come. While it is rolled back, the percentage goes down to 0.
+func (r *Refresh) measure(g *Group, s survey) {
+	if r.Status == RefreshRollback {
+		r.Back = len(s.old) + s.holds + s.comings + s.pool.left
+		share := func(at int) int { return at * min(r.Back, r.RollbackTotal) / max(1, r.RollbackTotal) }
+		if at := r.OnRollback; at != nil {
+			r.Percent, r.Live.Percent = share(at.Percent), share(at.Live.Percent)
+			if at.Warm != nil {
+				r.Warm = &Part{at.Warm.Left, share(at.Warm.Percent)}
+			}
+		}
+		return
+	}
+	r.Live = Part{len(s.old) + s.holds + s.comings, percent(s.done, g.Desired-s.other)}
+	r.Warm, r.Left, r.Percent = nil, r.Live.Left, r.Live.Percent
+	if g.Warm != nil {
+		all := max(g.WarmSize(), s.pool.left+s.pool.coming+s.pool.done)
+		r.Warm = &Part{s.pool.left, percent(s.pool.done, all)}
+		r.Left += s.pool.left
+		r.Percent = percent(s.done+s.pool.done, max(0, g.Desired-s.other)+all)
+	}
+}
+
+// refresh takes a refresh one step on, and tells whether it replaces members in this plan. have is the group's capacity,
+// extra what is launched beyond it, busy whether members come or go.
+func (d *decider) refresh(have, extra int, busy bool) bool {
+	r := d.s.Refresh
+	if !d.runs() || d.halted() {
 		return false
 	}
-	next := *r
-	old, ready, held := d.survey(&next)
-	next.Left = len(old) + held
+	next, s := *r, d.look(r)
 	if next.Status == RefreshPending {
-		next.Status, next.Total, next.Moved = RefreshInProgress, next.Left, d.s.Now
+		next.Status, next.Moved = RefreshInProgress, d.s.Now
 	}
-	if next.Left < r.Left {
+	next.measure(&d.s.Group, s)
+	if next.Left < r.Left || next.Back < r.Back || next.Percent > r.Percent {
 		next.Moved = d.s.Now
 	}
-	if next.Total > 0 {
-		next.Percent = 100 * (next.Total - min(next.Left, next.Total)) / next.Total
-	}
-	acted := d.advance(&next, old, ready, held)
+	acted := d.advance(&next, s, have, extra, busy)
 	if !sameRefresh(next, *r) {
 		d.plan.do(Action{Kind: Refreshed, Refresh: &next})
-		return true
 	}
 	return acted
 }
 
 func sameRefresh(a, b Refresh) bool {
-	return a.Status == b.Status && a.Reason == b.Reason && a.Left == b.Left && a.Total == b.Total && a.Percent == b.Percent && a.Passed == b.Passed &&
+	return a.Status == b.Status && a.Reason == b.Reason && a.Progress.same(b.Progress) && a.Back == b.Back && a.Passed == b.Passed &&
 		a.Moved.Equal(b.Moved) && a.WaitTill.Equal(b.WaitTill) && a.End.Equal(b.End)
 }
 
-// survey finds the members that can be replaced, whether those that were launched are warm, and how many hold it up.
-func (d *decider) survey(r *Refresh) (old []View, ready bool, held int) {
-	ready = true
-	for i := range d.s.Members {
-		v := &d.s.Members[i]
-		if v.Member.Refresh == r.mark() && v.State == InService {
-			if warm := v.InServiceAt.Add(d.s.scaled(r.Preferences.Warmup)); d.s.Now.Before(warm) {
-				d.plan.at(warm)
-				ready = false
-			}
-		}
-		if !d.stale(v) {
-			continue
-		}
-		switch {
-		case v.State == Standby && r.Preferences.Standby != "Terminate", v.Protected && r.Preferences.Protected != "Refresh" && r.Status != RefreshRollback:
-			held++
-		default:
-			old = append(old, *v)
-		}
-	}
-	return old, ready, held
-}
+// alarmLook is how often, in seconds, a refresh looks at its alarms.
+const alarmLook = 10
 
 // advance replaces the next share, or ends the refresh.
-func (d *decider) advance(r *Refresh, old []View, ready bool, held int) bool {
-	g, p := d.s.Group, r.Preferences
-	stuck := r.Moved.Add(d.s.scaled(stuckAfter))
+func (d *decider) advance(r *Refresh, s survey, have, extra int, busy bool) bool {
+	g, p, back := &d.s.Group, &r.Preferences, r.Status == RefreshRollback
+	if len(p.Alarms) > 0 && !back {
+		d.plan.at(d.s.Now.Add(d.s.scaled(alarmLook)))
+	}
+	began := r.Start
+	if back {
+		began = r.RollbackStart
+	}
 	switch {
-	case d.s.Alarmed && r.Status != RefreshRollback:
-		r.fail(d.s, "One of the alarms of the instance refresh is in ALARM.")
+	case d.s.Alarmed && !back:
+		r.fail(d.s, "One or more of the CloudWatch alarms of the instance refresh are in the ALARM state.")
 		return false
-	case !d.s.Now.Before(r.Start.Add(d.s.scaled(maxRefreshLife))), len(old)+held > 0 && !d.s.Now.Before(stuck):
-		r.fail(d.s, "The instance refresh made no progress for too long.")
-		return false
-	case !ready:
+	case !d.s.Now.Before(began.Add(d.s.scaled(maxRefreshLife))):
+		r.fail(d.s, "The instance refresh did not complete within 14 days.")
 		return false
 	case d.s.Now.Before(r.WaitTill):
 		d.plan.at(r.WaitTill)
 		return false
+	case r.Status == RefreshBaking:
+		r.succeed(d.s.Now)
+		return false
+	case !r.WaitTill.IsZero(): // a checkpoint is behind
+		r.WaitTill, r.Moved, r.Reason = time.Time{}, d.s.Now, ""
 	}
-	for r.Status == RefreshInProgress && r.Passed < len(p.Checkpoints) && r.Percent >= p.Checkpoints[r.Passed] {
-		r.Passed++
-		if r.Passed == len(p.Checkpoints) && p.Checkpoints[r.Passed-1] < 100 { // a refresh of a part
-			old, held = nil, 0
-			break
+	done := len(s.old)+s.holds+s.comings+s.pool.left+s.pool.coming == 0 && s.starting == nil && s.warming == nil && s.pool.done >= g.WarmSize()
+	if stuck := r.Moved.Add(d.s.scaled(stuckAfter)); !done && s.warming == nil {
+		if !d.s.Now.Before(stuck) {
+			r.fail(d.s, "The instance refresh made no progress for an hour. "+r.Reason)
+			return false
 		}
-		if r.Percent < 100 {
-			r.WaitTill = d.s.Now.Add(d.s.scaled(p.CheckpointDelay))
-			r.Reason = fmt.Sprintf("Waiting for the checkpoint at %d%% to pass.", p.Checkpoints[r.Passed-1])
+		d.plan.at(stuck)
+	}
+	if !back && d.checkpoint(r, &done) {
+		return false
+	}
+	if done && !busy && have == g.Desired || done && r.partial() {
+		if r.Reason = ""; p.Bake > 0 && !back {
+			r.Status, r.WaitTill, r.Reason = RefreshBaking, d.s.Now.Add(d.s.scaled(p.Bake)), "Waiting for the bake time to pass."
 			d.plan.at(r.WaitTill)
 			return false
 		}
+		r.succeed(d.s.Now)
+		return false
+	}
+	d.replacing = true
+	r.Reason = s.reason()
+	acted := false
+	var old []*View
+	for _, v := range s.old {
+		if v.State == Standby { // it is no part of the capacity
+			d.retire(*v, false, whyRefresh, whySelected(v.ID))
+			acted = true
+		} else {
+			old = append(old, v)
+		}
+	}
+	if have > g.Desired || have+extra < g.Desired {
+		return acted
+	}
+	room := -1
+	if !back && r.Passed < len(p.Checkpoints) { // as few as bring it to the next checkpoint
+		room = max(0, ((g.Desired-s.other)*p.Checkpoints[r.Passed]+99)/100-s.fresh)
+	}
+	return d.renew(old, room, d.span(), have, extra, whyRefresh, whyRenewed) || acted
+}
+
+// partial tells whether the refresh has passed the last of checkpoints that do not go up to all members.
+func (r *Refresh) partial() bool {
+	c := r.Preferences.Checkpoints
+	return r.Status == RefreshInProgress && len(c) > 0 && r.Passed == len(c) && c[len(c)-1] < 100
+}
+
+// checkpoint passes the checkpoints that are reached, and tells whether the refresh waits at one. Those that it has fallen
+// below because the group has grown are ahead again.
+func (d *decider) checkpoint(r *Refresh, done *bool) bool {
+	c := r.Preferences.Checkpoints
+	for r.Passed > 0 && r.Live.Percent < c[r.Passed-1] {
+		r.Passed--
+	}
+	before := r.Passed
+	for r.Passed < len(c) && r.Live.Percent >= c[r.Passed] {
+		r.Passed++
 	}
 	switch {
-	case len(old) == 0 && held == 0 && r.Status == RefreshInProgress && p.Bake > 0:
-		r.Status, r.WaitTill, r.Reason = RefreshBaking, d.s.Now.Add(d.s.scaled(p.Bake)), "Waiting for the bake time to pass."
+	case r.partial():
+		*done = true
+	case r.Passed > before && r.Live.Percent < 100:
+		r.WaitTill = d.s.Now.Add(d.s.scaled(r.Preferences.CheckpointDelay))
+		r.Reason = fmt.Sprintf("Waiting for the checkpoint at %d%% to pass.", c[r.Passed-1])
 		d.plan.at(r.WaitTill)
-	case len(old) == 0 && held == 0:
-		r.Status, r.End, r.Reason, r.Percent = map[string]string{RefreshRollback: RefreshRollbackSuccessful}[r.Status], d.s.Now, "", 100
-		if r.Status == "" {
-			r.Status = RefreshSuccessful
-		}
-	case len(old) == 0:
-		r.Reason = fmt.Sprintf("Waiting for %d instances that are protected from scale in, or in standby.", held)
-		d.plan.at(stuck)
-	default:
-		r.Reason = ""
-		return d.replace(g, p, old)
+		return true
 	}
 	return false
+}
+
+// The beginnings of status reasons, AWS's own.
+const (
+	waitWarm   = "Waiting for instances to warm up before continuing. For example: "
+	waitOthers = "Waiting for remaining instances to be available. For example: "
+)
+
+// reason says what a refresh waits for.
+func (s survey) reason() string {
+	unseen := first(s.starting, s.coming)
+	switch {
+	case s.warming != nil:
+		return waitWarm + s.warming.ID + " is warming up."
+	case unseen != nil && unseen.State == InService && unseen.Health == Healthy:
+		return waitOthers + unseen.ID + " has insufficient data to evaluate its health with Elastic Load Balancing."
+	case unseen != nil:
+		return waitOthers + unseen.ID + " has insufficient data to evaluate its health with Amazon EC2."
+	case s.held != nil && len(s.old) == 0 && s.held.State == Standby:
+		return waitOthers + s.held.ID + " is in Standby. Return the instance to service to continue."
+	case s.held != nil && len(s.old) == 0:
+		return waitOthers + s.held.ID + " is protected. Remove instance scale-in protection to continue."
+	}
+	return ""
+}
+
+// succeed ends a refresh, or its rollback.
+func (r *Refresh) succeed(now time.Time) {
+	r.End, r.Reason = now, ""
+	if r.Status == RefreshRollback {
+		r.Status = RefreshRollbackSuccessful
+		return
+	}
+	r.Status = RefreshSuccessful
+	if c := r.Preferences.Checkpoints; len(c) == 0 || c[len(c)-1] == 100 {
+		r.Left, r.Percent, r.Live = 0, 100, Part{0, 100}
+		if r.Warm != nil {
+			r.Warm = &Part{0, 100}
+		}
+	}
 }
 
 // fail ends a refresh, or turns it around when it is to be rolled back by itself.
@@ -289,34 +495,15 @@ func (r *Refresh) fail(s Situation, why string) {
 
 // turn begins the rollback of n members.
 func (r *Refresh) turn(now time.Time, n int, why string) {
-	r.Status, r.Reason, r.RollbackReason, r.RollbackStart = RefreshRollback, "", why, now
-	r.Moved, r.WaitTill, r.Total, r.RollbackTotal, r.Left, r.Percent = now, time.Time{}, n, n, n, 0
+	at := r.Progress
+	r.Status, r.Reason, r.RollbackReason, r.RollbackStart, r.OnRollback = RefreshRollback, "", why, now, &at
+	r.Moved, r.WaitTill, r.RollbackTotal, r.Back = now, time.Time{}, n, n
 }
 
-// replace takes the next share of members out, or launches its replacements first when the group may be larger meanwhile.
-func (d *decider) replace(g Group, p Preferences, old []View) bool {
-	if extra := g.Desired * p.MaxHealthy / 100; extra > g.Desired {
-		zones, onDemand := d.zones(), 0
-		n := min(extra-g.Desired, len(old), maxLaunches)
-		for range n {
-			a := Action{Rebalance: true, Why: []string{whyRenewed}}
-			a.Spot = d.s.Mixed != nil && onDemand >= d.s.Mixed.onDemand(g.Desired)
-			m, ok := d.place(zones, &a)
-			if !ok {
-				return false
-			}
-			if !a.Spot {
-				onDemand += m
-			}
-			d.plan.do(a)
-		}
-		return n > 0
-	}
-	keep := (g.Desired*p.MinHealthy + 99) / 100
-	for _, v := range old[:min(len(old), max(1, g.Desired-keep))] {
-		d.retire(v, false, whyRefresh, whySelected(v.ID))
-	}
-	return true
+// floating tells whether a group launches from whatever version of its template is the latest or the default one.
+func floating(g Group) bool {
+	ref := g.template()
+	return ref != nil && number(ref.Version) == 0
 }
 
 // StartRefresh starts an instance refresh.
@@ -342,6 +529,15 @@ func (e *Engine) StartRefresh(w *store.WriteTx, r Refresh) (Refresh, error) {
 		return r, invalid("Invalid StandbyInstances: %s.", p.Standby)
 	case p.AutoRollback && r.Template == nil && r.Mixed == nil:
 		return r, invalid("AutoRollback needs a DesiredConfiguration.")
+	case p.AutoRollback && (floating(g) || floating(Group{Template: r.Template, Mixed: r.Mixed})):
+		return r, invalid("AutoRollback needs launch template versions that are numbers, in the Auto Scaling group and in the DesiredConfiguration: $Latest and $Default cannot be rolled back to.")
+	case len(p.Alarms) > maxRefreshAlarms:
+		return r, invalid("An instance refresh may watch up to %d alarms.", maxRefreshAlarms)
+	}
+	for _, name := range p.Alarms {
+		if e.Alarms.State(w, g.Scope, name) == "" {
+			return r, invalid("The alarm %s does not exist.", name)
+		}
 	}
 	for i, c := range p.Checkpoints {
 		if c < 1 || c > 100 || i > 0 && c <= p.Checkpoints[i-1] {
@@ -413,6 +609,8 @@ func (e *Engine) RollbackRefresh(w *store.WriteTx, s scope.Scope, group string) 
 		return r, fault.New(fault.State, "IrreversibleInstanceRefresh", "The Instance Refresh is being rolled back already.")
 	case r.Template == nil && r.Mixed == nil:
 		return r, fault.New(fault.State, "IrreversibleInstanceRefresh", "The Instance Refresh has no desired configuration and cannot be rolled back.")
+	case floating(g):
+		return r, fault.New(fault.State, "IrreversibleInstanceRefresh", "The Auto Scaling group uses the launch template version $Latest or $Default and cannot be rolled back.")
 	}
 	n := 0
 	for _, m := range MembersOf(w, g) {

@@ -146,7 +146,7 @@ func TestARefreshWaitsForProtectedMembersAndCheckpoints(t *testing.T) {
 		t.Fatalf("refresh %+v", got)
 	}
 	w.run(20 * time.Second)
-	if got := w.refreshed(r.ID); !strings.Contains(got.Reason, "protected from scale in") {
+	if got := w.refreshed(r.ID); !strings.Contains(got.Reason, "is protected. Remove instance scale-in protection to continue.") {
 		t.Fatalf("refresh %+v", got)
 	}
 	w.must(func(tx *store.WriteTx) error { return w.e.SetProtection(tx, here, "g", []string{id}, false) })
@@ -168,6 +168,11 @@ func TestUnhealthyMembersAreReplacedFirstWhenTheGroupMayBeLarger(t *testing.T) {
 	for range 80 {
 		w.now = w.now.Add(250 * time.Millisecond)
 		w.step()
+		for _, m := range w.in(InService) {
+			if m.ID != sick {
+				w.setTarget(tgA, m.ID, "healthy")
+			}
+		}
 		if n := len(w.in(InService)); n < 2 || n > 3 {
 			t.Fatalf("%d in service", n)
 		}

@@ -6,7 +6,8 @@ import (
 )
 
 // victims picks the members that leave when n units of capacity are too much: from the fullest zone each time, by the
-// group's termination policies, the smallest id among equals. Unhealthy ones go first, then those that a refresh replaces. Members that are protected stay. Those that are not in
+// group's termination policies, the smallest id among equals. Unhealthy ones go first, then those that are replaced by a refresh or for
+// their age. Members that are protected stay, unless a refresh is to replace them. Those that are not in
 // service yet go only when no other is left.
 func (d *decider) victims(n int) []*View {
 	var pool, young, out []*View
@@ -18,7 +19,7 @@ func (d *decider) victims(n int) []*View {
 		}
 		count[v.Zone]++
 		switch {
-		case v.State == InService && !v.Protected:
+		case v.State == InService && (!v.Protected || d.stale(v) && !d.holds(v)):
 			pool = append(pool, v)
 		case v.State == Pending || v.State == PendingWait:
 			young = append(young, v)
@@ -34,7 +35,7 @@ func (d *decider) victims(n int) []*View {
 		}
 		if sick := keep(fits, func(v *View) bool { return v.Health == Unhealthy || d.atRisk(v) }); len(sick) > 0 {
 			fits = sick
-		} else if old := keep(fits, d.stale); len(old) > 0 {
+		} else if old := keep(fits, func(v *View) bool { return d.stale(v) || d.aged(v) }); len(old) > 0 {
 			fits = old
 		}
 		fits = d.option(fits, onDemand)

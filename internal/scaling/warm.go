@@ -115,11 +115,11 @@ func (d *decider) warmMember(v View) {
 		g := d.s.Group
 		well := v.State == WarmedRunning && alive || v.State == WarmedStopped && v.Instance.State == "stopped"
 		switch {
+		case d.staleWarm(v):
+			d.retireWarm(v, whyRefresh, whySelected(v.ID))
 		case g.SuspendedProcess(ProcReplaceUnhealthy) || g.SuspendedProcess(ProcTerminate):
 		case v.Health == Unhealthy:
 			d.retireWarm(v, whyUser)
-		case d.staleWarm(v):
-			d.retireWarm(v, whyRefresh, whySelected(v.ID))
 		case !well && !g.SuspendedProcess(ProcHealthCheck):
 			d.plan.do(Action{Kind: Mark, Member: v.ID, Cause: "ec2"})
 			d.retireWarm(v, whyEC2)
@@ -139,17 +139,9 @@ func (d *decider) warmMember(v View) {
 	}
 }
 
-// staleWarm tells whether an instance refresh replaces a member of the pool. Nobody uses them: all go at once.
-func (d *decider) staleWarm(v View) bool {
-	r := d.s.Refresh
-	if r == nil || !r.Active() || r.Status == RefreshCancelling || d.s.Group.SuspendedProcess(ProcInstanceRefresh) {
-		return false
-	}
-	if r.Status == RefreshRollback {
-		return v.Member.Refresh == r.ID
-	}
-	return v.Member.Refresh != r.ID && !v.LaunchedAt.After(r.Start) && !(r.Preferences.SkipMatching && d.matches(&v))
-}
+// staleWarm tells whether an instance refresh replaces a member of the pool: after those in service, and as nobody uses them
+// all at once.
+func (d *decider) staleWarm(v View) bool { return d.renewed && d.outdated(&v) }
 
 // lose gives up a member that died before it was in service.
 func (d *decider) lose(v View) {
@@ -171,7 +163,7 @@ func (d *decider) draw(zs *zones) (View, bool) {
 	var in *zone
 	for i := range d.s.Members {
 		v := &d.s.Members[i]
-		if v.State != WarmedStopped && v.State != WarmedRunning || d.leaving[v.ID] || v.Health == Unhealthy {
+		if v.State != WarmedStopped && v.State != WarmedRunning || d.leaving[v.ID] || v.Health == Unhealthy || d.outdated(v) {
 			continue
 		}
 		for _, z := range zs.list {
@@ -302,7 +294,7 @@ func (x *executor) draw(a Action, m Member) error {
 	cause, alarms := x.cause(a)
 	act := begin(x.w, x.g, "Launching a new EC2 instance from warm pool: "+m.ID, cause, m.SubnetID, m.Zone, alarms)
 	x.g.progress(x.w, act.ID, StatusPreInService, 30)
-	m.State, m.ActivityID, m.Pauses, m.Protected, m.DrainUntil = Pending, act.ID, nil, x.g.ProtectNew, time.Time{}
+	m.State, m.ActivityID, m.Pauses, m.Protected, m.DrainUntil, m.Rebalance = Pending, act.ID, nil, x.g.ProtectNew, time.Time{}, a.Rebalance
 	Members.Put(x.w, m)
 	if a.Replaces && x.g.Owed > 0 {
 		x.g.Owed--

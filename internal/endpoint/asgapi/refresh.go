@@ -25,6 +25,9 @@ func (s *Server) startInstanceRefresh(c *api.Call, in *as.StartInstanceRefreshTy
 	default:
 		return nil, invalid("Invalid strategy: %s", st)
 	}
+	if p := in.Preferences; p != nil && p.MaxHealthyPercentage != nil && p.MinHealthyPercentage == nil {
+		return nil, invalid("MaxHealthyPercentage needs MinHealthyPercentage.")
+	}
 	r := scaling.Refresh{Scope: c.Scope()}
 	if d := in.DesiredConfiguration; d != nil {
 		if (d.LaunchTemplate == nil) == (d.MixedInstancesPolicy == nil) {
@@ -155,15 +158,22 @@ func refreshWire(r scaling.Refresh) (as.InstanceRefresh, error) {
 			return w, err
 		}
 	}
-	live := &as.InstanceRefreshProgressDetails{LivePoolProgress: &as.InstanceRefreshLivePoolProgress{InstancesToUpdate: num(r.Left), PercentageComplete: num(r.Percent)}}
-	if r.RollbackReason != "" {
-		w.RollbackDetails = &as.RollbackDetails{RollbackReason: &r.RollbackReason, RollbackStartTime: when(r.RollbackStart), InstancesToUpdateOnRollback: num(r.Left),
-			PercentageCompleteOnRollback: num(r.Percent), ProgressDetailsOnRollback: live}
-		w.InstancesToUpdate, w.PercentageComplete = num(r.Left), num(r.Percent)
-		return w, nil
-	}
 	if r.Status != scaling.RefreshPending {
-		w.InstancesToUpdate, w.PercentageComplete, w.ProgressDetails = num(r.Left), num(r.Percent), live
+		w.InstancesToUpdate, w.PercentageComplete, w.ProgressDetails = num(r.Left), num(r.Percent), progressWire(r.Progress)
+	}
+	if at := r.OnRollback; at != nil {
+		w.RollbackDetails = &as.RollbackDetails{RollbackReason: &r.RollbackReason, RollbackStartTime: when(r.RollbackStart), InstancesToUpdateOnRollback: num(at.Left),
+			PercentageCompleteOnRollback: num(at.Percent), ProgressDetailsOnRollback: progressWire(*at)}
 	}
 	return w, nil
+}
+
+// progressWire gives the details of a refresh of a group with a warm pool; AWS has none for others.
+func progressWire(p scaling.Progress) *as.InstanceRefreshProgressDetails {
+	if p.Warm == nil {
+		return nil
+	}
+	return &as.InstanceRefreshProgressDetails{
+		LivePoolProgress: &as.InstanceRefreshLivePoolProgress{InstancesToUpdate: num(p.Live.Left), PercentageComplete: num(p.Live.Percent)},
+		WarmPoolProgress: &as.InstanceRefreshWarmPoolProgress{InstancesToUpdate: num(p.Warm.Left), PercentageComplete: num(p.Warm.Percent)}}
 }

@@ -1,0 +1,347 @@
+package scaling
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"skerry/internal/store"
+)
+
+// watch lets time pass in quarters of a second and looks at the group each time.
+func (w *world) watch(d time.Duration, look func()) {
+	for end := w.now.Add(d); w.now.Before(end); {
+		w.now = w.now.Add(250 * time.Millisecond)
+		w.step()
+		look()
+	}
+}
+
+func TestARefreshLaunchesAndTerminatesAtOnce(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(settings(1, 10), 10)
+	w.run(2 * time.Second)
+	w.newVersion()
+	r := w.refresh(Preferences{MinHealthy: 90, MaxHealthy: 110, Warmup: 5}, nil)
+	w.step()
+	if in, up := len(w.in(InService)), len(w.in(Pending)); in != 9 || up != 2 {
+		t.Fatalf("%d in service and %d pending after the first step", in, up)
+	}
+	least, most, percents := 10, 0, []int{}
+	w.watch(90*time.Second, func() {
+		in := len(w.in(InService))
+		least, most = min(least, in), max(most, in+len(w.in(Pending)))
+		if p := w.refreshed(r.ID).Percent; len(percents) == 0 || percents[len(percents)-1] != p {
+			percents = append(percents, p)
+		}
+	})
+	if got := w.refreshed(r.ID); got.Status != RefreshSuccessful || versions(w.in(InService)) != "2222222222" {
+		t.Fatalf("refresh %+v, versions %s", got, versions(w.members()))
+	}
+	if least < 9 || most > 11 {
+		t.Errorf("between %d and %d instances, 9 and 11 are the bounds", least, most)
+	}
+	for i, p := range percents {
+		if i > 0 && p < percents[i-1] {
+			t.Errorf("the percentage goes back: %v", percents)
+			break
+		}
+	}
+	if len(percents) < 5 {
+		t.Errorf("the percentages are only %v", percents)
+	}
+}
+
+func TestARefreshSaysWhatItWaitsFor(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(settings(1, 10), 2)
+	w.run(2 * time.Second)
+	w.newVersion()
+	r := w.refresh(Preferences{MinHealthy: 50, Warmup: 10}, nil)
+	reasons := map[string]bool{}
+	w.watch(60*time.Second, func() {
+		text := w.refreshed(r.ID).Reason
+		for _, m := range w.members() {
+			text = strings.ReplaceAll(text, m.ID, "i")
+		}
+		reasons[text] = true
+	})
+	for _, want := range []string{"Waiting for instances to warm up before continuing. For example: i is warming up.",
+		"Waiting for remaining instances to be available. For example: i has insufficient data to evaluate its health with Amazon EC2."} {
+		if !reasons[want] {
+			t.Errorf("it never says %q: %v", want, reasons)
+		}
+	}
+}
+
+// The delay of a checkpoint is as long as what a refresh may stand still, by default: it is no standstill.
+func TestACheckpointsDelayIsNoStandstill(t *testing.T) {
+	w := newWorld(t, 60)
+	w.create(settings(1, 10), 4)
+	w.run(2 * time.Second)
+	w.newVersion()
+	r := w.refresh(Preferences{MinHealthy: 0, Checkpoints: []int{25, 100}, CheckpointDelay: 3600}, nil)
+	w.run(30 * time.Second)
+	if got := w.refreshed(r.ID); got.Percent != 25 || got.Left != 3 || got.Passed != 1 {
+		t.Fatalf("at the checkpoint %+v", got)
+	}
+	w.run(60 * time.Second)
+	if got := w.refreshed(r.ID); got.Status != RefreshSuccessful || versions(w.in(InService)) != "2222" {
+		t.Fatalf("refresh %+v", got)
+	}
+}
+
+func TestARefreshOfAPartEndsAtItsLastCheckpoint(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(settings(1, 10), 4)
+	w.run(2 * time.Second)
+	w.newVersion()
+	r := w.refresh(Preferences{MinHealthy: 0, Checkpoints: []int{50}, CheckpointDelay: 3600}, nil)
+	w.run(10 * time.Second)
+	if got := w.refreshed(r.ID); got.Status != RefreshSuccessful || got.Percent != 50 || got.Left != 2 {
+		t.Fatalf("refresh %+v", got)
+	}
+	if v := versions(w.in(InService)); strings.Count(v, "2") != 2 {
+		t.Fatalf("versions %s", v)
+	}
+}
+
+// A checkpoint that the group has grown away from is reached again.
+func TestACheckpointIsReachedAgainAfterScalingOut(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(settings(1, 20), 4)
+	w.run(2 * time.Second)
+	w.newVersion()
+	r := w.refresh(Preferences{MinHealthy: 0, Checkpoints: []int{50, 100}, CheckpointDelay: 20, Warmup: 30}, nil)
+	w.run(33 * time.Second)
+	if got := w.refreshed(r.ID); got.Percent != 50 || got.WaitTill.IsZero() {
+		t.Fatalf("refresh %+v", got)
+	}
+	w.desire(6)
+	w.run(21 * time.Second)
+	if got := w.refreshed(r.ID); got.Percent != 33 || got.Passed != 0 {
+		t.Fatalf("two of six are new and warm: %+v", got)
+	}
+	w.run(200 * time.Second)
+	if got := w.refreshed(r.ID); got.Status != RefreshSuccessful || got.Percent != 100 {
+		t.Fatalf("refresh %+v", got)
+	}
+}
+
+func TestProtectedMembersAreRefreshedWhenAsked(t *testing.T) {
+	for _, hi := range []int{100, 150} {
+		w := newWorld(t, 1)
+		g := settings(1, 10)
+		g.ProtectNew = true
+		w.create(g, 2)
+		w.run(2 * time.Second)
+		w.newVersion()
+		r := w.refresh(Preferences{MinHealthy: 50, MaxHealthy: hi, Warmup: 1, Protected: "Refresh", Standby: "Wait"}, nil)
+		w.run(20 * time.Second)
+		if got := w.refreshed(r.ID); got.Status != RefreshSuccessful || versions(w.members()) != "22" {
+			t.Errorf("at most %d%%: %+v, versions %s", hi, got, versions(w.members()))
+		}
+	}
+}
+
+func TestStandbyMembersInARefresh(t *testing.T) {
+	for pref, want := range map[string]string{"Terminate": "2 Successful", "Ignore": "12 Successful", "Wait": "12 InProgress"} {
+		w := newWorld(t, 1)
+		w.create(settings(1, 10), 2)
+		w.run(2 * time.Second)
+		id := w.members()[0].ID
+		w.must(func(tx *store.WriteTx) error {
+			_, err := w.e.EnterStandby(tx, here, "g", []string{id}, true)
+			return err
+		})
+		w.run(time.Second)
+		w.newVersion()
+		r := w.refresh(Preferences{MinHealthy: 0, Protected: "Wait", Standby: pref}, nil)
+		w.run(20 * time.Second)
+		vs := versions(w.in(Standby)) + versions(w.in(InService))
+		got := w.refreshed(r.ID)
+		if vs+" "+got.Status != want {
+			t.Errorf("%s: versions %s, %+v", pref, vs, got)
+		}
+		if pref == "Wait" && got.Reason != waitOthers+id+" is in Standby. Return the instance to service to continue." {
+			t.Errorf("it waits because %s", got.Reason)
+		}
+	}
+}
+
+func TestSkipMatchingLeavesWhatIsAsWanted(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(settings(1, 10), 2)
+	w.run(2 * time.Second)
+	w.newVersion()
+	w.desire(4)
+	w.run(2 * time.Second)
+	before := w.in(InService)
+	r := w.refresh(Preferences{MinHealthy: 0, SkipMatching: true}, nil)
+	w.run(10 * time.Second)
+	kept := 0
+	for _, m := range before {
+		for _, o := range w.in(InService) {
+			if m.ID == o.ID {
+				kept++
+			}
+		}
+	}
+	if got := w.refreshed(r.ID); got.Status != RefreshSuccessful || versions(w.in(InService)) != "2222" || kept != 2 {
+		t.Fatalf("%d kept, refresh %+v, versions %s", kept, got, versions(w.members()))
+	}
+}
+
+func TestAlarmsEndARefreshAlsoWhileItBakes(t *testing.T) {
+	w := newWorld(t, 1)
+	g := settings(1, 10)
+	g.Template.Version = "1"
+	w.create(g, 2)
+	w.run(2 * time.Second)
+	w.newVersion()
+	set := func(state string) {
+		w.must(func(tx *store.WriteTx) error {
+			fakeAlarms.Put(tx, fakeAlarm{Scope: here, AlarmSpec: AlarmSpec{Name: "errors"}, State: state})
+			return nil
+		})
+	}
+	err := w.db.Update(func(tx *store.WriteTx) error {
+		_, err := w.e.StartRefresh(tx, Refresh{Scope: here, Group: "g", Preferences: Preferences{MaxHealthy: 100, Protected: "Wait", Standby: "Wait", Alarms: []string{"errors"}}})
+		return err
+	})
+	wantError(t, err, "ValidationError", "The alarm errors does not exist.")
+	set("OK")
+	r := w.refresh(Preferences{MinHealthy: 0, AutoRollback: true, Bake: 60, Alarms: []string{"errors"}}, &TemplateRef{ID: "lt-1", Version: "2"})
+	w.run(10 * time.Second)
+	if got := w.refreshed(r.ID); got.Status != RefreshBaking || got.Percent != 100 || got.Reason == "" {
+		t.Fatalf("refresh %+v", got)
+	}
+	if wake := w.step(); wake.IsZero() || wake.Sub(w.now) > 10*time.Second {
+		t.Fatalf("the alarm is looked at next at %v, it is %v", wake, w.now)
+	}
+	set("ALARM")
+	var percents []int
+	w.watch(20*time.Second, func() {
+		if got := w.refreshed(r.ID); got.Status == RefreshRollback {
+			percents = append(percents, got.Percent)
+		}
+	})
+	got := w.refreshed(r.ID)
+	if got.Status != RefreshRollbackSuccessful || versions(w.in(InService)) != "11" || w.group().Template.Version != "1" || got.Percent != 0 || got.OnRollback == nil || got.OnRollback.Percent != 100 {
+		t.Fatalf("refresh %+v, versions %s", got, versions(w.members()))
+	}
+	if len(percents) == 0 || percents[0] != 100 {
+		t.Errorf("the percentage goes down by %v", percents)
+	}
+}
+
+func TestWhatCannotBeRolledBack(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(settings(1, 10), 1) // by $Latest
+	w.run(2 * time.Second)
+	w.newVersion()
+	p := Preferences{MaxHealthy: 100, Protected: "Wait", Standby: "Wait", AutoRollback: true}
+	start := func(version string) error {
+		return w.db.Update(func(tx *store.WriteTx) error {
+			_, err := w.e.StartRefresh(tx, Refresh{Scope: here, Group: "g", Preferences: p, Template: &TemplateRef{ID: "lt-1", Version: version}})
+			return err
+		})
+	}
+	wantError(t, start("2"), "ValidationError", "AutoRollback")
+	p.AutoRollback = false
+	if err := start("2"); err != nil {
+		t.Fatal(err)
+	}
+	err := w.db.Update(func(tx *store.WriteTx) error { _, err := w.e.RollbackRefresh(tx, here, "g"); return err })
+	wantError(t, err, "IrreversibleInstanceRefresh", "$Latest")
+}
+
+func TestARefreshStandsStillWhileAProcessIsSuspended(t *testing.T) {
+	w := newWorld(t, 60)
+	w.create(settings(1, 10), 2)
+	w.run(2 * time.Second)
+	w.newVersion()
+	w.must(func(tx *store.WriteTx) error { return w.e.Suspend(tx, here, "g", []string{ProcInstanceRefresh}) })
+	r := w.refresh(Preferences{MinHealthy: 50}, nil)
+	w.run(90 * time.Second) // of which an hour is 60
+	if got := w.refreshed(r.ID); got.Status != RefreshPending || versions(w.in(InService)) != "11" {
+		t.Fatalf("refresh %+v", got)
+	}
+	w.must(func(tx *store.WriteTx) error { return w.e.Resume(tx, here, "g", []string{ProcInstanceRefresh}) })
+	w.run(10 * time.Second)
+	if got := w.refreshed(r.ID); got.Status != RefreshSuccessful || versions(w.in(InService)) != "22" {
+		t.Fatalf("refresh %+v", got)
+	}
+}
+
+func TestTheWarmPoolIsRefreshedAfterTheGroup(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(settings(0, 5), 2)
+	w.warmPool("Stopped", 0, nil, false)
+	w.run(5 * time.Second)
+	w.newVersion()
+	r := w.refresh(Preferences{MinHealthy: 50, Warmup: 3}, nil)
+	half := false
+	w.watch(40*time.Second, func() {
+		if got := w.refreshed(r.ID); got.Live.Left > 0 && versions(w.in(WarmedStopped)) != "111" {
+			t.Fatalf("the pool is replaced while the group has old members: %+v", w.members())
+		} else if got.Warm != nil && got.Live.Percent != got.Warm.Percent && got.Percent > 0 && got.Percent < 100 {
+			half = true
+		}
+	})
+	got := w.refreshed(r.ID)
+	if got.Status != RefreshSuccessful || versions(w.in(InService)) != "22" || versions(w.in(WarmedStopped)) != "222" || got.Warm == nil || got.Warm.Percent != 100 {
+		t.Fatalf("refresh %+v, members %+v", got, w.members())
+	}
+	if !half {
+		t.Error("the pool's progress is not told apart from the group's")
+	}
+}
+
+// What scales out during a refresh does not come from the old members of the warm pool.
+func TestOldMembersOfThePoolAreNotDrawnDuringARefresh(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(settings(0, 5), 2)
+	w.warmPool("Stopped", 0, nil, false)
+	w.run(5 * time.Second)
+	w.newVersion()
+	w.refresh(Preferences{MinHealthy: 50, Warmup: 30}, nil)
+	w.run(2 * time.Second)
+	w.desire(4)
+	w.run(3 * time.Second)
+	if v := versions(w.in(InService)); strings.Count(v, "1") > 1 || len(v) != 4 {
+		t.Fatalf("versions %s", v)
+	}
+}
+
+func TestOldMembersAreReplacedAsTheMaintenancePolicySays(t *testing.T) {
+	w := newWorld(t, 1)
+	g := settings(0, 30)
+	g.MaxInstanceLifetime, g.MinHealthy, g.MaxHealthy, g.DefaultWarmup = new(86400), new(100), new(150), new(5)
+	w.create(g, 4)
+	w.run(2 * time.Second)
+	w.now = w.now.Add(25 * time.Hour)
+	most := 0
+	w.watch(60*time.Second, func() {
+		if n := len(w.in(InService)); n < 4 {
+			t.Fatalf("%d in service", n)
+		} else {
+			most = max(most, n)
+		}
+	})
+	if most != 6 || len(w.in(InService)) != 4 {
+		t.Fatalf("at most %d, at last %+v", most, w.members())
+	}
+	for _, m := range w.members() {
+		if w.now.Sub(m.LaunchedAt) > time.Hour {
+			t.Errorf("%s is still there", m.ID)
+		}
+	}
+	all := ""
+	for _, a := range w.history() {
+		all += a.Cause + "\n"
+	}
+	if !strings.Contains(all, whyAged) || !strings.Contains(all, whyLifetime) {
+		t.Errorf("the causes are\n%s", all)
+	}
+}
