@@ -23,6 +23,7 @@
 // doesn't carry (HTTP/2, upgrades, other target groups, authentication, suites that record lacks) it leaves to a goroutine, with the
 // bytes at hand, for the rest of the connection's life. exchange.serve decides for both and says which it is.
 //   - A loop never waits, takes no lock that Apply holds, and learns of changes by commands, which Apply waits for.
+//   - Clients and targets have an epoll set each: answers are passed on before more requests go out, so few connections to targets do.
 //   - A descriptor is registered once, edge-triggered. A short read means that nothing is left only if no end was announced: the
 //     end that comes with the last bytes has no event of its own. An event names its descriptor's generation, not the number alone.
 //   - Neither side is read while the other has bytes to take; at most one read's worth waits. An idle connection holds no buffer.
@@ -43,9 +44,10 @@
 // no I/O and know no connection, so loops and goroutines (conn.go, exchange.go: one a connection) share them.
 // You may not assume that a time limit fires more exactly than tick allows, or that Stats adds up while requests run.
 //
-// Logs (accesslog.go, logfile.go) never make a request wait: a line is appended to a buffer of its loop, or dropped and counted.
+// Logs (accesslog.go, logfile.go) never make a request wait: a line is packed into a buffer of its loop at once, or dropped and counted.
 // Anomalies (anomaly.go) are judged every ten seconds by the ticker.
 //
 // A Proxy owns all its goroutines, besides the engine's loops: one a client connection that no loop carries, one for a request body that is not at hand when
-// its head is, one for an HTTP/2 stream with a body, two for an HTTP/2 connection to a target, one for the time limits, one for the logs. Shutdown waits for them. The package imports no other part of the project.
+// its head is, one for an HTTP/2 stream with a body, two for an HTTP/2 connection to a target, one for the time limits, one for the logs. Shutdown waits for them. The package imports tlsfront, record and
+// gzline, no other part of the project.
 package proxy
