@@ -136,7 +136,8 @@ func (x *executor) cause(a Action) (string, []byte) {
 func (x *executor) run(a Action) error {
 	switch a.Kind {
 	case Launch:
-		return x.launch(a)
+		_, err := x.launch(a)
+		return err
 	case Settle:
 		x.g.Reasons, x.g.Alarms, x.g.Owed = nil, nil, 0
 		if x.g.Cooling > 0 {
@@ -238,7 +239,7 @@ func (x *executor) member(a Action, m Member) error {
 }
 
 // launch starts one instance and makes it a member.
-func (x *executor) launch(a Action) error {
+func (x *executor) launch(a Action) (Member, error) {
 	cause, alarms := x.cause(a)
 	var refresh *Refresh
 	if r, ok := ActiveRefresh(x.w, x.g); ok {
@@ -247,7 +248,7 @@ func (x *executor) launch(a Action) error {
 	from := refresh.from(x.g)
 	inst, tmpl, weight, err := x.e.start(x.w, from, a)
 	if err != nil {
-		return &launchError{action: a, err: err}
+		return Member{}, &launchError{action: a, err: err}
 	}
 	description, state := "Launching a new EC2 instance: ", Pending
 	if a.Warm {
@@ -272,7 +273,7 @@ func (x *executor) launch(a Action) error {
 	if a.Rebalance {
 		x.g.Balanced = x.now.Add(x.e.scaled(rebalancePause))
 	}
-	return nil
+	return m, nil
 }
 
 // failed records that a launch did not work, and holds the next one back: in the zone when another may do, everywhere
@@ -486,6 +487,9 @@ func (x *executor) bury() {
 	}
 	for _, r := range of(x.w, Refreshes, x.g.Scope, x.g.Name) {
 		Refreshes.Delete(x.w, r.Key(r.ID))
+	}
+	for _, o := range of(x.w, orders, x.g.Scope, x.g.Name) {
+		orders.Delete(x.w, o.Key(o.Group+":"+o.Token))
 	}
 	Groups.Delete(x.w, x.g.Key(x.g.Name))
 }

@@ -265,7 +265,9 @@ func (g Group) checkSettings() error {
 	}
 	for _, t := range splitList(g.HealthCheckType) {
 		switch t {
-		case "EC2", "ELB", "EBS", "VPC_LATTICE":
+		case "EC2", "ELB":
+		case "EBS", "VPC_LATTICE":
+			return fault.New(fault.Unsupported, "ValidationError", "The health check type %s is not supported. The supported types are: EC2, ELB.", t)
 		default:
 			return invalid("Invalid health check type: %s. The valid types are: EC2, EBS, ELB, VPC_LATTICE.", t)
 		}

@@ -64,6 +64,14 @@ func (e *Engine) PutHook(w *store.WriteTx, h Hook) error {
 	case h.DefaultResult != "CONTINUE" && h.DefaultResult != "ABANDON":
 		return invalid("Default Result must be CONTINUE or ABANDON.")
 	}
+	if t := h.NotificationTarget; t != "" && t != old.NotificationTarget {
+		if !strings.HasPrefix(t, "arn:aws:sns:") && !strings.HasPrefix(t, "arn:aws:sqs:") {
+			return invalid("Invalid Notification Target ARN: %s", t)
+		}
+		if err := needSink(w); err != nil {
+			return err
+		}
+	}
 	if !exists && len(of(w, Hooks, h.Scope, h.Group)) >= MaxHooks {
 		return fault.New(fault.Limit, "LimitExceeded", "A group may have up to %d lifecycle hooks.", MaxHooks)
 	}

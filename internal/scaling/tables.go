@@ -96,41 +96,40 @@ type Backoff struct {
 // its attachments by the loop as well.
 type Group struct {
 	scope.Scope
-	Name, UUID           string
-	CreatedAt            time.Time
-	Min, Max, Desired    int
-	Template             *TemplateRef `json:",omitempty"`
-	Mixed                *Mixed       `json:",omitempty"`
-	LaunchConfiguration  string       `json:",omitempty"`
-	Subnets              []string     // as given, in order
-	ZoneNames            []string     // zones of the group, in order
-	ZonesGiven           bool         `json:",omitempty"` // named by the client, not derived from subnets
-	DefaultCooldown      int          // seconds
-	DefaultWarmup        *int         `json:",omitempty"` // seconds
-	HealthCheckType      string
-	GracePeriod          int // seconds
-	TerminationPolicies  []string
-	ProtectNew           bool `json:",omitempty"`
-	MaxInstanceLifetime  *int `json:",omitempty"` // seconds
-	CapacityRebalance    bool `json:",omitempty"`
-	ServiceLinkedRole    string
-	DeletionProtection   string
-	Context              string    `json:",omitempty"`
-	PlacementGroup       string    `json:",omitempty"`
-	DesiredCapacityType  string    `json:",omitempty"`
-	MinHealthy           *int      `json:",omitempty"` // instance maintenance policy, percent
-	MaxHealthy           *int      `json:",omitempty"`
-	BalancedOnly         bool      `json:",omitempty"`
-	RetainAbandoned      bool      `json:",omitempty"` // instances whose terminate hook is abandoned
-	Warm                 *WarmPool `json:",omitempty"`
-	Attachments          []Attachment
-	ClassicLoadBalancers []string `json:",omitempty"`
-	Suspended            []Suspension
-	Tags                 []Tag
-	Metrics              []string                   // enabled group metrics
-	Documents            map[string]json.RawMessage `json:",omitempty"` // settings stored and returned as they were sent, by member name
-	Deleting             bool                       `json:",omitempty"`
-	ForceDeleting        bool                       `json:",omitempty"`
+	Name, UUID          string
+	CreatedAt           time.Time
+	Min, Max, Desired   int
+	Template            *TemplateRef `json:",omitempty"`
+	Mixed               *Mixed       `json:",omitempty"`
+	LaunchConfiguration string       `json:",omitempty"`
+	Subnets             []string     // as given, in order
+	ZoneNames           []string     // zones of the group, in order
+	ZonesGiven          bool         `json:",omitempty"` // named by the client, not derived from subnets
+	DefaultCooldown     int          // seconds
+	DefaultWarmup       *int         `json:",omitempty"` // seconds
+	HealthCheckType     string
+	GracePeriod         int // seconds
+	TerminationPolicies []string
+	ProtectNew          bool `json:",omitempty"`
+	MaxInstanceLifetime *int `json:",omitempty"` // seconds
+	CapacityRebalance   bool `json:",omitempty"`
+	ServiceLinkedRole   string
+	DeletionProtection  string
+	Context             string    `json:",omitempty"`
+	PlacementGroup      string    `json:",omitempty"`
+	DesiredCapacityType string    `json:",omitempty"`
+	MinHealthy          *int      `json:",omitempty"` // instance maintenance policy, percent
+	MaxHealthy          *int      `json:",omitempty"`
+	BalancedOnly        bool      `json:",omitempty"`
+	RetainAbandoned     bool      `json:",omitempty"` // instances whose terminate hook is abandoned
+	Warm                *WarmPool `json:",omitempty"`
+	Attachments         []Attachment
+	Suspended           []Suspension
+	Tags                []Tag
+	Metrics             []string                   // enabled group metrics
+	Documents           map[string]json.RawMessage `json:",omitempty"` // settings stored and returned as they were sent, by member name
+	Deleting            bool                       `json:",omitempty"`
+	ForceDeleting       bool                       `json:",omitempty"`
 
 	Reasons  []string           `json:",omitempty"` // sentences about the last changes of Desired, until acted on
 	Alarms   json.RawMessage    `json:",omitempty"` // the alarm that invoked, for the activities' details

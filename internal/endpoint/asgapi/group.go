@@ -9,6 +9,7 @@ import (
 
 	"skerry/api"
 	as "skerry/api/autoscaling"
+	"skerry/internal/compute"
 	"skerry/internal/fault"
 	"skerry/internal/network"
 	"skerry/internal/scaling"
@@ -51,9 +52,6 @@ func (s *Server) createAutoScalingGroup(c *api.Call, in *as.CreateAutoScalingGro
 	if sources != 1 {
 		return nil, invalid("Valid requests must contain either launchTemplate, LaunchConfigurationName, InstanceId or MixedInstancesPolicy parameter.")
 	}
-	if in.InstanceId != nil {
-		return nil, fault.New(fault.Unsupported, "ValidationError", "Making a group from an instance (InstanceId) is not supported. Give a launch template instead.")
-	}
 	if err := u.apply(&g); err != nil {
 		return nil, err
 	}
@@ -76,9 +74,33 @@ func (s *Server) createAutoScalingGroup(c *api.Call, in *as.CreateAutoScalingGro
 			DefaultResult: api.Val(h.DefaultResult), NotificationTarget: api.Val(h.NotificationTargetARN), NotificationMetadata: api.Val(h.NotificationMetadata), Role: api.Val(h.RoleARN)})
 	}
 	return nil, c.Update(func(w *store.WriteTx) error {
+		if in.InstanceId != nil {
+			if err := s.fromInstance(w, &g, *in.InstanceId); err != nil {
+				return err
+			}
+		}
 		_, err := s.Engine.CreateGroup(w, g, intPtr(in.DesiredCapacity), hooks)
 		return err
 	})
+}
+
+// fromInstance makes a group's launch configuration, of its own name, from an instance; its subnet is the group's when the
+// request names none.
+func (s *Server) fromInstance(w *store.WriteTx, g *scaling.Group, id string) error {
+	like, err := likeInstance(w, g.Scope, id)
+	if err != nil {
+		return err
+	}
+	like.LaunchConfigurationName = &g.Name
+	l, err := launchConfiguration(g.Scope, like)
+	if err != nil {
+		return err
+	}
+	g.LaunchConfiguration = g.Name
+	if i, err := compute.GetInstance(w, g.Scope, id); err == nil && len(g.Subnets) == 0 && len(g.ZoneNames) == 0 {
+		g.Subnets = []string{i.SubnetID}
+	}
+	return s.Engine.CreateLaunchConfiguration(w, l)
 }
 
 func errClassic() error {
@@ -190,7 +212,10 @@ func (u settings) documents(g *scaling.Group) error {
 	if u.AvailabilityZoneImpairmentPolicy != nil {
 		g.Documents["AvailabilityZoneImpairmentPolicy"] = document(u.AvailabilityZoneImpairmentPolicy)
 	}
-	if u.CapacityReservationSpecification != nil {
+	if r := u.CapacityReservationSpecification; r != nil {
+		if p := api.Val(r.CapacityReservationPreference); p != "" && p != "default" && p != "none" || r.CapacityReservationTarget != nil {
+			return fault.New(fault.Unsupported, "ValidationError", "Capacity reservations are not supported: CapacityReservationPreference can be default or none, without a CapacityReservationTarget.")
+		}
 		g.Documents["CapacityReservationSpecification"] = document(u.CapacityReservationSpecification)
 	}
 	if u.InstanceLifecyclePolicy != nil {
@@ -310,28 +335,37 @@ func distributionDefaults(d *as.InstancesDistribution, required bool) {
 	}
 }
 
-// place replaces the group's subnets and zones, when they are given.
-func (u settings) place(g *scaling.Group) error {
-	zones := slices.Clone(u.AvailabilityZones)
-	if len(zones) > 0 && len(u.AvailabilityZoneIds) > 0 {
-		return invalid("AvailabilityZones and AvailabilityZoneIds cannot be specified together.")
+// zoneNames are zones that a request names either way.
+func zoneNames(region string, names, ids []string) ([]string, error) {
+	if len(names) > 0 && len(ids) > 0 {
+		return nil, invalid("AvailabilityZones and AvailabilityZoneIds cannot be specified together.")
 	}
-	for _, id := range u.AvailabilityZoneIds {
+	zones := slices.Clone(names)
+	for _, id := range ids {
 		found := ""
-		for _, z := range network.Zones(g.Region) {
+		for _, z := range network.Zones(region) {
 			if z.ID == id {
 				found = z.Name
 			}
 		}
 		if found == "" {
-			return invalid("Invalid Availability Zone ID: %s", id)
+			return nil, invalid("Invalid Availability Zone ID: %s", id)
 		}
 		zones = append(zones, found)
 	}
 	for _, z := range zones {
-		if _, ok := network.ZoneByName(g.Region, z); !ok {
-			return invalid("Invalid availability zone: %s", z)
+		if _, ok := network.ZoneByName(region, z); !ok {
+			return nil, invalid("Invalid availability zone: %s", z)
 		}
+	}
+	return zones, nil
+}
+
+// place replaces the group's subnets and zones, when they are given.
+func (u settings) place(g *scaling.Group) error {
+	zones, err := zoneNames(g.Region, u.AvailabilityZones, u.AvailabilityZoneIds)
+	if err != nil {
+		return err
 	}
 	var subnets []string
 	if u.VPCZoneIdentifier != nil {
@@ -471,7 +505,15 @@ func groupWire(tx store.Tx, g scaling.Group, instances bool) as.AutoScalingGroup
 		InstanceMaintenancePolicy:        restore[as.InstanceMaintenancePolicy](g, "InstanceMaintenancePolicy"),
 		AvailabilityZoneImpairmentPolicy: restore[as.AvailabilityZoneImpairmentPolicy](g, "AvailabilityZoneImpairmentPolicy"),
 		CapacityReservationSpecification: restore[as.CapacityReservationSpecification](g, "CapacityReservationSpecification"),
-		InstanceLifecyclePolicy:          restore[as.InstanceLifecyclePolicy](g, "InstanceLifecyclePolicy")}
+		InstanceLifecyclePolicy:          restore[as.InstanceLifecyclePolicy](g, "InstanceLifecyclePolicy"),
+		// Lists that are empty are answered as such.
+		EnabledMetrics: []as.EnabledMetric{}, LoadBalancerNames: []string{}, SuspendedProcesses: []as.SuspendedProcess{}, Tags: []as.TagDescription{},
+		TargetGroupARNs: []string{}, TrafficSources: []as.TrafficSourceIdentifier{}}
+	fill(&out.CapacityReservationSpecification, as.CapacityReservationSpecification{CapacityReservationPreference: api.Ptr("default")})
+	fill(&out.AvailabilityZoneImpairmentPolicy, as.AvailabilityZoneImpairmentPolicy{ZonalShiftEnabled: api.Ptr(false), ImpairedZoneHealthCheckBehavior: api.Ptr("IgnoreUnhealthy")})
+	if out.LaunchTemplate != nil {
+		fill(&out.LaunchTemplate.Version, "$Default")
+	}
 	strategy := "balanced-best-effort"
 	if g.BalancedOnly {
 		strategy = "balanced-only"
@@ -507,6 +549,7 @@ func groupWire(tx store.Tx, g scaling.Group, instances bool) as.AutoScalingGroup
 		}
 	}
 	if instances {
+		out.Instances = []as.Instance{}
 		for _, m := range scaling.MembersOf(tx, g) {
 			if !m.Warmed() {
 				out.Instances = append(out.Instances, memberWire(m))
@@ -523,6 +566,7 @@ func completeMixed(p *as.MixedInstancesPolicy, m scaling.Mixed) {
 		if given := p.LaunchTemplate.LaunchTemplateSpecification; given != nil {
 			spec.Version = given.Version
 		}
+		fill(&spec.Version, "$Default")
 		p.LaunchTemplate.LaunchTemplateSpecification = &spec
 	}
 	if p.InstancesDistribution == nil {
@@ -545,7 +589,7 @@ func weightWire(m scaling.Member) *string {
 }
 
 func memberWire(m scaling.Member) as.Instance {
-	return as.Instance{AvailabilityZone: &m.Zone, AvailabilityZoneId: text(network.ZoneID(m.Region, m.Zone)), HealthStatus: &m.Health, ImageId: nil,
+	return as.Instance{AvailabilityZone: &m.Zone, AvailabilityZoneId: text(network.ZoneID(m.Region, m.Zone)), HealthStatus: &m.Health, ImageId: text(m.ImageID),
 		InstanceId: &m.ID, InstanceType: text(m.InstanceType), LaunchConfigurationName: text(m.LaunchConfiguration), LaunchTemplate: templateWire(m.Template),
 		LifecycleState: &m.State, ProtectedFromScaleIn: api.Ptr(m.Protected), WeightedCapacity: weightWire(m)}
 }
@@ -566,7 +610,7 @@ func (s *Server) describeAutoScalingInstances(c *api.Call, in *as.DescribeAutoSc
 		out.NextToken = next
 		for _, m := range rows {
 			out.AutoScalingInstances = append(out.AutoScalingInstances, as.AutoScalingInstanceDetails{AutoScalingGroupName: &m.Group, AvailabilityZone: &m.Zone,
-				AvailabilityZoneId: text(network.ZoneID(m.Region, m.Zone)), HealthStatus: api.Ptr(strings.ToUpper(m.Health)), InstanceId: &m.ID,
+				AvailabilityZoneId: text(network.ZoneID(m.Region, m.Zone)), HealthStatus: api.Ptr(strings.ToUpper(m.Health)), ImageId: text(m.ImageID), InstanceId: &m.ID,
 				InstanceType: text(m.InstanceType), LaunchConfigurationName: text(m.LaunchConfiguration), LaunchTemplate: templateWire(m.Template),
 				LifecycleState: &m.State, ProtectedFromScaleIn: api.Ptr(m.Protected), WeightedCapacity: weightWire(m)})
 		}

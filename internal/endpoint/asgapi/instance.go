@@ -3,6 +3,7 @@ package asgapi
 import (
 	"skerry/api"
 	as "skerry/api/autoscaling"
+	"skerry/internal/network"
 	"skerry/internal/scaling"
 	"skerry/internal/store"
 )
@@ -106,4 +107,38 @@ func (s *Server) terminateInstanceInAutoScalingGroup(c *api.Call, in *as.Termina
 		}
 		return err
 	})
+}
+
+func (s *Server) launchInstances(c *api.Call, in *as.LaunchInstancesRequest) (*as.LaunchInstancesResult, error) {
+	o := scaling.Order{Capacity: int(api.Val(in.RequestedCapacity)), Retry: api.Val(in.RetryStrategy) == "retry-with-group-configuration"}
+	if len(in.SubnetIds) > 0 {
+		o.Subnet = in.SubnetIds[0]
+	}
+	zones, err := zoneNames(c.Region, in.AvailabilityZones, in.AvailabilityZoneIds)
+	if err != nil {
+		return nil, err
+	}
+	if len(zones) > 0 {
+		o.Zone = zones[0]
+	}
+	out := &as.LaunchInstancesResult{AutoScalingGroupName: in.AutoScalingGroupName, ClientToken: in.ClientToken}
+	return out, s.change(c, in.AutoScalingGroupName, "LaunchInstances", func(w *store.WriteTx, g scaling.Group) error {
+		got, err := s.Engine.Launch(w, c.Scope(), g.Name, api.Val(in.ClientToken), o)
+		for _, p := range got.Placed {
+			out.Instances = append(out.Instances, as.InstanceCollection{AvailabilityZone: &p.Zone, AvailabilityZoneId: text(network.ZoneID(c.Region, p.Zone)), InstanceIds: p.IDs,
+				InstanceType: &p.InstanceType, MarketType: market(p.Spot), SubnetId: &p.Subnet})
+		}
+		if f := got.Failed; f != nil {
+			out.Errors = []as.LaunchInstancesError{{AvailabilityZone: &f.Zone, AvailabilityZoneId: text(network.ZoneID(c.Region, f.Zone)), ErrorCode: &f.Code, ErrorMessage: &f.Message,
+				InstanceType: text(f.InstanceType), MarketType: market(f.Spot), SubnetId: &f.Subnet}}
+		}
+		return err
+	})
+}
+
+func market(spot bool) *string {
+	if spot {
+		return api.Ptr("Spot")
+	}
+	return api.Ptr("OnDemand")
 }

@@ -6,8 +6,10 @@ import (
 
 	"skerry/api"
 	as "skerry/api/autoscaling"
+	"skerry/internal/compute"
 	"skerry/internal/fault"
 	"skerry/internal/scaling"
+	"skerry/internal/scope"
 	"skerry/internal/store"
 )
 
@@ -15,24 +17,78 @@ func (s *Server) createLaunchConfiguration(c *api.Call, in *as.CreateLaunchConfi
 	if err := required("LaunchConfigurationName", in.LaunchConfigurationName); err != nil {
 		return nil, err
 	}
+	return nil, c.Update(func(w *store.WriteTx) error {
+		in := in
+		if in.InstanceId != nil {
+			like, err := likeInstance(w, c.Scope(), *in.InstanceId)
+			if err != nil {
+				return err
+			}
+			in = overridden(like, in)
+		}
+		l, err := launchConfiguration(c.Scope(), in)
+		if err != nil {
+			return err
+		}
+		return s.Engine.CreateLaunchConfiguration(w, l)
+	})
+}
+
+func launchConfiguration(sc scope.Scope, in *as.CreateLaunchConfigurationType) (scaling.LaunchConfiguration, error) {
 	switch {
-	case in.InstanceId != nil:
-		return nil, fault.New(fault.Unsupported, "ValidationError", "Making a launch configuration from an instance (InstanceId) is not supported.")
 	case in.PlacementTenancy != nil && *in.PlacementTenancy != "default":
-		return nil, fault.New(fault.Unsupported, "ValidationError", "PlacementTenancy %s is not supported.", *in.PlacementTenancy)
-	case api.Val(in.ImageId) == "":
-		return nil, invalid("Valid requests must contain either the InstanceID parameter or both the ImageId and InstanceType parameters.")
-	case api.Val(in.InstanceType) == "":
-		return nil, invalid("Valid requests must contain either the InstanceID parameter or both the ImageId and InstanceType parameters.")
+		return scaling.LaunchConfiguration{}, fault.New(fault.Unsupported, "ValidationError", "PlacementTenancy %s is not supported.", *in.PlacementTenancy)
+	case api.Val(in.ImageId) == "", api.Val(in.InstanceType) == "":
+		return scaling.LaunchConfiguration{}, invalid("Valid requests must contain either the InstanceID parameter or both the ImageId and InstanceType parameters.")
 	}
-	l := scaling.LaunchConfiguration{Scope: c.Scope(), Name: *in.LaunchConfigurationName, Document: document(in), Launch: scaling.LaunchSpec{
+	l := scaling.LaunchConfiguration{Scope: sc, Name: *in.LaunchConfigurationName, Document: document(in), Launch: scaling.LaunchSpec{
 		ImageID: *in.ImageId, InstanceType: *in.InstanceType, KeyName: api.Val(in.KeyName), SecurityGroups: in.SecurityGroups, UserData: api.Val(in.UserData),
 		InstanceProfile: api.Val(in.IamInstanceProfile), Monitoring: in.InstanceMonitoring == nil || in.InstanceMonitoring.Enabled == nil || *in.InstanceMonitoring.Enabled,
 		PublicIP: in.AssociatePublicIpAddress, SpotPrice: api.Val(in.SpotPrice)}}
 	if m := in.MetadataOptions; m != nil {
 		l.Launch.HttpTokens, l.Launch.HttpEndpoint, l.Launch.HopLimit = api.Val(m.HttpTokens), api.Val(m.HttpEndpoint), int(api.Val(m.HttpPutResponseHopLimit))
 	}
-	return nil, c.Update(func(w *store.WriteTx) error { return s.Engine.CreateLaunchConfiguration(w, l) })
+	return l, nil
+}
+
+// likeInstance is the request for a launch configuration like an instance: all of it but its block devices and what it got
+// after its launch.
+func likeInstance(tx store.Tx, sc scope.Scope, id string) (*as.CreateLaunchConfigurationType, error) {
+	i, err := compute.GetInstance(tx, sc, id)
+	if err != nil || i.State == compute.Terminated {
+		return nil, fault.New(fault.NotFound, "ValidationError", "Invalid Instance ID: %s", id)
+	}
+	out := &as.CreateLaunchConfigurationType{ImageId: &i.ImageID, InstanceType: &i.InstanceType, KeyName: text(i.KeyName), SecurityGroups: i.SecurityGroupIDs, UserData: text(i.UserData),
+		IamInstanceProfile: text(i.IamInstanceProfileArn), InstanceMonitoring: &as.InstanceMonitoring{Enabled: &i.Monitoring}, EbsOptimized: &i.EbsOptimized,
+		AssociatePublicIpAddress: api.Ptr(i.PublicIP != ""), MetadataOptions: &as.InstanceMetadataOptions{HttpTokens: text(i.MetadataOptions.HttpTokens),
+			HttpEndpoint: text(i.MetadataOptions.HttpEndpoint), HttpPutResponseHopLimit: num(i.MetadataOptions.HttpPutResponseHopLimit)}}
+	return out, nil
+}
+
+// overridden is like with what in says otherwise.
+func overridden(like, in *as.CreateLaunchConfigurationType) *as.CreateLaunchConfigurationType {
+	out := *in
+	out.InstanceId = nil
+	keep(&out.ImageId, like.ImageId)
+	keep(&out.InstanceType, like.InstanceType)
+	keep(&out.KeyName, like.KeyName)
+	keep(&out.UserData, like.UserData)
+	keep(&out.IamInstanceProfile, like.IamInstanceProfile)
+	keep(&out.InstanceMonitoring, like.InstanceMonitoring)
+	keep(&out.EbsOptimized, like.EbsOptimized)
+	keep(&out.AssociatePublicIpAddress, like.AssociatePublicIpAddress)
+	keep(&out.MetadataOptions, like.MetadataOptions)
+	if out.SecurityGroups == nil {
+		out.SecurityGroups = like.SecurityGroups
+	}
+	return &out
+}
+
+// keep gives what was not said.
+func keep[T any](p **T, v *T) {
+	if *p == nil {
+		*p = v
+	}
 }
 
 func (s *Server) deleteLaunchConfiguration(c *api.Call, in *as.LaunchConfigurationNameType) (*as.DeleteLaunchConfigurationOutput, error) {
@@ -70,6 +126,14 @@ func (s *Server) describeLaunchConfigurations(c *api.Call, in *as.LaunchConfigur
 			fill(&w.RamdiskId, "")
 			fill(&w.KeyName, "")
 			fill(&w.UserData, "")
+			for _, list := range []*[]string{&w.SecurityGroups, &w.ClassicLinkVPCSecurityGroups} {
+				if *list == nil {
+					*list = []string{}
+				}
+			}
+			if w.BlockDeviceMappings == nil {
+				w.BlockDeviceMappings = []as.BlockDeviceMapping{}
+			}
 			out.LaunchConfigurations = append(out.LaunchConfigurations, w)
 		}
 		return nil

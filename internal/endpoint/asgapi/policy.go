@@ -96,7 +96,7 @@ func trackingWire(t *scaling.Tracking) *as.TargetTrackingConfiguration {
 }
 
 func alarmsWire(sc scope.Scope, names []string) []as.Alarm {
-	var out []as.Alarm
+	out := []as.Alarm{}
 	for _, n := range names {
 		out = append(out, as.Alarm{AlarmName: &n, AlarmARN: api.Ptr(sc.ARN("cloudwatch", "alarm:"+n))})
 	}
@@ -137,7 +137,7 @@ func (s *Server) describePolicies(c *api.Call, in *as.DescribePoliciesType) (*as
 			w := as.ScalingPolicy{AdjustmentType: text(p.AdjustmentType), Alarms: alarmsWire(p.Scope, names), AutoScalingGroupName: &p.Group, Cooldown: numPtr(p.Cooldown),
 				Enabled: api.Ptr(p.Enabled), EstimatedInstanceWarmup: numPtr(p.Warmup), MetricAggregationType: text(p.Aggregation), MinAdjustmentMagnitude: numPtr(p.MinMagnitude),
 				MinAdjustmentStep: numPtr(p.MinStep), PolicyARN: api.Ptr(p.ARN()), PolicyName: &p.Name, PolicyType: &p.Type, ScalingAdjustment: numPtr(p.Adjustment),
-				TargetTrackingConfiguration: trackingWire(p.Tracking), PredictiveScalingConfiguration: predictiveWire(p.Predictive)}
+				StepAdjustments: []as.StepAdjustment{}, TargetTrackingConfiguration: trackingWire(p.Tracking), PredictiveScalingConfiguration: predictiveWire(p.Predictive)}
 			for _, st := range p.Steps {
 				w.StepAdjustments = append(w.StepAdjustments, as.StepAdjustment{MetricIntervalLowerBound: st.Lower, MetricIntervalUpperBound: st.Upper, ScalingAdjustment: num(st.Adjustment)})
 			}

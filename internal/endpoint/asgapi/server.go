@@ -33,6 +33,7 @@ func (s *Server) Register(m *api.Mux) {
 	api.Handle(m, as.DescribeScalingActivities, s.describeScalingActivities)
 
 	api.Handle(m, as.AttachInstances, s.attachInstances)
+	api.Handle(m, as.LaunchInstances, s.launchInstances)
 	api.Handle(m, as.DetachInstances, s.detachInstances)
 	api.Handle(m, as.EnterStandby, s.enterStandby)
 	api.Handle(m, as.ExitStandby, s.exitStandby)

@@ -53,7 +53,7 @@ func peer(t *testing.T, seed [32]byte) *wiretest.Peer {
 	srv := httptest.NewServer(gateway.New(gateway.Options{Mux: m, DB: c.DB, Credentials: gateway.WellKnown}))
 	t.Cleanup(srv.Close)
 	p := &wiretest.Peer{URL: srv.URL, Region: here.Region, Service: "autoscaling", Version: "2011-01-01",
-		IDs:   map[string]*regexp.Regexp{"i": regexp.MustCompile(`\bi-[0-9a-f]{17}\b`), "id": regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)},
+		IDs:   map[string]*regexp.Regexp{"i": regexp.MustCompile(`\bi-[0-9a-f]{17}\b`), "sg": regexp.MustCompile(`\bsg-[0-9a-f]{17}\b`), "id": regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)},
 		Names: map[string]string{"subnetA": c.subnets[0], "subnetB": c.subnets[1], "template": c.lt, "image": c.image, "tg": c.tg}}
 	c.update(func(w *store.WriteTx) error {
 		g, _ := balance.TargetGroups.Get(w, here.Key(c.tg))
