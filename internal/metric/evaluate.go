@@ -38,6 +38,9 @@ type Verdict struct {
 	State, Reason, ReasonData string
 	Value                     float64 // of the newest period that has data
 	HasValue                  bool
+	// Of the newest periods that have data, N at most.
+	N                         int
+	Average, Minimum, Maximum float64
 }
 
 // rangeOf is how many periods an evaluation looks at for n that matter: CloudWatch reads more, so that late and missing
@@ -100,9 +103,11 @@ func judge(a Alarm, points, scratch []Datapoint) (v Verdict, real []Datapoint, b
 	}
 	if len(real) < n {
 		v.State = withMissing(a, len(real), breaching, oldestBreach)
+		v.sumUp(real)
 		return v, real, breaching
 	}
 	real = real[len(real)-n:]
+	v.sumUp(real)
 	breaching = 0
 	for _, p := range real {
 		if breaches(a.Comparison, p.Value, a.Threshold) {
@@ -114,6 +119,19 @@ func judge(a Alarm, points, scratch []Datapoint) (v Verdict, real []Datapoint, b
 		v.State = StateAlarm
 	}
 	return v, real, breaching
+}
+
+func (v *Verdict) sumUp(real []Datapoint) {
+	for _, p := range real {
+		if v.N++; v.N == 1 {
+			v.Minimum, v.Maximum = p.Value, p.Value
+		}
+		v.Average += p.Value
+		v.Minimum, v.Maximum = min(v.Minimum, p.Value), max(v.Maximum, p.Value)
+	}
+	if v.N > 0 {
+		v.Average /= float64(v.N)
+	}
 }
 
 // withMissing judges when fewer than N periods have data; empty keeps the state.

@@ -23,12 +23,39 @@ type Alarm struct {
 	OldState    string
 	Value       float64 // the metric, aggregated over the newest period
 	HasValue    bool    // false when the metric is missing
+	Recent      Recent  // of the periods that the alarm judged
 	Threshold   float64
 	// Trigger is what the activities' details repeat of the alarm's configuration.
 	Namespace, MetricName, Statistic, Comparison string
 	Period, Evaluations                          int
 	Dimensions                                   []Dimension
 	ChangedAt                                    time.Time
+}
+
+// Recent sums up the periods that an alarm judged; N is how many have a value.
+type Recent struct {
+	N                         int
+	Average, Minimum, Maximum float64
+}
+
+// of is what a step policy looks at: its aggregation of the periods, or the newest value where they are not known.
+func (r Recent) of(aggregation string, newest float64) float64 {
+	switch {
+	case r.N == 0:
+		return newest
+	case aggregation == "Minimum":
+		return r.Minimum
+	case aggregation == "Maximum":
+		return r.Maximum
+	}
+	return r.Average
+}
+
+// Shrink is a scale-in by a policy. Until its time others that want one too count as simultaneous.
+type Shrink struct {
+	By    string
+	From  int
+	Until time.Time
 }
 
 // details is the form of InvokingAlarms in an activity's details.
@@ -168,14 +195,32 @@ func (e *Engine) judgePolicy(tx store.Tx, g Group, p Policy, a Alarm) (int, bool
 }
 
 // Propose is the desired capacity that a policy wants when an alarm in ALARM invokes it, and whether that is a change.
-// agreed tells whether every other target tracking policy of the group would scale in too. Pure.
+// agreed tells whether every other target tracking policy of the group would scale in too. Of policies that scale in at the
+// same time, the one that leaves the most capacity has its way. Pure.
 func Propose(g Group, p Policy, c Capacity, a Alarm, now time.Time, agreed func() bool) (int, bool) {
+	s := g.Shrank
+	if s == nil || s.By == p.Name || !now.Before(s.Until) || s.From <= c.Desired {
+		return propose(g, p, c, a, now, agreed)
+	}
+	before := c
+	before.Desired = s.From
+	before.InService = max(c.InService, min(s.From, c.InService+s.From-c.Desired))
+	g.HoldIn = time.Time{} // it is the same look
+	n, change := propose(g, p, before, a, now, agreed)
+	if !change {
+		return 0, false
+	}
+	n = max(n, c.Desired)
+	return n, n != c.Desired
+}
+
+func propose(g Group, p Policy, c Capacity, a Alarm, now time.Time, agreed func() bool) (int, bool) {
 	if p.Type != SimpleScaling && !a.HasValue {
 		return 0, false // how much depends on the metric, and it is missing
 	}
 	switch p.Type {
 	case StepScaling:
-		return step(c, p, a.Value-a.Threshold)
+		return step(c, p, a.Recent.of(p.Aggregation, a.Value)-a.Threshold)
 	case PredictiveScaling:
 		return 0, false
 	case TargetTracking:
@@ -220,6 +265,14 @@ func (e *Engine) Follow(g Group, p Policy, n int, now time.Time) Group {
 	if p.Type == TargetTracking && n < g.Desired { // the next look must see what this one did
 		// All the high alarm's periods; half of one is left for the evaluation that comes a moment early.
 		g.HoldIn = now.Add(e.scaled(trackPeriod*highPeriods - trackPeriod/2))
+	}
+	switch s := g.Shrank; {
+	case s != nil && now.Before(s.Until) && n < s.From: // at the same time as another, and in its place
+		g.Shrank = &Shrink{p.Name, s.From, s.Until}
+	case n < g.Desired:
+		g.Shrank = &Shrink{p.Name, g.Desired, now.Add(e.scaled(trackPeriod / 2))}
+	default:
+		g.Shrank = nil
 	}
 	g.Desired = n
 	if p.Type == SimpleScaling {
@@ -585,9 +638,9 @@ func (p Policy) checkTracking(e *Engine, g Group) error {
 				}
 				break
 			}
-			t = &one
+			t = &one // whose statistic the alarm checks: it may be a percentile
 		}
-		if t.Namespace == "" || !slices.Contains([]string{"Average", "Minimum", "Maximum", "SampleCount", "Sum"}, t.Statistic) {
+		if len(t.Queries) == 0 && (t.Namespace == "" || !slices.Contains([]string{"Average", "Minimum", "Maximum", "SampleCount", "Sum"}, t.Statistic)) {
 			return invalid("A customized metric needs a Namespace and one of the statistics Average, Minimum, Maximum, SampleCount and Sum.")
 		}
 	case "ASGAverageCPUUtilization", "ASGAverageNetworkIn", "ASGAverageNetworkOut":

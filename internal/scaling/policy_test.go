@@ -282,3 +282,50 @@ func TestWarmMembersCountInMetrics(t *testing.T) {
 		t.Error("a warm member does not count")
 	}
 }
+
+// TestSimultaneousScaleIn: of policies that scale in at once, whatever their order, the one that leaves the most has its way.
+func TestSimultaneousScaleIn(t *testing.T) {
+	e := &Engine{}
+	now := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+	by := func(name string, n int) Policy {
+		return Policy{Name: name, Type: StepScaling, AdjustmentType: ChangeInCapacity, Steps: []Step{{Upper: ptr(0.0), Adjustment: n}}}
+	}
+	one, three := by("one", -1), by("three", -3)
+	half := Policy{Name: "half", Type: TargetTracking, Tracking: &Tracking{Target: 50}}
+	for _, c := range []struct {
+		order []Policy
+		apart time.Duration
+		want  int
+	}{
+		{[]Policy{one, three}, time.Second, 7}, {[]Policy{three, one}, time.Second, 7}, {[]Policy{three, one, three}, time.Second, 7},
+		{[]Policy{three, one}, time.Minute, 4}, {[]Policy{three, three}, time.Minute, 2},
+		{[]Policy{half, one}, time.Second, 7}, {[]Policy{one, half}, time.Second, 7}, {[]Policy{half, three}, time.Second, 5},
+	} {
+		g, at := Group{Desired: 8}, now
+		for _, p := range c.order {
+			if n, change := Propose(g, p, Capacity{Min: 1, Max: 10, Desired: g.Desired, InService: g.Desired}, Alarm{Value: 20, HasValue: true, Threshold: 45}, at, func() bool { return true }); change {
+				g = e.Follow(g, p, n, at)
+			}
+			at = at.Add(c.apart)
+		}
+		if g.Desired != c.want {
+			t.Errorf("%s and so on, %v apart: %d, not %d", c.order[0].Name, c.apart, g.Desired, c.want)
+		}
+	}
+}
+
+// TestStepAggregation: a step policy looks at its aggregation of the periods that the alarm judged.
+func TestStepAggregation(t *testing.T) {
+	p := Policy{Type: StepScaling, AdjustmentType: ChangeInCapacity, Steps: []Step{{Lower: ptr(0.0), Upper: ptr(10.0), Adjustment: 1}, {Lower: ptr(10.0), Upper: ptr(20.0), Adjustment: 2}, {Lower: ptr(20.0), Adjustment: 3}}}
+	a := Alarm{Value: 61, HasValue: true, Threshold: 50, Recent: Recent{N: 3, Average: 72, Minimum: 55, Maximum: 65}}
+	for aggregation, want := range map[string]int{"": 7, "Average": 7, "Minimum": 5, "Maximum": 6} {
+		p.Aggregation = aggregation
+		if n, _ := Propose(Group{Desired: 4}, p, Capacity{Max: 10, Desired: 4, InService: 4}, a, time.Time{}, nil); n != want {
+			t.Errorf("%s: %d, not %d", aggregation, n, want)
+		}
+	}
+	a.Recent = Recent{}
+	if n, _ := Propose(Group{Desired: 4}, p, Capacity{Max: 10, Desired: 4, InService: 4}, a, time.Time{}, nil); n != 6 {
+		t.Errorf("the newest value alone: %d", n)
+	}
+}

@@ -138,6 +138,7 @@ type Group struct {
 	Cooling  int                `json:",omitempty"` // seconds of a simple policy's cooldown that begin when its activity ends
 	CoolTill time.Time          `json:",omitempty"`
 	HoldIn   time.Time          `json:",omitempty"` // target tracking removes nothing before
+	Shrank   *Shrink            `json:",omitempty"` // by a policy, a moment ago
 	Balanced time.Time          `json:",omitempty"` // no rebalancing before
 	Unpruned int                `json:",omitempty"` // actions since old activities were dropped last
 }

@@ -394,7 +394,8 @@ func (w *world) invoke(a *alarm, v metric.Verdict) {
 		return
 	}
 	n, change := scaling.Propose(w.group, a.policy.Policy, w.capacity(a.policy),
-		scaling.Alarm{Name: a.Name, State: a.State, Value: v.Value, HasValue: v.HasValue, Threshold: a.Threshold}, w.now, func() bool { return w.agreed(a.policy) })
+		scaling.Alarm{Name: a.Name, State: a.State, Value: v.Value, HasValue: v.HasValue, Threshold: a.Threshold,
+			Recent: scaling.Recent{N: v.N, Average: v.Average, Minimum: v.Minimum, Maximum: v.Maximum}}, w.now, func() bool { return w.agreed(a.policy) })
 	if change {
 		w.group = w.e.Follow(w.group, a.policy.Policy, n, w.now)
 		w.dirty = true

@@ -22,8 +22,12 @@ func (Alarms) Put(w *store.WriteTx, s scope.Scope, a scaling.AlarmSpec) error {
 	for _, d := range a.Dimensions {
 		dims[d.Name] = d.Value
 	}
+	extended := ""
+	if metric.IsExtended(a.Statistic) {
+		a.Statistic, extended = "", a.Statistic
+	}
 	_, err := metric.PutAlarm(w, metric.Alarm{Scope: s, Name: a.Name, Description: a.Description, Namespace: a.Namespace, MetricName: a.MetricName, Dimensions: dims,
-		Statistic: a.Statistic, Unit: a.Unit, Period: a.Period, EvaluationPeriods: a.Evaluations, Threshold: a.Threshold, Comparison: a.Comparison,
+		Statistic: a.Statistic, ExtendedStatistic: extended, Unit: a.Unit, Period: a.Period, EvaluationPeriods: a.Evaluations, Threshold: a.Threshold, Comparison: a.Comparison,
 		Queries: a.Queries, ActionsEnabled: true, AlarmActions: []string{a.Action}}, nil)
 	return err
 }
@@ -71,6 +75,7 @@ func OnAction(e *scaling.Engine) func(w *store.WriteTx, a metric.Alarm, oldState
 			return nil
 		}
 		alarm := scaling.Alarm{Name: a.Name, ARN: a.ARN, Description: a.Description, State: a.State, OldState: oldState, Value: v.Value, HasValue: v.HasValue,
+			Recent:    scaling.Recent{N: v.N, Average: v.Average, Minimum: v.Minimum, Maximum: v.Maximum},
 			Threshold: a.Threshold, Namespace: a.Namespace, MetricName: a.MetricName, Statistic: a.Statistic, Comparison: a.Comparison, Period: a.Period,
 			Evaluations: a.EvaluationPeriods, ChangedAt: a.StateTransitionedAt}
 		for _, k := range sortedKeys(a.Dimensions) {
