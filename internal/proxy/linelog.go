@@ -6,29 +6,37 @@ import (
 	"time"
 )
 
-// LineLog is the access log of a network load balancer's node: lines that others make, in files like those of an application load
-// balancer. Safe for concurrent use.
+// LineLog is a log of a load balancer's node whose lines others make: the access log of a network load balancer, or one of health
+// checks. Its files are like those of an application load balancer's access log. Safe for concurrent use.
 type LineLog struct {
-	w *logWriter
-	s atomic.Pointer[logStream]
+	w    *logWriter
+	kind logKind
+	s    atomic.Pointer[logStream]
 }
 
-// NewLineLog returns a log that is off.
+// NewLineLog returns an access log that is off.
 func NewLineLog(o Logs, clock func() time.Time, log *slog.Logger) *LineLog {
-	return &LineLog{w: newLogWriter(o, 0, clock, log)}
+	return &LineLog{w: newLogWriter(o, 0, clock, log), kind: accessLogs}
+}
+
+// NewHealthLog returns a log of health checks that is off.
+func NewHealthLog(o Logs, clock func() time.Time, log *slog.Logger) *LineLog {
+	return &LineLog{w: newLogWriter(o, 0, clock, log), kind: healthLogs}
 }
 
 // Use makes the log what the load balancer's attributes say: off, or on under a bucket and prefix.
 func (l *LineLog) Use(lb string, balancer map[string]string) error {
 	a := attributes{of: "load balancer " + lb, m: balancer}
-	b := balancerAttributes{accessLog: a.logTarget(accessLogs)}
+	to := a.logTarget(l.kind)
 	if a.err != nil {
 		return a.err
 	}
-	s, _ := l.w.use(lb, &b)
-	l.s.Store(s)
+	l.s.Store(l.w.have(lb, map[logKind]logTarget{l.kind: to})[l.kind])
 	return nil
 }
+
+// On tells whether there is somebody to write lines for.
+func (l *LineLog) On() bool { return l.s.Load() != nil }
 
 // Add writes a line, if the log is on: line appends it, with its end. It does not wait.
 func (l *LineLog) Add(line func(dst []byte) []byte) {

@@ -85,6 +85,7 @@ type logKind struct {
 var (
 	accessLogs     = logKind{"access_logs.s3", "ELBAccessLogTestFile", "Enable AccessLog for ELB: ", ""}
 	connectionLogs = logKind{"connection_logs.s3", "ELBConnectionLogTestFile", "Enable ConnectionLog for ELB: ", "conn_log."}
+	healthLogs     = logKind{"health_check_logs.s3", "ELBHealthCheckLogTestFile", "Enable HealthCheckLog for ELB: ", "health_check_log_"}
 )
 
 // lock returns a shard whose lock the caller then holds.
@@ -149,16 +150,23 @@ func newLogWriter(o Logs, loops int, clock func() time.Time, log *slog.Logger) *
 
 // use makes the running logs those that the attributes want, and returns them; nil is one that is off.
 func (w *logWriter) use(lb string, a *balancerAttributes) (access, connections *logStream) {
+	s := w.have(lb, map[logKind]logTarget{accessLogs: a.accessLog, connectionLogs: a.connectionLog})
+	return s[accessLogs], s[connectionLogs]
+}
+
+// have makes the running logs those that are wanted, and returns them.
+func (w *logWriter) have(lb string, targets map[logKind]logTarget) map[logKind]*logStream {
+	out := map[logKind]*logStream{}
 	if w == nil || w.o.Dir == "" {
-		return nil, nil
+		return out
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.clock()
 	want := map[string]bool{}
-	get := func(kind logKind, to logTarget) *logStream {
+	for kind, to := range targets {
 		if !to.on {
-			return nil
+			continue
 		}
 		base := filepath.Join(w.o.Dir, to.bucket, filepath.FromSlash(to.prefix))
 		key := kind.attribute + "\x00" + base
@@ -170,10 +178,8 @@ func (w *logWriter) use(lb string, a *balancerAttributes) (access, connections *
 			w.streams[key] = s
 		}
 		s.retired = time.Time{}
-		return s
+		out[kind] = s
 	}
-	access = get(accessLogs, a.accessLog)
-	connections = get(connectionLogs, a.connectionLog)
 	for key, s := range w.streams {
 		if !want[key] && s.retired.IsZero() {
 			s.retired = now
@@ -183,7 +189,7 @@ func (w *logWriter) use(lb string, a *balancerAttributes) (access, connections *
 		w.running = true
 		go w.run()
 	}
-	return access, connections
+	return out
 }
 
 func (w *logWriter) run() {

@@ -16,7 +16,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+
+	"skerry/internal/proxy"
 )
 
 // Bounds and waits of health checks.
@@ -39,7 +42,8 @@ type checker struct {
 	log    *slog.Logger
 	slots  chan struct{}
 	wg     sync.WaitGroup
-	change func(group string) // called without mu when a target's state has changed, before it is reported
+	change func(group string)                                            // called without mu when a target's state has changed, before it is reported
+	noted  func(p checkPlan, r result, at time.Time, took time.Duration) // called after every check
 
 	mu      sync.Mutex // guards what follows
 	targets map[string]*checked
@@ -68,7 +72,8 @@ type checkPlan struct {
 }
 
 func newChecker(ctx context.Context, o Options, rep *reporter) *checker {
-	return &checker{ctx: ctx, o: o, rep: rep, log: o.Log, slots: make(chan struct{}, maxChecks), targets: map[string]*checked{}, change: func(string) {}}
+	return &checker{ctx: ctx, o: o, rep: rep, log: o.Log, slots: make(chan struct{}, maxChecks), targets: map[string]*checked{}, change: func(string) {},
+		noted: func(checkPlan, result, time.Time, time.Duration) {}}
 }
 
 // sync makes the watched targets equal to those of the groups. A target whose plan changed keeps its health, unless it was
@@ -194,12 +199,13 @@ func (c *checker) watch(ctx context.Context, w *checked) {
 		case <-ctx.Done():
 			return
 		}
-		began := time.Now()
+		at, began := c.o.Now(), time.Now()
 		r := c.once(ctx, w.plan, timeout)
 		<-c.slots
 		if ctx.Err() != nil {
 			return
 		}
+		c.noted(w.plan, r, at, time.Since(began))
 		if r.OK || m.State != Initial || counted.IsZero() || time.Since(counted) >= interval {
 			if !r.OK {
 				counted = began
@@ -257,14 +263,32 @@ func (c *checker) once(ctx context.Context, p checkPlan, timeout time.Duration) 
 	code, err := c.probe(ctx, p)
 	switch {
 	case err == nil && (p.check.Protocol == "TCP" || codeMatches(p.check.Matcher, code)):
-		return result{OK: true}
+		return result{OK: true, Code: code}
+	case err == nil && p.version == proxy.GRPC:
+		return result{Reason: reasonMismatch, Code: code, Detail: "GRPCUnexpectedStatus"}
+	case err == nil && code >= 500:
+		return result{Reason: reasonMismatch, Code: code, Detail: "TargetError"}
 	case err == nil:
-		return result{Reason: reasonMismatch, Code: code}
-	case isTimeout(err):
-		return result{Reason: reasonTimeout}
+		return result{Reason: reasonMismatch, Code: code, Detail: "ResponseCodeMismatch"}
 	}
-	return result{Reason: reasonFailed}
+	_, unconnected := errors.AsType[*connectError](err)
+	switch {
+	case isTimeout(err) && unconnected:
+		return result{Reason: reasonTimeout, Detail: "ConnectionTimedOut"}
+	case isTimeout(err):
+		return result{Reason: reasonTimeout, Detail: "RequestTimedOut"}
+	case err == errNoGRPCStatus:
+		return result{Reason: reasonFailed, Detail: "GRPCStatusHeaderEmpty"}
+	case unconnected, errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return result{Reason: reasonFailed, Detail: "ConnectionReset"}
+	}
+	return result{Reason: reasonFailed, Detail: "TargetError"}
 }
+
+// connectError is a target that can't be connected to.
+type connectError struct{ error }
+
+func (e *connectError) Unwrap() error { return e.error }
 
 func isTimeout(err error) bool {
 	var ne net.Error
@@ -275,7 +299,7 @@ func isTimeout(err error) bool {
 func (c *checker) probe(ctx context.Context, p checkPlan) (int, error) {
 	conn, err := c.o.Net.Dial(ctx, p.ns, p.from, "tcp", p.addr.String())
 	if err != nil {
-		return 0, err
+		return 0, &connectError{err}
 	}
 	defer conn.Close()
 	if p.check.Protocol == "TCP" {

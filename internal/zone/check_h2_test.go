@@ -61,16 +61,16 @@ func TestChecksOverHTTP2(t *testing.T) {
 		addr, protocol, version, path, matcher string
 		want                                   result
 	}{
-		"in the clear":   {cl.Addr().String(), "HTTP", "HTTP2", "/", "204", result{OK: true}},
-		"other status":   {cl.Addr().String(), "HTTP", "HTTP2", "/", "200-203", result{Reason: reasonMismatch, Code: 204}},
-		"TLS":            {secured.Listener.Addr().String(), "HTTPS", "HTTP2", "/", "204", result{OK: true}},
-		"HTTP/1.1":       {old.Listener.Addr().String(), "HTTP", "HTTP2", "/", "200", result{Reason: reasonFailed}},
-		"too slow":       {cl.Addr().String(), "HTTP", "HTTP2", "/slow", "200", result{Reason: reasonTimeout}},
-		"gRPC":           {gl.Addr().String(), "HTTP", "GRPC", "/AWS.ALB/healthcheck", "12", result{OK: true}},
-		"gRPC mismatch":  {gl.Addr().String(), "HTTP", "GRPC", "/AWS.ALB/healthcheck", "0,1-5", result{Reason: reasonMismatch, Code: 12}},
+		"in the clear":   {cl.Addr().String(), "HTTP", "HTTP2", "/", "204", result{OK: true, Code: 204}},
+		"other status":   {cl.Addr().String(), "HTTP", "HTTP2", "/", "200-203", result{Reason: reasonMismatch, Code: 204, Detail: "ResponseCodeMismatch"}},
+		"TLS":            {secured.Listener.Addr().String(), "HTTPS", "HTTP2", "/", "204", result{OK: true, Code: 204}},
+		"HTTP/1.1":       {old.Listener.Addr().String(), "HTTP", "HTTP2", "/", "200", result{Reason: reasonFailed, Detail: "TargetError"}},
+		"too slow":       {cl.Addr().String(), "HTTP", "HTTP2", "/slow", "200", result{Reason: reasonTimeout, Detail: "RequestTimedOut"}},
+		"gRPC":           {gl.Addr().String(), "HTTP", "GRPC", "/AWS.ALB/healthcheck", "12", result{OK: true, Code: 12}},
+		"gRPC mismatch":  {gl.Addr().String(), "HTTP", "GRPC", "/AWS.ALB/healthcheck", "0,1-5", result{Reason: reasonMismatch, Code: 12, Detail: "GRPCUnexpectedStatus"}},
 		"gRPC trailers":  {cl.Addr().String(), "HTTP", "GRPC", "/grpc", "0", result{OK: true}},
 		"gRPC over TLS":  {secured.Listener.Addr().String(), "HTTPS", "GRPC", "/grpc", "0-99", result{OK: true}},
-		"no grpc-status": {cl.Addr().String(), "HTTP", "GRPC", "/", "0-99", result{Reason: reasonFailed}},
+		"no grpc-status": {cl.Addr().String(), "HTTP", "GRPC", "/", "0-99", result{Reason: reasonFailed, Detail: "GRPCStatusHeaderEmpty"}},
 	} {
 		p := checkPlan{version: x.version, addr: netip.MustParseAddrPort(x.addr), check: HealthCheck{Protocol: x.protocol, Path: x.path, Matcher: x.matcher}}
 		if got := c.once(context.Background(), p, 400*time.Millisecond); got != x.want {

@@ -17,7 +17,7 @@
 //	desired.go report.go client.go  the protocol
 //	process.go control.go           the process: file, socket, apply
 //	imds*.go dns.go                 metadata and names, one listener a VPC
-//	check.go machine.go             health checks: the rim, and the pure state machine
+//	check.go machine.go checklog.go  health checks: the rim, the pure state machine, the log
 //	node.go nlb.go nlbcount.go      load-balancer nodes, and what the kernel counts for network load balancers
 //	nlbtunnel.go                    listeners of network load balancers that the kernel can't serve
 //

@@ -31,7 +31,8 @@ const (
 type result struct {
 	OK     bool
 	Reason string // why not
-	Code   int    // of a mismatch
+	Code   int    // of the answer, if there was one
+	Detail string // the reason in the log of health checks
 }
 
 func (r result) description() string {

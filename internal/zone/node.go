@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -37,6 +38,9 @@ type nodes struct {
 	tunnels map[string]*tunnelNode
 	serving map[string]bool
 	totals  map[string]*BalancerStats // counters of nodes that live, by ARN
+	healths map[string]*proxy.LineLog // of balancers, by ARN, while they have a node
+
+	checkLogs atomic.Pointer[map[string]*proxy.LineLog] // of those that are on, by group
 
 	names func() *names // set before the first state
 }
@@ -50,8 +54,9 @@ type albNode struct {
 }
 
 func newNodes(o Options, rep *reporter, c *checker) *nodes {
-	n := &nodes{o: o, rep: rep, checks: c, albs: map[string]*albNode{}, nlbs: map[string]*nlbState{}, tunnels: map[string]*tunnelNode{}, serving: map[string]bool{}, totals: map[string]*BalancerStats{}}
-	c.change = n.healthChanged
+	n := &nodes{o: o, rep: rep, checks: c, albs: map[string]*albNode{}, nlbs: map[string]*nlbState{}, tunnels: map[string]*tunnelNode{}, serving: map[string]bool{}, totals: map[string]*BalancerStats{},
+		healths: map[string]*proxy.LineLog{}}
+	c.change, c.noted = n.healthChanged, n.logCheck
 	if _, ok := o.Net.(loopNet); ok {
 		var err error
 		if n.engine, err = proxy.NewEngine(o.Loops); err != nil {
@@ -99,6 +104,7 @@ func (n *nodes) apply(ctx context.Context, d Desired) []error {
 		return !slices.ContainsFunc(d.Balancers, func(b Balancer) bool { return b.ARN == arn })
 	})
 	errs = append(errs, n.applyNLBs(ctx, serving)...)
+	errs = append(errs, n.applyCheckLogs()...)
 	n.rep.setServing(serving)
 	return errs
 }
@@ -360,6 +366,9 @@ func (n *nodes) stop(ctx context.Context) {
 			defer n.wg.Done()
 			a.shutdown(ctx)
 		}()
+	}
+	for _, l := range n.healths {
+		l.Close()
 	}
 	n.wg.Wait()
 	if n.engine != nil {

@@ -234,7 +234,7 @@ if [ -n "${SKERRY_CA:-}" ]; then
   openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=idp -keyout "$T/idp.key" -out "$T/idp.csr" 2>/dev/null
   openssl x509 -req -in "$T/idp.csr" -CA "$SKERRY_CA.pem" -CAkey "$SKERRY_CA.key" -set_serial 2 -days 2 -extfile <(echo "subjectAltName=IP:$PUBA,IP:$PRIA") -out "$T/idp.pem" 2>/dev/null
   on "$PUBA" 'cat >/tmp/idp.pem' <"$T/idp.pem"; on "$PUBA" 'cat >/tmp/idp.key' <"$T/idp.key"
-  on "$PUBA" "sudo sh -c '/tmp/target idp :93 https://$PUBA:93/ https://$DNS/oauth2/idpresponse /tmp/idp.pem /tmp/idp.key >/tmp/idp.log 2>&1 </dev/null &'"
+  on "$PUBA" "sudo sh -c '/tmp/target idp :93 https://$PUBA:93/ https://$DNS/oauth2/idpresponse /tmp/idp.pem /tmp/idp.key >/tmp/idp.log 2>&1 </dev/null & echo \$! >/tmp/idp.pid'"
   wait_for 10 "the provider answers" get --cacert "$SKERRY_CA.pem" -f "https://$PUBA:93/.well-known/openid-configuration"
   lb modify-rule --rule-arn "$AUTH" --actions "[{\"Type\":\"authenticate-oidc\",\"Order\":1,\"AuthenticateOidcConfig\":{\"Issuer\":\"https://$PUBA:93/\",\"AuthorizationEndpoint\":\"https://$PUBA:93/auth\",\"TokenEndpoint\":\"https://$PRIA:93/oauth/token\",\"UserInfoEndpoint\":\"https://$PRIA:93/userinfo\",\"ClientId\":\"web\",\"ClientSecret\":\"hidden\",\"Scope\":\"openid email\"}},{\"Type\":\"forward\",\"Order\":2,\"TargetGroupArn\":\"$TG\"}]" \
     --conditions 'Field=path-pattern,Values=["/user*","/head*"]' >/dev/null; sleep 1
@@ -255,7 +255,7 @@ print(subprocess.run(["openssl","dgst","-sha256","-verify",t+"/data.pem","-signa
 P
 )" "Verified OK True"
   eq "the session is in Secure cookies" "$(grep -c 'TRUE.*AWSELBAuthSessionCookie-0' "$T/browser")" 1
-  eq "it holds without the provider" "$(on "$PUBA" 'sudo kill $(pgrep -f "target idp")'; browse -o /dev/null -w '%{http_code}' "https://$DNS/user")" 200
+  eq "it holds without the provider" "$(on "$PUBA" 'sudo kill $(cat /tmp/idp.pid)'; browse -o /dev/null -w '%{http_code}' "https://$DNS/user")" 200
   eq "a stranger still has to log in" "$(code "https://$DNS/user")" 302
   eq "and a login ends there" "$(code "https://$DNS/oauth2/idpresponse?code=x&state=y")" 401
 fi

@@ -9,7 +9,6 @@ import (
 
 // missingValues are attributes' values that the data plane doesn't carry yet; "" is any but the default.
 var missingValues = map[string]string{
-	"health_check_logs.s3.enabled":           "true",
 	"secondary_ips.auto_assigned.per_subnet": "",
 }
 
