@@ -122,7 +122,7 @@ func grpc(other http.Handler) http.Handler {
 		if r.URL.Path == "/echo.Echo/Say" {
 			status, to = "0", w
 		}
-		io.Copy(to, r.Body) // all of it: curl doesn't bear an answer before it has sent its request
+		io.Copy(to, r.Body)                   // all of it: curl doesn't bear an answer before it has sent its request
 		http.NewResponseController(w).Flush() // else there is no trailer
 		w.Header().Set(http.TrailerPrefix+"Grpc-Status", status)
 	})
