@@ -28,8 +28,12 @@ func (e *Engine) situation(tx store.Tx, g Group) Situation {
 	for _, a := range g.Attachments {
 		s.Exists[a.ARN] = e.Balancer.Check(tx, g.Scope, a.ARN) == nil
 	}
+	s.Members = make([]View, 0, g.Desired+g.Desired/8+2)
 	for m := range Members.By(tx, "group", g.Key(g.Name)) {
-		v := View{Member: m, Targets: map[string]TargetState{}}
+		v := View{Member: m}
+		if len(g.Attachments) > 0 {
+			v.Targets = make(map[string]TargetState, len(g.Attachments))
+		}
 		if i, ok := e.Compute.Instance(tx, g.Scope, m.ID); ok {
 			v.Instance = i
 		}
@@ -77,14 +81,9 @@ func (g Group) template() *TemplateRef {
 	return g.Template
 }
 
-// round decides about a group and carries the plan out in the transaction, with at most launches launches. It returns
-// what was done, and when to look again. An error is a *launchError, or a defect; the transaction is spoilt.
-func (e *Engine) round(w *store.WriteTx, sc scope.Scope, name string, launches int) (done []Action, wake time.Time, err error) {
-	g, ok := Groups.Get(w, sc.Key(name))
-	if !ok {
-		return nil, time.Time{}, nil
-	}
-	plan := Decide(e.situation(w, g))
+// carryOut carries a plan out in the transaction, with at most launches launches. It returns what was done. An error is a
+// *launchError, or a defect; the transaction is spoilt.
+func (e *Engine) carryOut(w *store.WriteTx, g Group, plan Plan, launches int) (done []Action, err error) {
 	x := &executor{e: e, w: w, g: g, now: w.Now(), reasons: g.Reasons, alarms: g.Alarms}
 	for _, a := range plan.Actions {
 		if a.Kind == Launch || a.Kind == Draw {
@@ -94,11 +93,11 @@ func (e *Engine) round(w *store.WriteTx, sc scope.Scope, name string, launches i
 			launches--
 		}
 		if err := x.run(a); err != nil {
-			return nil, time.Time{}, err
+			return nil, err
 		}
 		done = append(done, a)
 		if a.Kind == Bury {
-			return done, time.Time{}, nil
+			return done, nil
 		}
 	}
 	if len(done) > 0 {
@@ -111,7 +110,7 @@ func (e *Engine) round(w *store.WriteTx, sc scope.Scope, name string, launches i
 		}
 		Groups.Put(w, x.g)
 	}
-	return done, plan.Wake, nil
+	return done, nil
 }
 
 // executor applies the actions of one plan to the rows.
@@ -188,6 +187,7 @@ func (x *executor) member(a Action, m Member) error {
 	case Hold:
 		x.hold(&m)
 	case Expire:
+		m.Pauses = slices.Clone(m.Pauses) // the row is shared
 		for i, p := range m.Pauses {
 			if p.Token == a.Token && p.Result == "" {
 				m.Pauses[i].Result, m.Pauses[i].TimedOut = p.DefaultResult, true
@@ -225,7 +225,7 @@ func (x *executor) member(a Action, m Member) error {
 			}
 			return nil // the target group refuses it: the attachment stays Adding
 		}
-		m.Targets = append(m.Targets, a.ARN)
+		m.Targets = append(slices.Clone(m.Targets), a.ARN)
 	case Deregister:
 		if err := x.e.Balancer.Deregister(x.w, x.g.Scope, a.ARN, m.ID); err != nil {
 			return err

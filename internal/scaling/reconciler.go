@@ -92,18 +92,27 @@ func (r *Reconciler) group(sc scope.Scope, name string) (time.Time, error) {
 	launches := maxLaunches
 	for range maxRounds {
 		// What needs nothing is found on a snapshot, without the writer.
+		commits := r.DB.Commits()
 		tx := r.DB.Read()
 		g, ok := Groups.Get(tx, sc.Key(name))
 		if !ok {
 			return time.Time{}, nil
 		}
-		if p := Decide(r.Engine.situation(tx, g)); len(p.Actions) == 0 {
-			return p.Wake, nil
+		plan := Decide(r.Engine.situation(tx, g))
+		if len(plan.Actions) == 0 {
+			return plan.Wake, nil
 		}
 		var done []Action
 		var wake time.Time
 		err := r.DB.Update(func(w *store.WriteTx) (err error) {
-			done, wake, err = r.Engine.round(w, sc, name, launches)
+			if r.DB.Commits() != commits { // somebody else was here meanwhile
+				if g, ok = Groups.Get(w, sc.Key(name)); !ok {
+					return nil
+				}
+				plan = Decide(r.Engine.situation(w, g))
+			}
+			done, err = r.Engine.carryOut(w, g, plan, launches)
+			wake = plan.Wake
 			return err
 		})
 		if le, ok := isLaunchError(err); ok {

@@ -36,8 +36,9 @@ var ErrInUse = errors.New("the data directory is in use by another process")
 
 // Options are the injected sources of a DB; zero values mean the real clock and the system's random source.
 type Options struct {
-	Clock func() time.Time
-	Rand  io.Reader
+	Clock  func() time.Time
+	Rand   io.Reader
+	Memory *Memory // the log of a DB without a directory; nil: nothing is kept
 }
 
 // DB is the state of one cloud. Safe for concurrent use.
@@ -64,8 +65,12 @@ type waiter struct {
 type AnyTable interface {
 	Name() string
 	open(db *DB) error
-	load(db *DB, w *WriteTx, b *bolt.Bucket) error
+	load(db *DB, w *WriteTx, each logReader) error
+	encode(tx Tx, fn func(key string, v []byte) error) error
 }
+
+// logReader yields the rows of a table that a log holds.
+type logReader func(table string, fn func(k, v []byte) error) error
 
 var registry struct {
 	sync.Mutex
@@ -143,9 +148,9 @@ func (t *Table[T]) open(db *DB) error {
 	return nil
 }
 
-func (t *Table[T]) load(db *DB, w *WriteTx, b *bolt.Bucket) error {
+func (t *Table[T]) load(db *DB, w *WriteTx, each logReader) error {
 	mem := t.in(db)
-	return b.ForEach(func(k, v []byte) error {
+	return each(t.name, func(k, v []byte) error {
 		var row T
 		if err := json.Unmarshal(v, &row); err != nil {
 			return fmt.Errorf("reading %s %q: %w", t.name, k, err)
@@ -182,7 +187,10 @@ func Open(dir string, o Options) (*DB, error) {
 		}
 	}
 	if dir == "" {
-		return db, nil
+		if o.Memory == nil {
+			return db, nil
+		}
+		return db, db.loadAll(tables, o.Memory.each)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -199,29 +207,28 @@ func Open(dir string, o Options) (*DB, error) {
 		b.Close()
 		return nil, err
 	}
-	if err := db.loadAll(tables); err != nil {
+	if err := b.View(func(tx *bolt.Tx) error {
+		return db.loadAll(tables, func(table string, fn func(k, v []byte) error) error {
+			if b := tx.Bucket([]byte(table)); b != nil {
+				return b.ForEach(fn)
+			}
+			return nil
+		})
+	}); err != nil {
 		b.Close()
 		return nil, err
 	}
 	return db, nil
 }
 
-func (db *DB) loadAll(tables []AnyTable) error {
+func (db *DB) loadAll(tables []AnyTable, each logReader) error {
 	w := db.begin()
 	txn := w.txn.(statedb.WriteTxn)
 	defer txn.Abort()
-	err := db.bolt.View(func(tx *bolt.Tx) error {
-		for _, t := range tables {
-			if b := tx.Bucket([]byte(t.Name())); b != nil {
-				if err := t.load(db, w, b); err != nil {
-					return err
-				}
-			}
+	for _, t := range tables {
+		if err := t.load(db, w, each); err != nil {
+			return err
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	txn.Commit()
 	return nil
@@ -314,6 +321,9 @@ func (db *DB) Update(fn func(w *WriteTx) error) error {
 func (db *DB) Commits() uint64 { return db.commits.Load() }
 
 func (db *DB) log(w *WriteTx) error {
+	if db.opts.Memory != nil {
+		return db.opts.Memory.commit(w)
+	}
 	if db.bolt == nil {
 		return nil
 	}

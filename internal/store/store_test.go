@@ -180,3 +180,40 @@ func BenchmarkUpdate(b *testing.B) {
 		i++
 	}
 }
+
+func TestMemoryIsALog(t *testing.T) {
+	var m Memory
+	open := func() *DB {
+		db, err := Open("", Options{Memory: &m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return db
+	}
+	db := open()
+	db.Update(func(w *WriteTx) error {
+		rows.Put(w, row{ID: "a/1", Tags: []string{"x"}})
+		rows.Put(w, row{ID: "a/2"})
+		return nil
+	})
+	db.Update(func(w *WriteTx) error {
+		rows.Delete(w, "a/2")
+		rows.Put(w, row{ID: "a/3"})
+		return nil
+	})
+	db.Update(func(w *WriteTx) error {
+		rows.Put(w, row{ID: "a/4"})
+		return errors.New("it is killed")
+	})
+	if got := ids(rows.All(open().Read())); got != "a/1 a/3" {
+		t.Errorf("after reopening: %s", got)
+	}
+	if err := m.Drift(db); err != nil {
+		t.Error(err)
+	}
+	shared, _ := rows.Get(db.Read(), "a/1")
+	shared.Tags[0] = "y"
+	if err := m.Drift(db); err == nil {
+		t.Error("a row that was written into is not noticed")
+	}
+}
