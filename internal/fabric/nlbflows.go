@@ -178,27 +178,34 @@ func ReadNLB(ns, zone string) (map[NLBKey]NLBCounts, error) {
 	return out, nil
 }
 
-// Blocked are the packets that its security groups kept from a node.
-type Blocked struct{ TCP, UDP, ICMP uint64 }
+// Blocked are the packets that its security groups kept from a node, and those of the node that they kept from others.
+type Blocked struct{ In, Out Packets }
 
-// ReadBlocked returns what the nodes with security groups in the VPC namespace at ns did not get. The counters begin anew
-// with the VPC's table.
+// Packets are numbers of packets by protocol.
+type Packets struct{ TCP, UDP, ICMP uint64 }
+
+// ReadBlocked returns what the nodes with security groups in the VPC namespace at ns did not get or could not send. The counters
+// begin anew with the VPC's table.
 func ReadBlocked(ns string) (map[netip.Addr]Blocked, error) {
 	out := map[netip.Addr]Blocked{}
 	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: strings.TrimPrefix(vpcTable, "inet ")}
-	err := readSets(ns, table, []string{nodeBlocked}, func(_ string, e nftables.SetElement) {
+	err := readSets(ns, table, []string{nodeBlocked, nodeBlockedOut}, func(set string, e nftables.SetElement) {
 		if len(e.Key) != 8 {
 			return
 		}
 		a := netip.AddrFrom4([4]byte(e.Key[:4]))
 		b := out[a]
+		n := &b.In
+		if set == nodeBlockedOut {
+			n = &b.Out
+		}
 		switch e.Key[4] {
 		case unix.IPPROTO_TCP:
-			b.TCP = e.Counter.Packets
+			n.TCP = e.Counter.Packets
 		case unix.IPPROTO_UDP:
-			b.UDP = e.Counter.Packets
+			n.UDP = e.Counter.Packets
 		case unix.IPPROTO_ICMP:
-			b.ICMP = e.Counter.Packets
+			n.ICMP = e.Counter.Packets
 		}
 		out[a] = b
 	})

@@ -274,7 +274,7 @@ func TestNLBCounts(t *testing.T) {
 	if n := m[shut.Key()]; n.Flows != 0 || n.Packets != 0 {
 		t.Errorf("counts %+v of a service that the group blocks", n)
 	}
-	if b, err := ReadBlocked(ns); err != nil || b[open.VIP].TCP == 0 || b[open.VIP].UDP != 0 {
+	if b, err := ReadBlocked(ns); err != nil || b[open.VIP].In.TCP == 0 || b[open.VIP].In.UDP != 0 || b[open.VIP].Out != (Packets{}) {
 		t.Errorf("blocked %+v: %v", b, err)
 	}
 	if active, err := CountFlows(ns); err != nil || active[open.Key()] != 1 || active[shut.Key()] != 0 {
@@ -304,6 +304,14 @@ func TestNLBCounts(t *testing.T) {
 	}
 	if n := read()[open.Key()]; n.NodeResets != 1 || n.Flows != 8 {
 		t.Errorf("the node's reset is not counted: %+v", n)
+	}
+	// What the load balancer's group keeps from targets.
+	v.Groups[len(v.Groups)-1].Egress = nil
+	w.apply(v)
+	w.nlb("a", service(ts...), shut)
+	blocked(t, client, "10.0.0.20:8080", "the load balancer's group lets nothing out")
+	if b, err := ReadBlocked(ns); err != nil || b[open.VIP].Out.TCP == 0 || b[open.VIP].Out.UDP != 0 {
+		t.Errorf("blocked %+v: %v", b, err)
 	}
 }
 

@@ -14,8 +14,12 @@ import (
 // vpcTable is the table of security groups and address translation in a VPC's namespace.
 const vpcTable = "inet skerry"
 
-// nodeBlocked counts the packets that security groups keep from a node, by its address and the protocol.
-const nodeBlocked = "node_blocked"
+// nodeBlocked and nodeBlockedOut count the packets that security groups keep from a node and its own from others, by the node's
+// address and the protocol.
+const (
+	nodeBlocked    = "node_blocked"
+	nodeBlockedOut = "node_blocked_out"
+)
 
 // gatewayLink is the VPC's end of its internet gateway.
 const gatewayLink = "igw"
@@ -43,7 +47,9 @@ func (v *VPC) rules(p pool, egress bool) *ruleset {
 	r.declare("map", "sg_in", "ifname : verdict")
 	r.declare("map", "node_sg_out", "ipv4_addr : verdict")
 	r.declare("map", "node_sg_in", "ipv4_addr : verdict")
-	r.declare("set", nodeBlocked, "ipv4_addr . inet_proto; counter")
+	for _, set := range []string{nodeBlocked, nodeBlockedOut} {
+		r.declare("set", set, "ipv4_addr . inet_proto; counter")
+	}
 	r.declare("map", "zones", "ifname : verdict")
 	v.groupRules(r, p)
 	v.zoneRules(r)
@@ -55,9 +61,10 @@ func (v *VPC) rules(p pool, egress bool) *ruleset {
 			if len(i.GroupIDs) > 0 {
 				for _, proto := range []string{"tcp", "udp", "icmp"} {
 					r.add(nodeBlocked, ip+" . "+proto, "")
+					r.add(nodeBlockedOut, ip+" . "+proto, "")
 				}
 				r.add("node_sg_in", ip, "goto "+in+"_node")
-				r.add("node_sg_out", ip, "goto "+out)
+				r.add("node_sg_out", ip, "goto "+out+"_node")
 			}
 		} else {
 			if i.SourceDestCheck {
@@ -248,6 +255,9 @@ func (v *VPC) interfaceChains(r *ruleset, i Interface) (in, out string) {
 	}
 	if i.Local {
 		r.chain(in+"_node", "", append(slices.Clone(ins), "ip daddr . meta l4proto @"+nodeBlocked+" drop", "drop")...)
+		// What goes on to a target still bears the client's address: the node's is the one that the flow began with.
+		r.chain(out+"_node", "", append(slices.Clone(outs), "ct status dnat ct original ip daddr . meta l4proto @"+nodeBlockedOut+" drop",
+			"ip saddr . meta l4proto @"+nodeBlockedOut+" drop", "drop")...)
 	}
 	r.chain(in, "", append(ins, "drop")...)
 	r.chain(out, "", append(outs, "drop")...)

@@ -127,8 +127,11 @@ func (f *flow) run(e *Entry) {
 	tc, err := t.opt.Dial(ctx, from, f.tg.addr)
 	cancel()
 	if err != nil {
-		if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) {
+		switch {
+		case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET):
 			t.counters[cTargetReset].Add(1)
+		case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EADDRINUSE):
+			t.counters[cPortError].Add(1) // the node has no port left
 		}
 		f.abort()
 		return

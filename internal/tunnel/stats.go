@@ -29,6 +29,7 @@ const (
 	cClientTLSError
 	cTargetTLSError
 	cUnhealthyRouting
+	cPortError
 	numCounters
 )
 
@@ -39,7 +40,7 @@ var counterNames = [numCounters][]string{
 	cRejected: {"RejectedFlowCount"}, cRejectedTCP: {"RejectedFlowCount", "RejectedFlowCount_TCP"},
 	cClientReset: {"TCP_Client_Reset_Count"}, cTargetReset: {"TCP_Target_Reset_Count"}, cOwnReset: {"TCP_ELB_Reset_Count"},
 	cClientTLSError: {"ClientTLSNegotiationErrorCount"}, cTargetTLSError: {"TargetTLSNegotiationErrorCount"},
-	cUnhealthyRouting: {"UnhealthyRoutingFlowCount"},
+	cUnhealthyRouting: {"UnhealthyRoutingFlowCount"}, cPortError: {"PortAllocationErrorCount"},
 }
 
 type counters [numCounters]atomic.Int64

@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -385,6 +386,21 @@ func TestResets(t *testing.T) {
 		t.Errorf("there is no target, and the client sees %v", err)
 	}
 	waitFor(t, "a flow without target is rejected", func() bool { return b.counter("RejectedFlowCount_TCP", sum) == 1 })
+}
+
+// A node without a free port towards its target says so in a metric of its own.
+func TestNoPortLeft(t *testing.T) {
+	t.Parallel()
+	b := newLB(t, simple(newBackend(t, "one", nil)), func(o *Options) {
+		o.Dial = func(context.Context, netip.AddrPort, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)}
+		}
+	})
+	if err := b.refused(); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the client sees %v", err)
+	}
+	sum := map[string]float64{}
+	waitFor(t, "the error is counted", func() bool { return b.counter("PortAllocationErrorCount", sum) == 1 })
 }
 
 // TestTargetsLeave: what happens to flows when their target leaves or falls ill is the group's to say.

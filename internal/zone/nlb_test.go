@@ -152,10 +152,10 @@ func TestMetricsOfANetworkLoadBalancer(t *testing.T) {
 			t.Errorf("%s is %v, wanted %v", name, s.Counters[name], want)
 		}
 	}
-	w.net.blocked[key.VIP] = fabric.Blocked{TCP: 4}
+	w.net.blocked[key.VIP] = fabric.Blocked{In: fabric.Packets{TCP: 4}, Out: fabric.Packets{UDP: 2}}
 	s = total(15, 300, 6000)
 	if s.Counters["NewFlowCount"] != 15 || s.Gauges["ActiveFlowCount"] != 3 || s.Gauges["ActiveFlowCount_TCP"] != 3 || s.Gauges["PeakPacketsPerSecond"] != 20 ||
-		s.Counters["SecurityGroupBlockedFlowCount_Inbound_TCP"] != 4 || s.Counters["TCP_ELB_Reset_Count"] != 3 {
+		s.Counters["SecurityGroupBlockedFlowCount_Inbound_TCP"] != 4 || s.Counters["SecurityGroupBlockedFlowCount_Outbound_UDP"] != 2 || s.Counters["TCP_ELB_Reset_Count"] != 3 {
 		t.Errorf("ten seconds later: %+v", s)
 	}
 	w.net.counts[key] = fabric.NLBCounts{Flows: 20, Packets: 300}

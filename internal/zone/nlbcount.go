@@ -75,7 +75,7 @@ func (n *nodes) countNLB(ns string, s *nlbState) {
 	}
 }
 
-// countBlocked adds what the nodes' security groups kept away.
+// countBlocked adds what the nodes' security groups kept away, and kept back.
 func (n *nodes) countBlocked(ns string, s *nlbState) {
 	now, err := n.o.Net.ReadBlocked(ns)
 	if err != nil {
@@ -90,14 +90,19 @@ func (n *nodes) countBlocked(ns string, s *nlbState) {
 		}
 		done[k.VIP] = true
 		a, b := s.blocked[k.VIP], now[k.VIP]
-		if b.TCP < a.TCP || b.UDP < a.UDP || b.ICMP < a.ICMP {
-			a = fabric.Blocked{}
-		}
-		t.Counters["SecurityGroupBlockedFlowCount_Inbound_TCP"] += float64(b.TCP - a.TCP)
-		t.Counters["SecurityGroupBlockedFlowCount_Inbound_UDP"] += float64(b.UDP - a.UDP)
-		t.Counters["SecurityGroupBlockedFlowCount_Inbound_ICMP"] += float64(b.ICMP - a.ICMP)
+		addBlocked(t.Counters, "Inbound", a.In, b.In)
+		addBlocked(t.Counters, "Outbound", a.Out, b.Out)
 	}
 	s.blocked = now
+}
+
+func addBlocked(to map[string]float64, way string, before, now fabric.Packets) {
+	if now.TCP < before.TCP || now.UDP < before.UDP || now.ICMP < before.ICMP {
+		before = fabric.Packets{}
+	}
+	for proto, n := range map[string]uint64{"TCP": now.TCP - before.TCP, "UDP": now.UDP - before.UDP, "ICMP": now.ICMP - before.ICMP} {
+		to["SecurityGroupBlockedFlowCount_"+way+"_"+proto] += float64(n)
+	}
 }
 
 // count adds what was counted for a service to its load balancer's metrics.
