@@ -45,7 +45,7 @@ func describeInstance(tx store.Tx, i compute.Instance) described {
 		SubnetId: str(i.SubnetID), VpcId: str(i.VpcID), PrivateIpAddress: str(i.PrivateIP), PublicIpAddress: str(i.PublicIP), PrivateDnsName: ptr(i.PrivateDNSName()), PublicDnsName: ptr(publicName(tx, i)),
 		Placement:  &ec2.Placement{AvailabilityZone: ptr(i.AvailabilityZone), AvailabilityZoneId: str(network.ZoneID(i.Region, i.AvailabilityZone)), GroupName: ptr(""), Tenancy: ptr(i.Tenancy)},
 		Monitoring: monitoring(i.Monitoring), EbsOptimized: ptr(i.EbsOptimized), EnaSupport: ptr(true), Hypervisor: ptr("xen"), VirtualizationType: ptr("hvm"),
-		RootDeviceName: ptr(i.RootDeviceName), RootDeviceType: ptr("ebs"), SecurityGroups: groupsOf(tx, i), Tags: tagsOf(tx, i.Scope, i.ID),
+		RootDeviceName: ptr(i.RootDeviceName), RootDeviceType: ptr("ebs"), SecurityGroups: groupsOf(tx, i), BlockDeviceMappings: []ec2.InstanceBlockDeviceMapping{}, NetworkInterfaces: []ec2.InstanceNetworkInterface{}, Tags: tagsOf(tx, i.Scope, i.ID),
 		MetadataOptions: metadataOptions(i), CpuOptions: &ec2.CpuOptions{CoreCount: num(i.CoreCount), ThreadsPerCore: num(i.ThreadsPerCore)},
 		EnclaveOptions: &ec2.EnclaveOptions{Enabled: ptr(false)}, HibernationOptions: &ec2.HibernationOptions{Configured: ptr(false)},
 		MaintenanceOptions:               &ec2.InstanceMaintenanceOptions{AutoRecovery: ptr(i.AutoRecovery)},
