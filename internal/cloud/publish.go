@@ -254,9 +254,21 @@ func balancerMetrics(z string, last, cur zone.BalancerStats, at time.Time, every
 		used := capacityUnits(diff("NewConnectionCount"), cur.Gauges["ActiveConnectionCount"], diff("ProcessedBytes"), diff("RuleEvaluations")-freeRules*diff("RequestCount"), every)
 		add(metric.Datum{Name: "ConsumedLCUs", Unit: "Count", Value: used}, map[string]string{"LoadBalancer": cur.Name})
 		add(metric.Datum{Name: "PeakLCUs", Unit: "Count", Value: used}, map[string]string{"LoadBalancer": cur.Name})
-		if diff("RequestCount") == 0 {
-			add(metric.Datum{Name: "RequestCount", Unit: "Count", Value: 0}, lb...)
+		for _, name := range []string{"RequestCount", "ForwardedInvalidHeaderRequestCount", "DroppedInvalidHeaderRequestCount"} {
+			if diff(name) == 0 { // AWS reports them always
+				add(metric.Datum{Name: name, Unit: "Count", Value: 0}, lb...)
+			}
 		}
+	} else {
+		total := 0.0
+		for _, p := range networkUnits {
+			diff := func(name string) float64 { return cur.Counters[name+p.of] - last.Counters[name+p.of] }
+			used := max(diff("NewFlowCount")/every.Seconds()/p.flows, cur.Gauges["ActiveFlowCount"+p.of]/p.active, diff("ProcessedBytes")/every.Seconds()*3600/1e9)
+			if total += used; used > 0 {
+				add(metric.Datum{Name: "ConsumedLCUs" + p.of, Unit: "Count", Value: used}, map[string]string{"LoadBalancer": cur.Name})
+			}
+		}
+		add(metric.Datum{Name: "ConsumedLCUs", Unit: "Count", Value: total}, map[string]string{"LoadBalancer": cur.Name})
 	}
 	for _, arn := range slices.Sorted(maps.Keys(cur.Groups)) {
 		g, before := cur.Groups[arn], last.Groups[arn]
@@ -280,6 +292,13 @@ func balancerMetrics(z string, last, cur zone.BalancerStats, at time.Time, every
 	}
 	return out
 }
+
+// networkUnits are what a capacity unit of a network load balancer takes of each protocol: new flows a second and active ones, beside
+// 1 GB an hour.
+var networkUnits = []struct {
+	of            string
+	flows, active float64
+}{{"_TCP", 800, 100000}, {"_UDP", 400, 50000}, {"_TLS", 50, 3000}}
 
 // freeRules are the rules of a listener whose evaluation costs no capacity.
 const freeRules = 10

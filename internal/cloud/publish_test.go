@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,6 +63,21 @@ func TestRequestsPerTargetAreFoundByTheGroupAlone(t *testing.T) {
 		}
 	}
 	want := map[string]float64{"1RequestCountPerTarget": 5, "2RequestCountPerTarget": 5, "3RequestCountPerTarget": 5, "2RequestCount": 10, "3RequestCount": 10}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestCapacityUnitsOfANetworkLoadBalancer(t *testing.T) {
+	cur := zone.BalancerStats{Name: "net/l/1", Type: "network", Gauges: map[string]float64{"ActiveFlowCount_TLS": 6000},
+		Counters: map[string]float64{"NewFlowCount_TCP": 8000, "NewFlowCount_TLS": 10, "ProcessedBytes_TCP": 1000, "ProcessedBytes_UDP": 3e9 / 360}}
+	got := map[string]float64{}
+	for _, d := range balancerMetrics("us-east-1a", zone.BalancerStats{}, cur, time.Unix(60, 0), 10*time.Second) {
+		if strings.HasPrefix(d.Name, "ConsumedLCUs") {
+			got[d.Name] = math.Round(d.Value*1e6) / 1e6
+		}
+	}
+	want := map[string]float64{"ConsumedLCUs_TCP": 1, "ConsumedLCUs_UDP": 3, "ConsumedLCUs_TLS": 2, "ConsumedLCUs": 6}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

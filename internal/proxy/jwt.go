@@ -348,7 +348,10 @@ func (p *idp) validate(ctx context.Context, c *JWT, r *request, now time.Time) (
 // validate handles a jwt-validation action. It returns true if the request goes on.
 func (x *exchange) validate(c *JWT, now time.Time) bool {
 	status, err := x.p.idp.validate(x.p.ctx, c, x.req, now)
-	if err != nil {
+	if err == nil {
+		x.p.counters.inc(cJWTSuccess)
+	} else {
+		x.p.counters.inc(cJWTFailure)
 		x.entry.reason = "JWKSRequestTimeout"
 		if te, ok := errors.AsType[*tokenError](err); ok {
 			x.entry.reason = te.code

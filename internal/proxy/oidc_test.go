@@ -584,6 +584,9 @@ func TestJWTValidation(t *testing.T) {
 			t.Errorf("%s: %d %s", c.name, r.StatusCode, body)
 		}
 	}
+	if s := g.Stats().Counters; s["JWTValidationSuccessCount"] != 4 || s["JWTValidationFailureCount"] != float64(len(want)) {
+		t.Errorf("counters %v", s)
+	}
 	if n := fetches.Load(); n != 1 {
 		t.Errorf("the keys were fetched %d times", n)
 	}

@@ -71,6 +71,8 @@ const (
 	cAuthError
 	cAuthRefresh
 	cAuthClaimsSize
+	cJWTSuccess
+	cJWTFailure
 	numCounters
 )
 
@@ -86,7 +88,7 @@ var counterNames = [numCounters]string{
 	cTarget5xx: "HTTPCode_Target_5XX_Count", cTargetConnectionError: "TargetConnectionErrorCount", cTargetTLSError: "TargetTLSNegotiationErrorCount",
 	cUnhealthyRouting: "UnhealthyRoutingRequestCount", cNonSticky: "NonStickyRequestCount",
 	cAuthSuccess: "ELBAuthSuccess", cAuthFailure: "ELBAuthFailure", cAuthError: "ELBAuthError", cAuthRefresh: "ELBAuthRefreshTokenSuccess",
-	cAuthClaimsSize: "ELBAuthUserClaimsSizeExceeded",
+	cAuthClaimsSize: "ELBAuthUserClaimsSizeExceeded", cJWTSuccess: "JWTValidationSuccessCount", cJWTFailure: "JWTValidationFailureCount",
 }
 
 // counters is safe for concurrent use.
