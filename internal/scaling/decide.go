@@ -220,6 +220,9 @@ func (d *decider) member(v View) {
 	if g.ForceDeleting {
 		switch v.State {
 		case Terminating, TerminatingWait, TerminatingRetained:
+			if v.Ending {
+				break
+			}
 			d.plan.do(Action{Kind: Kill, Member: v.ID})
 			return
 		case Pending, PendingWait, PendingProceed, InService, Standby, EnteringStandby:
@@ -250,6 +253,10 @@ func (d *decider) member(v View) {
 			d.plan.do(Action{Kind: Admit, Member: v.ID})
 		}
 	case Terminating:
+		if v.Ending {
+			d.ending(v)
+			return
+		}
 		if v.alive() && d.s.Now.Before(v.DrainUntil) {
 			d.plan.at(v.DrainUntil)
 			return
@@ -349,10 +356,10 @@ func (d *decider) attachments() {
 				continue
 			}
 			if !slices.Contains(v.Member.Targets, a.ARN) {
-				if !a.AtCreation && !g.SuspendedProcess(ProcAddToLoadBalancer) && d.s.Exists[a.ARN] {
+				if !a.AtCreation && !v.Unlisted && !g.SuspendedProcess(ProcAddToLoadBalancer) && d.s.Exists[a.ARN] {
 					d.plan.do(Action{Kind: Register, Member: v.ID, ARN: a.ARN})
 				}
-				all = all && a.AtCreation
+				all = all && (a.AtCreation || v.Unlisted)
 				continue
 			}
 			passed = passed || v.Targets[a.ARN] == "healthy"
@@ -494,7 +501,7 @@ func (d *decider) capacity() {
 				extra++
 			}
 		case Terminating, Detaching, EnteringStandby:
-			busy = true
+			busy = busy || !v.Ending
 		}
 	}
 	d.cancelled(busy)

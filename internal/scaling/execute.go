@@ -202,8 +202,13 @@ func (x *executor) member(a Action, m Member) error {
 		if err := x.e.Compute.Terminate(x.w, x.g.Scope, m.ID); err != nil {
 			return err
 		}
-		m.Pauses = nil
-		m.State = map[bool]string{false: TerminatingProceed, true: WarmedTerminatingProceed}[m.Warmed()]
+		m.Pauses, m.Ending = nil, true
+		switch m.State { // one that no hook has held stays as it is
+		case TerminatingWait, TerminatingRetained:
+			m.State = TerminatingProceed
+		case WarmedTerminatingWait:
+			m.State = WarmedTerminatingProceed
+		}
 		x.g.progress(x.w, m.ActivityID, StatusInProgress, 50)
 	case Remove:
 		x.g.end(x.w, m.ActivityID, StatusSuccessful, "")
@@ -304,9 +309,27 @@ func (e *Engine) failed(w *store.WriteTx, sc scope.Scope, name string, le *launc
 	if kind == fault.Capacity {
 		key = heldKey(a.Zone, a.Spot)
 	}
-	g = e.holdBack(g, key, w.Now())
+	g = e.despair(e.holdBack(g, key, w.Now()), w.Now())
 	Groups.Put(w, g)
 	prune(w, g)
+}
+
+// suspendAfter is for how long a group's launches have failed when AWS suspends them.
+const suspendAfter = 24 * time.Hour
+
+// despair suspends the launches of a group that has tried for a day without one that worked. A pause that is longer than
+// those between its tries begins the day anew.
+func (e *Engine) despair(g Group, now time.Time) Group {
+	f := Failing{Since: now, Last: now}
+	if g.Failing != nil && now.Sub(g.Failing.Last) < e.scaled(4*backoffLast) {
+		f.Since = g.Failing.Since
+	}
+	g.Failing = &f
+	if now.Sub(f.Since) >= e.scale(suspendAfter) && !g.SuspendedProcess(ProcLaunch) {
+		g.Suspended = append(slices.Clone(g.Suspended), Suspension{Process: ProcLaunch, Reason: "Administrator suspended at " + now.UTC().Format("2006-01-02T15:04:05Z") + ": launches have failed for 24 hours"})
+		g.Failing = nil
+	}
+	return g
 }
 
 // holdBack doubles the time for which no launch is tried.
@@ -325,7 +348,7 @@ func (e *Engine) holdBack(g Group, key string, now time.Time) Group {
 
 // admit registers a member with the target groups and puts it in service.
 func (x *executor) admit(m Member) error {
-	if !x.g.SuspendedProcess(ProcAddToLoadBalancer) {
+	if m.Unlisted = x.g.SuspendedProcess(ProcAddToLoadBalancer); !m.Unlisted {
 		for _, a := range x.g.Attachments {
 			if a.State == "Removing" || slices.Contains(m.Targets, a.ARN) {
 				continue
@@ -343,6 +366,7 @@ func (x *executor) admit(m Member) error {
 	x.g.end(x.w, m.ActivityID, StatusSuccessful, "")
 	m.ActivityID = ""
 	Members.Put(x.w, m)
+	x.g.Failing = nil
 	if len(x.g.Backoff) > 0 {
 		x.g.Backoff = maps.Clone(x.g.Backoff)
 		delete(x.g.Backoff, heldKey(m.Zone, m.Spot))
@@ -455,7 +479,7 @@ func (x *executor) lose(m Member) error {
 	if err := x.e.Compute.Terminate(x.w, x.g.Scope, m.ID); err != nil {
 		return err
 	}
-	m.State, m.ActivityID, m.Pauses = map[bool]string{false: TerminatingProceed, true: WarmedTerminatingProceed}[m.Warmed()], "", nil
+	m.State, m.ActivityID, m.Pauses, m.Ending = map[bool]string{false: Terminating, true: WarmedTerminating}[m.Warmed()], "", nil, true
 	Members.Put(x.w, m)
 	x.g = x.e.holdBack(x.g, heldKey(m.Zone, m.Spot), x.now)
 	return nil

@@ -456,6 +456,9 @@ func (e *Engine) Resume(w *store.WriteTx, s scope.Scope, name string, processes 
 		return err
 	}
 	g.Suspended = slices.DeleteFunc(slices.Clone(g.Suspended), func(x Suspension) bool { return slices.Contains(processes, x.Process) })
+	if slices.Contains(processes, ProcLaunch) {
+		g.Failing, g.Backoff = nil, nil
+	}
 	Groups.Put(w, g)
 	if r, on := ActiveRefresh(w, g); on { // it may have waited for the process
 		r.Moved = w.Now()

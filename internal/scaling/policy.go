@@ -126,7 +126,7 @@ func (c *Capacity) Add(m *Member, now time.Time, warm time.Duration) {
 		c.Warming += n
 		c.Busy = true
 	case Terminating:
-		c.Busy = true
+		c.Busy = c.Busy || !m.Ending
 	}
 }
 

@@ -1,9 +1,6 @@
 package scaling
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 // span says how far replacing members may take a group's capacity, in percent of desired, and for how many seconds a new
 // member warms up before it counts.
@@ -177,6 +174,3 @@ func (d *decider) expire(have, extra int) bool {
 	}
 	return d.renew(old, -1, d.span(), have, extra, whyLifetime, whyAged)
 }
-
-// suspendAfter is for how long a group's launches have failed when AWS suspends them.
-const suspendAfter = 24 * time.Hour

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"skerry/internal/fault"
 	"skerry/internal/store"
 )
 
@@ -344,5 +345,101 @@ func TestOldMembersAreReplacedAsTheMaintenancePolicySays(t *testing.T) {
 	}
 	if !strings.Contains(all, whyAged) || !strings.Contains(all, whyLifetime) {
 		t.Errorf("the causes are\n%s", all)
+	}
+}
+
+func TestLaunchesAreSuspendedAfterADayOfFailures(t *testing.T) {
+	w := newWorld(t, 60)
+	w.wrong = fault.New(fault.Invalid, "InvalidAMIID.NotFound", "The image id '[ami-1]' does not exist")
+	w.create(settings(1, 10), 1)
+	day := w.now.Add(24 * time.Minute)
+	for w.now.Before(day.Add(20 * time.Second)) {
+		if next := w.step(); next.IsZero() {
+			break
+		} else {
+			w.now = next
+		}
+		if s := w.group().Suspended; len(s) > 0 && w.now.Before(day) {
+			t.Fatalf("%v: %+v", w.now, s)
+		}
+	}
+	if s := w.group().Suspended; len(s) != 1 || s[0].Process != ProcLaunch || !strings.HasPrefix(s[0].Reason, "Administrator suspended at 2024-03-01T12:") {
+		t.Fatalf("suspended %+v, %+v", s, w.group().Failing)
+	}
+	tries := w.tries
+	w.now = w.now.Add(time.Hour)
+	w.step()
+	if w.tries != tries {
+		t.Error("it tries on")
+	}
+	w.wrong = nil
+	w.must(func(tx *store.WriteTx) error { return w.e.Resume(tx, here, "g", nil) })
+	w.run(2 * time.Second)
+	if len(w.in(InService)) != 1 || w.group().Failing != nil {
+		t.Fatalf("members %+v", w.members())
+	}
+}
+
+// Failures far between are not a day of failures.
+func TestADayOfFailuresIsWithoutPause(t *testing.T) {
+	w := newWorld(t, 60)
+	w.wrong = fault.New(fault.Invalid, "InvalidAMIID.NotFound", "The image id '[ami-1]' does not exist")
+	w.create(settings(0, 10), 1)
+	w.step()
+	w.desire(0)
+	w.now = w.now.Add(48 * time.Hour)
+	w.step()
+	w.desire(1)
+	w.step()
+	if s := w.group().Suspended; len(s) != 0 {
+		t.Fatalf("suspended %+v", s)
+	}
+}
+
+// A member that no hook holds is Terminating until EC2 has ended it; one that a hook held proceeds.
+func TestTheStatesOfATermination(t *testing.T) {
+	for _, hooked := range []bool{false, true} {
+		w := newWorld(t, 1)
+		var hooks []Hook
+		want := "Terminating"
+		if hooked {
+			hooks, want = []Hook{{Name: "down", Transition: TerminateHook, Heartbeat: 30, DefaultResult: "CONTINUE"}}, "Terminating:Wait Terminating:Proceed"
+		}
+		w.create(settings(0, 2), 1, hooks...)
+		w.run(2 * time.Second)
+		w.desire(0)
+		var states []string
+		w.watch(40*time.Second, func() {
+			for _, m := range w.members() {
+				if len(states) == 0 || states[len(states)-1] != m.State {
+					states = append(states, m.State)
+				}
+			}
+		})
+		if got := strings.Join(states, " "); got != want || len(w.members()) != 0 {
+			t.Errorf("hooked %t: %s, wanted %s; members %+v", hooked, got, want, w.members())
+		}
+	}
+}
+
+// What comes into service while AddToLoadBalancer is suspended is not registered later either.
+func TestMembersAreNotRegisteredAfterwards(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(settings(0, 3), 1)
+	w.run(2 * time.Second)
+	w.must(func(tx *store.WriteTx) error { return w.e.AttachTargetGroups(tx, here, "g", []string{tgA}) })
+	w.step()
+	w.must(func(tx *store.WriteTx) error { return w.e.Suspend(tx, here, "g", []string{ProcAddToLoadBalancer}) })
+	w.desire(2)
+	w.run(2 * time.Second)
+	w.must(func(tx *store.WriteTx) error { return w.e.Resume(tx, here, "g", nil) })
+	w.desire(3)
+	w.run(2 * time.Second)
+	n := 0
+	for _, m := range w.in(InService) {
+		n += len(m.Targets)
+	}
+	if n != 2 || w.group().Attachments[0].State != "Added" {
+		t.Fatalf("%d registered, members %+v", n, w.members())
 	}
 }

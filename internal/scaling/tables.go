@@ -92,6 +92,9 @@ type Backoff struct {
 	Failures int
 }
 
+// Failing is a time in which a group has tried to launch and never succeeded.
+type Failing struct{ Since, Last time.Time }
+
 // Group is an Auto Scaling group. Its settings are written by requests, Owed, Reasons, Backoff, Cooling and the states of
 // its attachments by the loop as well.
 type Group struct {
@@ -141,6 +144,7 @@ type Group struct {
 	Shrank   *Shrink            `json:",omitempty"` // by a policy, a moment ago
 	Balanced time.Time          `json:",omitempty"` // no rebalancing before
 	Unpruned int                `json:",omitempty"` // actions since old activities were dropped last
+	Failing  *Failing           `json:",omitempty"` // no launch has worked since
 }
 
 // ARN names the group.
@@ -193,6 +197,8 @@ type Member struct {
 	Pauses              []Pause   `json:",omitempty"`
 	Adopted             bool      `json:",omitempty"` // came by AttachInstances or out of standby: hooks do not apply
 	Abandoned           bool      `json:",omitempty"`
+	Ending              bool      `json:",omitempty"` // EC2 is terminating it
+	Unlisted            bool      `json:",omitempty"` // came into service while AddToLoadBalancer was suspended
 	Refresh             string    `json:",omitempty"` // id of the instance refresh that launched it
 	Rebalance           bool      `json:",omitempty"` // launched to balance zones
 	Reused              bool      `json:",omitempty"` // on its way from the group back into the warm pool

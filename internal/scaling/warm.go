@@ -64,6 +64,9 @@ func (d *decider) warmMember(v View) {
 	if force {
 		switch v.State {
 		case WarmedTerminating, WarmedTerminatingWait:
+			if v.Ending {
+				break
+			}
 			d.plan.do(Action{Kind: Kill, Member: v.ID})
 			return
 		case WarmedTerminatingProceed:
@@ -125,6 +128,10 @@ func (d *decider) warmMember(v View) {
 			d.retireWarm(v, whyEC2)
 		}
 	case WarmedTerminating:
+		if v.Ending {
+			d.ending(v)
+			return
+		}
 		if d.hooked(TerminateHook) && !v.Abandoned {
 			d.plan.do(Action{Kind: Hold, Member: v.ID})
 			return

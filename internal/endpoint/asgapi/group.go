@@ -209,7 +209,13 @@ func (u settings) documents(g *scaling.Group) error {
 		}
 		g.BalancedOnly = *d.CapacityDistributionStrategy == "balanced-only"
 	}
-	if u.AvailabilityZoneImpairmentPolicy != nil {
+	if p := u.AvailabilityZoneImpairmentPolicy; p != nil {
+		switch b := api.Val(p.ImpairedZoneHealthCheckBehavior); {
+		case api.Val(p.ZonalShiftEnabled):
+			return fault.New(fault.Unsupported, "ValidationError", "AvailabilityZoneImpairmentPolicy.ZonalShiftEnabled is not supported: this cloud has no zonal shifts.")
+		case b != "" && b != "ReplaceUnhealthy" && b != "IgnoreUnhealthy":
+			return invalid("Invalid ImpairedZoneHealthCheckBehavior: %s", b)
+		}
 		g.Documents["AvailabilityZoneImpairmentPolicy"] = document(u.AvailabilityZoneImpairmentPolicy)
 	}
 	if r := u.CapacityReservationSpecification; r != nil {
