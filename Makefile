@@ -40,6 +40,7 @@ accept: deps-test build
 
 terraform: build
 	test/terraform/run.sh
+	test/terraform/scaling.sh
 
 demo: build
 	bin/skerry demo

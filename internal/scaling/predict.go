@@ -33,7 +33,9 @@ type Predictive struct {
 	Scale         bool // ForecastAndScale
 	Buffer        int  // seconds before the hour
 	IncreaseMax   bool
-	MaxBuffer     int // percent above the forecast
+	MaxBuffer     int  // percent above the forecast
+	Apart         bool `json:",omitempty"` // the load and the scaling metric were named one by one
+	OwnBuffer     bool `json:",omitempty"` // Buffer was given
 }
 
 // Forecast is what a policy expects, hour by hour from Start.

@@ -341,6 +341,8 @@ type LaunchSpec struct {
 	HttpTokens, HttpEndpoint       string
 	SpotPrice                      string `json:",omitempty"` // the most; empty: on demand
 	HopLimit                       int
+	EbsOptimized                   *bool           `json:",omitempty"`
+	BlockDevices                   json.RawMessage `json:",omitempty"` // EC2's BlockDeviceMappings
 }
 
 // ARN names the launch configuration.

@@ -357,9 +357,6 @@ func (e *Engine) PutWarmPool(w *store.WriteTx, s scope.Scope, group, state strin
 			return invalid("MaxGroupPreparedCapacity must be -1 or more.")
 		}
 	}
-	if p.Prepared != nil && *p.Prepared < g.Min {
-		return invalid("MaxGroupPreparedCapacity must not be less than the group's min size.")
-	}
 	p.Reuse = deref(reuse, p.Reuse)
 	if g.Mixed != nil {
 		return invalid("You cannot add a warm pool to an Auto Scaling group that has a mixed instances policy.")

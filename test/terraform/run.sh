@@ -7,44 +7,10 @@
 # and passes; where SKERRY_REQUIRED lists terraform (or all) it fails. Needs openssl, ssh-keygen, curl, python3 and the aws CLI too.
 # Environment: SKERRY (the binary, default bin/skerry), PORT, POOL, TF_MIRROR (a mirror's directory), KEEP=1 (leave the
 # cloud running and the work directory in place).
-set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
-SKERRY=$(realpath "${SKERRY:-bin/skerry}") PORT=${PORT:-4596} POOL=${POOL:-127.95.0.0/16} stack=$PWD/test/terraform/stack
+what="the Terraform test" PORT=${PORT:-4596} POOL=${POOL:-127.95.0.0/16} stack=$PWD/test/terraform/stack up=()
+. test/terraform/lib.sh
 
-skip() {
-  echo "SKIPPED: the Terraform test: $*" >&2
-  case ,${SKERRY_REQUIRED:-}, in *,terraform,*|*,all,*) exit 1 ;; esac
-  exit 0
-}
-command -v terraform >/dev/null || skip "terraform is not installed"
-mirror=
-for d in ${TF_MIRROR:-} "$HOME/.terraform.d/plugins" /usr/local/share/terraform/plugins /usr/share/terraform/plugins /opt/tf-plugins; do
-  [ -d "$d/registry.terraform.io/hashicorp/aws" ] && { mirror=$d; break; }
-done
-[ -n "$mirror" ] || skip "the AWS provider is in no mirror (name one with TF_MIRROR)"
-
-D=$(mktemp -d /tmp/skerry-terraform.XXXXXX) W=$D/work; mkdir "$W"
-failed=0 passed=0
-ok()  { passed=$((passed+1)); echo "ok    $* ($((SECONDS-t0)) s)"; t0=$SECONDS; }
-bad() { failed=$((failed+1)); echo "FAIL  $*"; t0=$SECONDS; }
-end() {
-  local rc=$?
-  if [ -n "${KEEP:-}" ]; then echo "kept: $D"; return; fi
-  "$SKERRY" down --data-dir "$D/data" --purge >/dev/null || rc=1
-  rm -rf "$D"
-  exit $rc
-}
-trap end EXIT
-
-t0=$SECONDS
-"$SKERRY" up --data-dir "$D/data" --listen "127.0.0.1:$PORT" --public-pool "$POOL" --egress none --time-scale 20 --detach || { cat "$D/data/skerry.log"; exit 1; }
-eval "$("$SKERRY" env --data-dir "$D/data")"
-export AWS_DEFAULT_REGION=us-east-1 AWS_DEFAULT_OUTPUT=text AWS_PAGER="" AWS_EC2_METADATA_DISABLED=true
-unset AWS_REGION AWS_PROFILE AWS_SESSION_TOKEN
-printf 'provider_installation {\n  filesystem_mirror {\n    path = "%s"\n  }\n}\n' "$mirror" >"$D/rc"
-export TF_CLI_CONFIG_FILE=$D/rc TF_IN_AUTOMATION=1 CHECKPOINT_DISABLE=1
-
-cp "$stack"/*.tf "$W"; cd "$W" || exit 1
 ssh-keygen -q -t ed25519 -N '' -C admin@company.test -f key
 openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=company.test -addext subjectAltName=DNS:company.test,DNS:*.company.test -keyout tls.key -out tls.crt 2>/dev/null
 # What the trust store takes: a bundle before and after, a list, and a client.
@@ -57,24 +23,6 @@ openssl x509 -req -in client.csr -CA ca-1.pem -CAkey ca-1.key -CAcreateserial -d
 openssl ca -config ca.cnf -gencrl -cert ca-1.pem -keyfile ca-1.key -out "$s3/clients.crl" 2>/dev/null
 TF_VAR_public_key=$(cat key.pub) TF_VAR_certificate=$(cat tls.crt) TF_VAR_private_key=$(cat tls.key)
 export TF_VAR_public_key TF_VAR_certificate TF_VAR_private_key
-
-tf() { # WHAT ARGUMENTS...: one command that must succeed
-  local what=$1; shift
-  if timeout 570 terraform "$@" -no-color >out 2>&1; then ok "$what"; else bad "$what"; grep -A8 Error out; return 1; fi; }
-same() { # WHAT: a plan finds nothing to do
-  timeout 120 terraform plan -no-color -detailed-exitcode >out 2>&1
-  case $? in
-  0) ok "$1" ;;
-  *) bad "$1"; sed -n '/will perform the following/,$p;/^Error/,$p' out ;;
-  esac; }
-has() { # WHAT PATTERN COMMAND...
-  local what=$1 pattern=$2; shift 2
-  local got; got=$("$@" 2>&1)
-  if grep -q -e "$pattern" <<<"$got"; then ok "$what"; else bad "$what: ${got: -200}"; fi; }
-eventually() { # WHAT PATTERN COMMAND...: within a minute
-  local what=$1 pattern=$2 i; shift 2
-  for i in $(seq 60); do grep -q -e "$pattern" <<<"$("$@" 2>/dev/null)" && { ok "$what"; return; }; sleep 1; done
-  bad "$what: $("$@" 2>&1 | tail -c 200)"; }
 
 tf "init" init -input=false || exit 1
 tf "apply" apply -auto-approve -input=false || exit 1
@@ -116,26 +64,7 @@ imports=(aws_vpc.main aws_internet_gateway.main 'aws_subnet.public[0]' 'aws_subn
   aws_eip.bastion aws_lb.web aws_lb.tcp aws_lb_target_group.web aws_lb_target_group.tcp aws_lb_listener.http aws_lb_listener_rule.teapot aws_lb_listener_rule.blog
   aws_lb_listener.mutual aws_lb.edge aws_lb_target_group.edge aws_lb_target_group.grpc
   aws_cloudwatch_metric_alarm.cpu_high aws_autoscaling_policy.cpu aws_autoscaling_policy.step aws_autoscaling_schedule.friday aws_autoscaling_lifecycle_hook.drain)
-python3 - "${imports[@]}" <<'P' >imports.tf
-import json, re, sys
-state = json.load(open("terraform.tfstate"))
-for name in sys.argv[1:]:
-    kind, rest = name.split(".", 1)
-    label, index = re.fullmatch(r"(\w+)(?:\[(\d+)\])?", rest).groups()
-    r = next(r for r in state["resources"] if r["mode"] == "managed" and r["type"] == kind and r["name"] == label)
-    a = r["instances"][int(index or 0)]["attributes"]
-    id = a["id"]
-    if "autoscaling" in kind:
-        id = a["autoscaling_group_name"] + "/" + (a.get("scheduled_action_name") or a["name"])
-    print("import {\n  to = %s\n  id = %s\n}" % (name, json.dumps(id)))
-P
-terraform state rm "${imports[@]}" >out 2>&1 || cat out
-tf "plan of ${#imports[@]} imports" plan -input=false
-has "they are imported as they stand" "^Plan: ${#imports[@]} to import, 0 to add, 0 to change, 0 to destroy" cat out
-grep -B2 -A30 'will be updated' out | grep -E '# |[~+-] '
-tf "import" apply -auto-approve -input=false
-rm imports.tf
-same "and the plan is empty again"
+imported "${imports[@]}"
 
 sed -i 's/^deletion_protection.*/deletion_protection = false/' terraform.tfvars
 tf "deletion protection is taken away" apply -auto-approve -input=false

@@ -2,6 +2,7 @@ package asgapi
 
 import (
 	"slices"
+	"time"
 
 	"skerry/api"
 	as "skerry/api/autoscaling"
@@ -11,8 +12,9 @@ import (
 
 func (s *Server) describeScalingActivities(c *api.Call, in *as.DescribeScalingActivitiesType) (*as.ActivitiesType, error) {
 	out := &as.ActivitiesType{}
-	if len(in.Filters) > 0 {
-		return nil, invalid("Filters of DescribeScalingActivities are not supported.")
+	match, err := activityFilter(in.Filters)
+	if err != nil {
+		return nil, err
 	}
 	return out, c.View(func(tx store.Tx) error {
 		name := arnName(c.Scope(), api.Val(in.AutoScalingGroupName))
@@ -24,7 +26,7 @@ func (s *Server) describeScalingActivities(c *api.Call, in *as.DescribeScalingAc
 		}
 		var rows []scaling.Activity
 		take := func(a scaling.Activity) {
-			if (deleted || !a.Deleted) && (len(in.ActivityIds) == 0 || slices.Contains(in.ActivityIds, a.ID)) {
+			if (deleted || !a.Deleted) && (len(in.ActivityIds) == 0 || slices.Contains(in.ActivityIds, a.ID)) && match(a) {
 				rows = append(rows, a)
 			}
 		}
@@ -48,6 +50,37 @@ func (s *Server) describeScalingActivities(c *api.Call, in *as.DescribeScalingAc
 		}
 		return nil
 	})
+}
+
+// activityFilter reads the filters StartTimeLowerBound, StartTimeUpperBound and Status.
+func activityFilter(filters []as.Filter) (func(scaling.Activity) bool, error) {
+	var after, before time.Time
+	var status []string
+	for _, f := range filters {
+		var to *time.Time
+		switch n := api.Val(f.Name); n {
+		case "Status":
+			status = append(status, f.Values...)
+			continue
+		case "StartTimeLowerBound":
+			to = &after
+		case "StartTimeUpperBound":
+			to = &before
+		default:
+			return nil, invalid("Filter type %s is not correct. Allowed Filter types are: StartTimeLowerBound StartTimeUpperBound Status", n)
+		}
+		if len(f.Values) != 1 {
+			return nil, invalid("The filter %s takes one value.", *f.Name)
+		}
+		t, err := time.Parse(time.RFC3339, f.Values[0])
+		if err != nil {
+			return nil, invalid("The value %s of the filter %s is not a time such as 2024-03-01T12:00:00Z.", f.Values[0], *f.Name)
+		}
+		*to = t
+	}
+	return func(a scaling.Activity) bool {
+		return !a.Start.Before(after) && (before.IsZero() || !a.Start.After(before)) && (len(status) == 0 || slices.Contains(status, a.Status))
+	}, nil
 }
 
 func activityWire(a scaling.Activity) as.Activity {

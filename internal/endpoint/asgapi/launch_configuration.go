@@ -38,17 +38,41 @@ func launchConfiguration(sc scope.Scope, in *as.CreateLaunchConfigurationType) (
 	switch {
 	case in.PlacementTenancy != nil && *in.PlacementTenancy != "default":
 		return scaling.LaunchConfiguration{}, fault.New(fault.Unsupported, "ValidationError", "PlacementTenancy %s is not supported.", *in.PlacementTenancy)
+	case api.Val(in.KernelId) != "", api.Val(in.RamdiskId) != "":
+		return scaling.LaunchConfiguration{}, fault.New(fault.Unsupported, "ValidationError", "KernelId and RamdiskId are not supported.")
+	case api.Val(in.ClassicLinkVPCId) != "", len(in.ClassicLinkVPCSecurityGroups) > 0:
+		return scaling.LaunchConfiguration{}, fault.New(fault.Unsupported, "ValidationError", "EC2-Classic (ClassicLinkVPCId, ClassicLinkVPCSecurityGroups) is not supported.")
 	case api.Val(in.ImageId) == "", api.Val(in.InstanceType) == "":
 		return scaling.LaunchConfiguration{}, invalid("Valid requests must contain either the InstanceID parameter or both the ImageId and InstanceType parameters.")
 	}
 	l := scaling.LaunchConfiguration{Scope: sc, Name: *in.LaunchConfigurationName, Document: document(in), Launch: scaling.LaunchSpec{
 		ImageID: *in.ImageId, InstanceType: *in.InstanceType, KeyName: api.Val(in.KeyName), SecurityGroups: in.SecurityGroups, UserData: api.Val(in.UserData),
 		InstanceProfile: api.Val(in.IamInstanceProfile), Monitoring: in.InstanceMonitoring == nil || in.InstanceMonitoring.Enabled == nil || *in.InstanceMonitoring.Enabled,
-		PublicIP: in.AssociatePublicIpAddress, SpotPrice: api.Val(in.SpotPrice)}}
+		PublicIP: in.AssociatePublicIpAddress, SpotPrice: api.Val(in.SpotPrice), EbsOptimized: in.EbsOptimized}}
+	if len(in.BlockDeviceMappings) > 0 {
+		l.Launch.BlockDevices = document(blockDevices(in.BlockDeviceMappings))
+	}
 	if m := in.MetadataOptions; m != nil {
 		l.Launch.HttpTokens, l.Launch.HttpEndpoint, l.Launch.HopLimit = api.Val(m.HttpTokens), api.Val(m.HttpEndpoint), int(api.Val(m.HttpPutResponseHopLimit))
 	}
 	return l, nil
+}
+
+// blockDevices are a launch configuration's mappings as EC2 names them: all is the same but for NoDevice.
+func blockDevices(list []as.BlockDeviceMapping) []compute.BlockDeviceSpec {
+	var out []compute.BlockDeviceSpec
+	for _, m := range list {
+		d := compute.BlockDeviceSpec{DeviceName: api.Val(m.DeviceName), VirtualName: api.Val(m.VirtualName)}
+		if api.Val(m.NoDevice) {
+			d.NoDevice = api.Ptr("")
+		}
+		if e := m.Ebs; e != nil {
+			d.Ebs = &compute.EbsSpec{DeleteOnTermination: e.DeleteOnTermination, Encrypted: e.Encrypted, Iops: intPtr(e.Iops), SnapshotID: api.Val(e.SnapshotId),
+				Throughput: intPtr(e.Throughput), VolumeSize: intPtr(e.VolumeSize), VolumeType: api.Val(e.VolumeType)}
+		}
+		out = append(out, d)
+	}
+	return out
 }
 
 // likeInstance is the request for a launch configuration like an instance: all of it but its block devices and what it got

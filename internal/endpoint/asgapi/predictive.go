@@ -25,7 +25,7 @@ func predictive(c *as.PredictiveScalingConfiguration) (*scaling.Predictive, erro
 	p := &scaling.Predictive{Target: api.Val(m.TargetValue), Scale: api.Val(c.Mode) == "ForecastAndScale", Buffer: defaultBuffer,
 		IncreaseMax: api.Val(c.MaxCapacityBreachBehavior) == "IncreaseMaxCapacity", MaxBuffer: int(api.Val(c.MaxCapacityBuffer))}
 	if b := c.SchedulingBufferTime; b != nil {
-		p.Buffer = int(*b)
+		p.Buffer, p.OwnBuffer = int(*b), true
 	}
 	load, scale := m.PredefinedLoadMetricSpecification, m.PredefinedScalingMetricSpecification
 	switch {
@@ -39,6 +39,7 @@ func predictive(c *as.PredictiveScalingConfiguration) (*scaling.Predictive, erro
 		}
 		p.Load, p.Scaling, p.ResourceLabel = x[0], x[1], api.Val(pair.ResourceLabel)
 	case load != nil && scale != nil:
+		p.Apart = true
 		p.Load, p.Scaling, p.ResourceLabel = api.Val(load.PredefinedMetricType), api.Val(scale.PredefinedMetricType), api.Val(load.ResourceLabel)
 		if api.Val(scale.ResourceLabel) != p.ResourceLabel {
 			return nil, invalid("The load and the scaling metric must have the same ResourceLabel.")
@@ -53,8 +54,11 @@ func predictiveWire(p *scaling.Predictive) *as.PredictiveScalingConfiguration {
 	if p == nil {
 		return nil
 	}
-	out := &as.PredictiveScalingConfiguration{Mode: api.Ptr("ForecastOnly"), SchedulingBufferTime: num(p.Buffer), MaxCapacityBreachBehavior: api.Ptr("HonorMaxCapacity"),
+	out := &as.PredictiveScalingConfiguration{Mode: api.Ptr("ForecastOnly"), MaxCapacityBreachBehavior: api.Ptr("HonorMaxCapacity"),
 		MetricSpecifications: []as.PredictiveScalingMetricSpecification{metricSpecification(p)}}
+	if p.OwnBuffer {
+		out.SchedulingBufferTime = num(p.Buffer)
+	}
 	if p.Scale {
 		out.Mode = api.Ptr("ForecastAndScale")
 	}
@@ -66,6 +70,11 @@ func predictiveWire(p *scaling.Predictive) *as.PredictiveScalingConfiguration {
 
 func metricSpecification(p *scaling.Predictive) as.PredictiveScalingMetricSpecification {
 	out := as.PredictiveScalingMetricSpecification{TargetValue: &p.Target}
+	if p.Apart {
+		out.PredefinedLoadMetricSpecification = &as.PredictiveScalingPredefinedLoadMetric{PredefinedMetricType: &p.Load, ResourceLabel: text(p.ResourceLabel)}
+		out.PredefinedScalingMetricSpecification = &as.PredictiveScalingPredefinedScalingMetric{PredefinedMetricType: &p.Scaling, ResourceLabel: text(p.ResourceLabel)}
+		return out
+	}
 	for name, x := range pairs {
 		if x[0] == p.Load {
 			out.PredefinedMetricPairSpecification = &as.PredictiveScalingPredefinedMetricPair{PredefinedMetricType: &name, ResourceLabel: text(p.ResourceLabel)}

@@ -74,7 +74,11 @@ func (c Compute) Launch(w *store.WriteTx, s scope.Scope, r scaling.LaunchRequest
 		}
 		res, err = compute.LaunchFromTemplate(w, s, v, compute.LaunchOverrides{SubnetID: r.SubnetID, Tags: r.Tags, ASGName: r.Group, Count: 1, InstanceType: r.InstanceType, Market: market(r.Spot, r.MaxPrice)})
 	} else {
-		res, err = compute.Launch(w, compute.LaunchParams{Scope: s, Spec: configured(r), MinCount: 1, MaxCount: 1, ASGName: r.Group,
+		spec, serr := configured(r)
+		if serr != nil {
+			return scaling.Instance{}, serr
+		}
+		res, err = compute.Launch(w, compute.LaunchParams{Scope: s, Spec: spec, MinCount: 1, MaxCount: 1, ASGName: r.Group,
 			RequesterID: "autoscaling.amazonaws.com", SystemTags: r.Tags})
 	}
 	if err != nil {
@@ -142,10 +146,15 @@ func (Compute) Pools(tx store.Tx, s scope.Scope, types []string, zone string, ro
 }
 
 // configured is what a launch configuration says, as compute's specification.
-func configured(r scaling.LaunchRequest) compute.LaunchSpec {
+func configured(r scaling.LaunchRequest) (compute.LaunchSpec, error) {
 	l := r.Configuration
 	spec := compute.LaunchSpec{ImageID: l.ImageID, InstanceType: l.InstanceType, KeyName: l.KeyName, UserData: l.UserData,
-		Monitoring: &compute.EnabledSpec{Enabled: l.Monitoring}}
+		Monitoring: &compute.EnabledSpec{Enabled: l.Monitoring}, EbsOptimized: l.EbsOptimized}
+	if len(l.BlockDevices) > 0 {
+		if err := json.Unmarshal(l.BlockDevices, &spec.BlockDeviceMappings); err != nil {
+			return spec, err
+		}
+	}
 	if r.InstanceType != "" {
 		spec.InstanceType = r.InstanceType
 	}
@@ -166,7 +175,7 @@ func configured(r scaling.LaunchRequest) compute.LaunchSpec {
 			spec.MetadataOptions.HttpPutResponseHopLimit = &l.HopLimit
 		}
 	}
-	return spec
+	return spec, nil
 }
 
 // Terminate starts the termination, whatever protects the instance from the API.

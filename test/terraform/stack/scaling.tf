@@ -13,6 +13,8 @@ resource "aws_autoscaling_group" "web" {
   enabled_metrics           = ["GroupDesiredCapacity", "GroupInServiceInstances"]
   capacity_rebalance        = false
   wait_for_capacity_timeout = "5m"
+  min_elb_capacity          = 1
+  wait_for_elb_capacity     = var.desired
 
   launch_template {
     id      = aws_launch_template.web.id
