@@ -3,6 +3,7 @@ package ec2api
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"skerry/api"
@@ -110,7 +111,9 @@ func (s *Server) describeSpotPriceHistory(c *api.Call, in *ec2.DescribeSpotPrice
 	if in.EndTime != nil && in.EndTime.Before(at) {
 		rows = nil
 	}
+	key := func(p ec2.SpotPrice) string { return *p.InstanceType + " " + *p.AvailabilityZone }
+	slices.SortFunc(rows, func(a, b ec2.SpotPrice) int { return strings.Compare(key(a), key(b)) })
 	q := describe.Query{Filters: filters(in.Filters), MaxResults: in.MaxResults, NextToken: in.NextToken}
-	list, next, err := describe.Page(&priceKind, q, slices.Values(rows), func(p ec2.SpotPrice) string { return *p.InstanceType + " " + *p.AvailabilityZone }, func(p ec2.SpotPrice) ec2.SpotPrice { return p })
+	list, next, err := describe.Page(&priceKind, q, slices.Values(rows), key, func(p ec2.SpotPrice) ec2.SpotPrice { return p })
 	return &ec2.DescribeSpotPriceHistoryResult{SpotPriceHistory: list, NextToken: str(next)}, err
 }
