@@ -4,8 +4,15 @@ package proxy
 
 import (
 	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
 	"net"
+	"os"
+	"os/exec"
+	"runtime"
 	"testing"
+	"time"
 )
 
 // TestAllocations: a request on a warm connection allocates nothing. (The race detector allocates, so it is not in builds with it.)
@@ -38,5 +45,72 @@ func allocations(t *testing.T, logs bool) {
 	}
 	if n := testing.AllocsPerRun(2000, func() { exchangeOnce(t, c, r) }); n >= 1 {
 		t.Errorf("%v allocations a request, client and target included; the HTTP/1 path should have none", n)
+	}
+}
+
+// TestAllocationsTLS: the same over TLS. The client, whose TLS allocates, is a process of its own.
+func TestAllocationsTLS(t *testing.T) {
+	const requests = 2000
+	if addr := os.Getenv("SKERRY_TEST_TLS_CLIENT"); addr != "" {
+		c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(30 * time.Second))
+		r := bufio.NewReader(c)
+		for n := 100; ; n = requests {
+			for range n {
+				exchangeOnce(t, c, r)
+			}
+			fmt.Println()
+			if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+				return
+			}
+		}
+	}
+	l := rawTarget(t)
+	defer l.Close()
+	p, addr := benchProxy(t, l.Addr().String())
+	defer p.Shutdown(t.Context())
+	if err := p.Apply(secure(simple(l.Addr().String()), "ELBSecurityPolicy-TLS13-1-2-2021-06", certificate(t, "x", false, "a.test"))); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestAllocationsTLS$")
+	cmd.Env = append(os.Environ(), "SKERRY_TEST_TLS_CLIENT="+addr)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer in.Close()
+	step := func() {
+		t.Helper()
+		if b := make([]byte, 1); func() error { _, err := out.Read(b); return err }() != nil || b[0] != '\n' {
+			rest, _ := io.ReadAll(out)
+			t.Fatalf("the client says %q", append(b, rest...))
+		}
+	}
+	step()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := in.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	step()
+	runtime.ReadMemStats(&after)
+	if n := float64(after.Mallocs-before.Mallocs) / requests; n >= 0.5 {
+		t.Errorf("%v allocations a request over TLS, target included; there should be none", n)
+	}
+	if n := p.counters[cTarget2xx].Load(); n != 100+requests {
+		t.Errorf("%d requests, want %d", n, 100+requests)
 	}
 }

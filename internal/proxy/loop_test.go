@@ -12,12 +12,15 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 	"unsafe"
+
+	"skerry/internal/require"
 )
 
 // TestGoroutinePath runs the tests of behaviour on the path that serves what loops don't carry; without this one they are on loops.
@@ -52,6 +55,57 @@ func TestLoopsCarry(t *testing.T) {
 	close(release)
 	if c.answer("GET"); carried != 1 {
 		t.Errorf("%d requests on loops, want 1", carried)
+	}
+}
+
+// TestIPv6: clients and targets may have IPv6 addresses, on loops as on goroutines.
+func TestIPv6(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "[::1]:0")
+	require.That(t, "ipv6", err)
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s for %s at %s", r.RemoteAddr, r.Header.Get("X-Forwarded-For"), r.Host)
+	})}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	for _, goroutines := range []bool{false, true} {
+		cfg := simple(l.Addr().String())
+		cfg.Listeners[0].Rules = []Rule{
+			{Priority: 1, Conditions: []Condition{{Field: SourceIP, Values: []string{"2001:db8::/32", "0.0.0.0/0"}}}, Actions: []Action{{Type: FixedResponse, Fixed: &Fixed{StatusCode: "400"}}}},
+			{Priority: 2, Conditions: []Condition{{Field: SourceIP, Values: []string{"::1/128"}}}, Actions: forwardTo("g")},
+		}
+		cfg.Listeners[0].DefaultActions = []Action{{Type: FixedResponse, Fixed: &Fixed{StatusCode: "404"}}}
+		cfg.Attributes = map[string]string{"routing.http.xff_client_port.enabled": "true"}
+		addr := ""
+		p := New(Options{Goroutines: goroutines, Listen: func(network, _ string) (net.Listener, error) {
+			l, err := net.Listen(network, "[::1]:0")
+			if err == nil {
+				addr = l.Addr().String()
+			}
+			return l, err
+		}})
+		if err := p.Apply(cfg); err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := &talk{c, t, bufio.NewReader(c)}
+		for range 2 {
+			k.send(lines("GET / HTTP/1.1", "Host: [::1]"))
+			r := k.answer("GET")
+			body := text(r)
+			if want := " for [" + "::1]:" + strconv.Itoa(c.LocalAddr().(*net.TCPAddr).Port) + " at [::1]"; r.StatusCode != 200 || !strings.HasPrefix(body, "[::1]:") || !strings.HasSuffix(body, want) {
+				t.Errorf("goroutines %v: %d %q, want …%q", goroutines, r.StatusCode, body, want)
+			}
+		}
+		k.send(lines("GET / HTTP/1.0")) // the host is then the load balancer's own address
+		if r := k.answer("GET"); !strings.HasSuffix(text(r), " at [::1]") && r.StatusCode != 200 {
+			t.Errorf("goroutines %v: without a host: %d", goroutines, r.StatusCode)
+		}
+		c.Close()
+		p.Shutdown(t.Context())
 	}
 }
 
