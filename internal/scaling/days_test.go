@@ -1,16 +1,19 @@
 package scaling
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -18,7 +21,6 @@ import (
 	"testing"
 	"time"
 
-	"skerry/internal/fault"
 	"skerry/internal/scope"
 	"skerry/internal/store"
 )
@@ -51,6 +53,7 @@ func TestDays(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 		}
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // the heap is small, and short-lived
 	var next, played atomic.Uint64
 	next.Store(*daysFrom)
 	end := time.Now().Add(*daysFor)
@@ -125,8 +128,8 @@ type dayEvent struct {
 	N    int
 }
 
-var dayKinds = []string{"die", "die", "die", "stop", "unhealthy", "target", "zone", "wrong", "desired", "desired", "terminate", "standby", "back", "detach", "protect",
-	"suspend", "refresh", "cancel", "sizes", "crash", "crash", "crash", "restart", "surge"}
+var dayKinds = []string{"die", "die", "die", "stop", "unhealthy", "target", "zone", "wrong", "dry", "desired", "desired", "terminate", "standby", "back", "detach", "attach", "protect",
+	"suspend", "refresh", "cancel", "sizes", "crash", "crash", "crash", "restart", "surge", "interrupt", "pool", "balancer", "hook", "complete", "policy", "schedule", "settings"}
 
 // day is what a seed stands for.
 type day struct {
@@ -139,6 +142,7 @@ type day struct {
 	base      float64 // of the load, in instances that it keeps fully busy
 	events    []dayEvent
 	schedule  *Scheduled
+	pool      bool // it may have a warm pool
 }
 
 func newDay(seed uint64) day {
@@ -181,6 +185,23 @@ func newDay(seed uint64) day {
 		n := g.Min + r.IntN(g.Max-g.Min+1)
 		d.schedule = &Scheduled{Scope: here, Group: "g", Name: "evening", Recurrence: "0 18 * * *", Desired: &n}
 	}
+	switch r.IntN(4) {
+	case 0:
+		d.pool = true
+	case 1:
+		g.Template, g.Mixed = nil, &Mixed{Template: TemplateRef{ID: "lt-1", Version: "$Latest"}}
+		weighted := r.IntN(2) == 0
+		for i, t := range []string{"c5.large", "m5.large", "m5.xlarge"} {
+			o := Override{InstanceType: t}
+			if weighted {
+				o.Weight = 1 + i
+			}
+			g.Mixed.Overrides = append(g.Mixed.Overrides, o)
+		}
+		g.Mixed.Distribution = &Distribution{OnDemand: []string{Prioritized, LowestPrice}[r.IntN(2)], Base: r.IntN(3), Percent: 50 * r.IntN(3),
+			Spot: []string{LowestPrice, CapacityOptimized, CapacityPrioritized, PriceCapacity}[r.IntN(4)]}
+		g.CapacityRebalance = r.IntN(2) == 0
+	}
 	for at := time.Duration(0); ; {
 		at += time.Duration(r.ExpFloat64() * float64(40*time.Minute))
 		if at > 23*time.Hour {
@@ -211,16 +232,18 @@ type play struct {
 	excused  map[string]bool
 	before   map[string]Member
 	zoneBack map[string]time.Time
-	rightAt  time.Time // launches are refused until then
-	calls    int       // of compute and balancer until the control plane is killed
+	log      store.Memory
+	sizes    [3]int               // of the group, when it was looked at last
+	rightAt  time.Time            // launches are refused until then
+	ends     map[string]time.Time // of spot instances that are interrupted
+	calls    int                  // of compute and balancer until the control plane is killed
 	surge    time.Time
 	history3 []float64
-	lastMove time.Time
 }
 
 // playDay plays a seed's day, with all its events or with those listed.
 func playDay(seed uint64, keep []int) (err error) {
-	p := &play{d: newDay(seed), excused: map[string]bool{}, before: map[string]Member{}, zoneBack: map[string]time.Time{}}
+	p := &play{d: newDay(seed), excused: map[string]bool{}, before: map[string]Member{}, zoneBack: map[string]time.Time{}, ends: map[string]time.Time{}}
 	defer func() {
 		if f, ok := recover().(failure); ok {
 			err = fmt.Errorf("at %s: %w", p.now.Format("15:04:05"), f.err)
@@ -228,9 +251,9 @@ func playDay(seed uint64, keep []int) (err error) {
 			panic(f)
 		}
 	}()
-	p.world = newWorld(dayFatal{}, 1)
+	p.world = newWorldIn(dayFatal{}, 1, "", &p.log)
 	p.boot, p.die = p.d.boot, p.d.die
-	p.e.Compute = crashing{p.e.Compute, p}
+	p.e.Compute, p.e.Balancer = crashing{p.e.Compute, p}, crashingBalancer{p.e.Balancer, p}
 	p.create(p.d.group, p.d.desired, p.d.hooks...)
 	if p.d.schedule != nil {
 		p.must(func(tx *store.WriteTx) error { return p.e.PutSchedule(tx, *p.d.schedule) })
@@ -259,6 +282,9 @@ func playDay(seed uint64, keep []int) (err error) {
 		soon(wake)
 		soon(p.change())
 		soon(p.rightAt)
+		for _, t := range p.ends {
+			soon(t)
+		}
 		for _, t := range p.zoneBack {
 			soon(t)
 		}
@@ -286,8 +312,17 @@ func playDay(seed uint64, keep []int) (err error) {
 				p.quiet, acts = p.now, true
 			}
 		}
+		for _, id := range slices.Sorted(maps.Keys(p.ends)) {
+			if !p.now.Before(p.ends[id]) {
+				delete(p.ends, id)
+				p.quiet, acts = p.now, true
+				if i, ok := fakeInstances.Get(p.db.Read(), here.Key(id)); ok && i.State == "running" {
+					p.setInstance(id, "shutting-down")
+				}
+			}
+		}
 		if !p.rightAt.IsZero() && !p.now.Before(p.rightAt) {
-			p.rightAt, p.wrong, acts = time.Time{}, nil, true
+			p.rightAt, p.wrong, p.types, acts = time.Time{}, nil, nil, true
 			p.quiet = p.now
 		}
 		if c := p.change(); acts || !wake.IsZero() && !p.now.Before(wake) || !c.IsZero() && !p.now.Before(c) {
@@ -295,6 +330,8 @@ func playDay(seed uint64, keep []int) (err error) {
 			p.holds()
 		}
 	}
+	p.reopen()
+	p.holds()
 	return nil
 }
 
@@ -311,7 +348,7 @@ func (p *play) change() time.Time {
 		switch i.State {
 		case "pending":
 			soon(i.Since.Add(p.boot))
-		case "shutting-down":
+		case "shutting-down", "stopping":
 			soon(i.Since.Add(p.die))
 		}
 	}
@@ -329,6 +366,25 @@ func (p *play) change() time.Time {
 
 // turn lets the world catch up and the loop look. A killed control plane comes back.
 func (p *play) turn() time.Time {
+	if c := p.change(); !c.IsZero() && !p.now.Before(c) {
+		p.catchUp()
+	}
+	for range 20 {
+		wake, err := p.r.Step(context.Background())
+		if err == nil {
+			return wake
+		}
+		if !errors.Is(err, errCrash) {
+			p.t.Fatalf("Step: %v", err)
+		}
+		p.reopen()
+	}
+	p.t.Fatalf("the loop does not get past a crash")
+	return time.Time{}
+}
+
+// catchUp changes the machines and targets whose time has come.
+func (p *play) catchUp() {
 	p.must(func(tx *store.WriteTx) error {
 		for i := range fakeInstances.All(tx) {
 			switch {
@@ -336,6 +392,8 @@ func (p *play) turn() time.Time {
 				i.State = "running"
 			case i.State == "shutting-down" && !p.now.Before(i.Since.Add(p.die)):
 				i.State = "terminated"
+			case i.State == "stopping" && !p.now.Before(i.Since.Add(p.die)):
+				i.State = "stopped"
 			case i.State == "terminated" && p.now.Sub(i.Since) > time.Hour:
 				fakeInstances.Delete(tx, i.Key(i.ID))
 				continue
@@ -357,53 +415,70 @@ func (p *play) turn() time.Time {
 		}
 		return nil
 	})
-	for range 20 {
-		wake, err := p.r.Step(context.Background())
-		if err == nil {
-			return wake
-		}
-		if !errors.Is(err, errCrash) {
-			p.t.Fatalf("Step: %v", err)
-		}
-		p.e = &Engine{Compute: p.e.Compute, Balancer: p.e.Balancer, Alarms: p.e.Alarms, TimeScale: 1}
-		p.r = &Reconciler{DB: p.db, Engine: p.e, Clock: p.r.Clock}
-	}
-	p.t.Fatalf("the loop does not get past a crash")
-	return time.Time{}
 }
 
-// crashing is a compute whose caller is killed at a call.
+// reopen starts the control plane again, from what it had committed. That must be what it had in memory.
+func (p *play) reopen() {
+	if err := p.log.Drift(p.db); err != nil {
+		p.t.Fatalf("in memory is what was not committed: %v", err)
+	}
+	p.e = &Engine{Compute: p.e.Compute, Balancer: p.e.Balancer, Alarms: p.e.Alarms, TimeScale: 1}
+	p.open("", &p.log)
+}
+
+// crashing is a compute whose caller is killed at a call, crashingBalancer a balancer.
 type crashing struct {
 	Compute
 	p *play
 }
 
-func (c crashing) dies() bool {
-	if c.p.calls > 0 {
-		if c.p.calls--; c.p.calls == 0 {
-			return true
+type crashingBalancer struct {
+	Balancer
+	p *play
+}
+
+func (p *play) dies() error {
+	if p.calls > 0 {
+		if p.calls--; p.calls == 0 {
+			return errCrash
 		}
 	}
-	return false
+	return nil
 }
 
 func (c crashing) Launch(w *store.WriteTx, s scope.Scope, r LaunchRequest) (Instance, error) {
-	if c.dies() {
-		return Instance{}, errCrash
-	}
-	return c.Compute.Launch(w, s, r)
+	i, err := c.Compute.Launch(w, s, r)
+	return i, cmp.Or(c.p.dies(), err)
 }
 
 func (c crashing) Terminate(w *store.WriteTx, s scope.Scope, id string) error {
-	if c.dies() {
-		return errCrash
-	}
-	return c.Compute.Terminate(w, s, id)
+	return cmp.Or(c.p.dies(), c.Compute.Terminate(w, s, id))
+}
+
+func (c crashing) Stop(w *store.WriteTx, s scope.Scope, id string) error {
+	return cmp.Or(c.p.dies(), c.Compute.Stop(w, s, id))
+}
+
+func (c crashing) Start(w *store.WriteTx, s scope.Scope, id string) error {
+	return cmp.Or(c.p.dies(), c.Compute.Start(w, s, id))
+}
+
+func (c crashingBalancer) Register(w *store.WriteTx, s scope.Scope, arn, id string) error {
+	return cmp.Or(c.p.dies(), c.Balancer.Register(w, s, arn, id))
+}
+
+func (c crashingBalancer) Deregister(w *store.WriteTx, s scope.Scope, arn, id string) error {
+	return cmp.Or(c.p.dies(), c.Balancer.Deregister(w, s, arn, id))
 }
 
 // alarm is CloudWatch's minute: it tells whether a policy was invoked.
 func (p *play) alarm() bool {
-	in := len(p.in(InService))
+	in := 0
+	for m := range Members.By(p.db.Read(), "group", here.Key("g")) {
+		if m.State == InService {
+			in += max(1, m.Weight)
+		}
+	}
 	hours := p.now.Sub(time.Date(2024, 3, 1, 12, 0, 0, 0, time.UTC)).Hours()
 	load := p.d.base * (0.6 + 0.4*math.Sin(hours/24*2*math.Pi))
 	if p.now.Before(p.surge) {
@@ -430,206 +505,19 @@ func (p *play) alarm() bool {
 	if _, ok := Policies.Get(p.db.Read(), here.Key("g:cpu")); !ok {
 		p.must(func(tx *store.WriteTx) error { _, err := p.e.PutPolicy(tx, policy); return err })
 	}
-	before := p.group().Desired
-	p.must(func(tx *store.WriteTx) error {
-		stored, _ := Policies.Get(tx, here.Key("g:cpu"))
-		name := "TargetTracking-g-AlarmLow-1"
-		if high {
-			name = "TargetTracking-g-AlarmHigh-1"
-		}
-		return p.e.OnAlarm(tx, stored.ARN(), Alarm{Name: name, State: "ALARM", Value: use, HasValue: true, Threshold: p.d.target})
-	})
-	if p.group().Desired == before {
+	before, stored := p.group(), Policy{}
+	stored, _ = Policies.Get(p.db.Read(), here.Key("g:cpu"))
+	a := Alarm{Name: "TargetTracking-g-AlarmLow-1", State: "ALARM", Value: use, HasValue: true, Threshold: p.d.target}
+	if high {
+		a.Name = "TargetTracking-g-AlarmHigh-1"
+	}
+	if _, change := p.e.judgePolicy(p.db.Read(), before, stored, a); !change {
+		return false // as OnAlarm finds, without a transaction
+	}
+	p.must(func(tx *store.WriteTx) error { return p.e.OnAlarm(tx, stored.ARN(), a) })
+	if p.group().Desired == before.Desired {
 		return false
 	}
 	p.quiet = p.now
 	return true
-}
-
-// happen does one event. A refusal by the engine is as good.
-func (p *play) happen(ev dayEvent) {
-	p.quiet = p.now
-	ms := p.members()
-	var m Member
-	if len(ms) > 0 {
-		m = ms[ev.N%len(ms)]
-	}
-	try := func(fn func(tx *store.WriteTx) error) {
-		if err := p.db.Update(fn); err != nil && !errors.Is(err, errCrash) {
-			if _, ok := fault.As(err); !ok {
-				p.t.Fatalf("%s: %v", ev.Kind, err)
-			}
-		}
-	}
-	state := ""
-	if i, ok := fakeInstances.Get(p.db.Read(), here.Key(m.ID)); ok {
-		state = i.State
-	}
-	switch ev.Kind {
-	case "die", "stop":
-		if state == "running" || state == "pending" {
-			p.setInstance(m.ID, map[string]string{"die": "shutting-down", "stop": "stopped"}[ev.Kind])
-		}
-	case "unhealthy":
-		p.excused[m.ID] = true
-		try(func(tx *store.WriteTx) error { return p.e.SetHealth(tx, here, m.ID, Unhealthy, false) })
-	case "target":
-		if t, ok := fakeTargets.Get(p.db.Read(), here.Key(tgA+" "+m.ID)); ok && t.State == "healthy" {
-			p.excused[m.ID] = true
-			p.setTarget(tgA, m.ID, "unhealthy")
-		}
-	case "zone":
-		z := []string{"za", "zb"}[ev.N%2]
-		if len(p.zoneBack) > 0 {
-			return
-		}
-		p.refuse[z] = "the zone is down"
-		p.zoneBack[z] = p.now.Add(time.Duration(5+ev.N%90) * time.Minute)
-		for _, m := range ms {
-			if i, _ := fakeInstances.Get(p.db.Read(), here.Key(m.ID)); m.Zone == z && (i.State == "running" || i.State == "pending") {
-				p.setInstance(m.ID, "shutting-down")
-			}
-		}
-	case "wrong":
-		p.wrong = fault.New(fault.Invalid, "InvalidAMIID.NotFound", "The image id '[ami-1]' does not exist")
-		p.rightAt = p.now.Add(time.Duration(1+ev.N%30) * time.Minute)
-	case "desired":
-		n := ev.N % (p.d.group.Max + 1)
-		try(func(tx *store.WriteTx) error { return p.e.SetDesired(tx, here, "g", n, false) })
-	case "terminate":
-		p.excused[m.ID] = true
-		try(func(tx *store.WriteTx) error { _, err := p.e.TerminateMember(tx, here, m.ID, ev.N%2 == 0); return err })
-	case "standby":
-		try(func(tx *store.WriteTx) error {
-			_, err := p.e.EnterStandby(tx, here, "g", []string{m.ID}, ev.N%2 == 0)
-			return err
-		})
-	case "back":
-		for _, m := range ms {
-			if m.State == Standby {
-				try(func(tx *store.WriteTx) error { _, err := p.e.ExitStandby(tx, here, "g", []string{m.ID}); return err })
-			}
-		}
-	case "detach":
-		try(func(tx *store.WriteTx) error {
-			_, err := p.e.Detach(tx, here, "g", []string{m.ID}, ev.N%2 == 0)
-			return err
-		})
-	case "protect":
-		if ev.N%3 == 0 { // it may go at once
-			p.excused[m.ID] = true
-		}
-		try(func(tx *store.WriteTx) error {
-			return p.e.SetProtection(tx, here, "g", []string{m.ID}, ev.N%3 > 0)
-		})
-	case "suspend":
-		if ev.N%3 == 0 {
-			try(func(tx *store.WriteTx) error {
-				return p.e.Suspend(tx, here, "g", []string{Processes[ev.N/3%len(Processes)]})
-			})
-		} else {
-			try(func(tx *store.WriteTx) error { return p.e.Resume(tx, here, "g", nil) })
-		}
-	case "refresh":
-		p.newVersion()
-		pref := Preferences{MinHealthy: 50 + ev.N%51, MaxHealthy: 100, Warmup: ev.N % 200, Protected: "Ignore", Standby: "Ignore", AutoRollback: ev.N%2 == 0}
-		if pref.MinHealthy == 100 {
-			pref.MaxHealthy = 110
-		}
-		try(func(tx *store.WriteTx) error {
-			_, err := p.e.StartRefresh(tx, Refresh{Scope: here, Group: "g", Preferences: pref})
-			return err
-		})
-	case "cancel":
-		try(func(tx *store.WriteTx) error { _, err := p.e.CancelRefresh(tx, here, "g", ev.N%2 == 0); return err })
-	case "sizes":
-		lo := ev.N % 3
-		hi := max(lo+2, 4+ev.N/3%12)
-		try(func(tx *store.WriteTx) error {
-			_, err := p.e.UpdateGroup(tx, here, "g", &lo, &hi, nil, func(*Group) {})
-			return err
-		})
-	case "crash":
-		p.calls = 1 + ev.N%4
-	case "restart":
-		p.r = &Reconciler{DB: p.db, Engine: p.e, Clock: p.r.Clock}
-	case "surge":
-		p.surge = p.now.Add(time.Duration(10+ev.N%60) * time.Minute)
-	}
-}
-
-// holds looks at what must be true after every step.
-func (p *play) holds() {
-	g, ms := p.group(), p.members()
-	if g.Desired < g.Min || g.Desired > g.Max {
-		p.t.Fatalf("desired %d is outside of %d to %d", g.Desired, g.Min, g.Max)
-	}
-	_, refreshing := ActiveRefresh(p.db.Read(), g)
-	now := map[string]Member{}
-	counted, in, pausing := 0, 0, false
-	for _, m := range ms {
-		now[m.ID] = m
-		switch m.State {
-		case InService:
-			in++
-			counted++
-		case Pending, PendingWait, PendingProceed:
-			counted++
-		case Standby, EnteringStandby:
-		default:
-			pausing = true
-		}
-		was, there := p.before[m.ID]
-		if there && was.State == InService && was.Protected && m.State == Terminating && !p.excused[m.ID] && was.Health == Healthy {
-			if i, ok := fakeInstances.Get(p.db.Read(), here.Key(m.ID)); ok && i.State == "running" {
-				p.t.Fatalf("the protected instance %s was taken out: %+v", m.ID, p.world.history()[0].Cause)
-			}
-		}
-	}
-	p.before = now
-	// Beyond max only by what zone balance, and refreshes and replacements that launch first, are allowed.
-	allowed := max(1, g.Max/10)
-	if g.MaxHealthy != nil {
-		allowed = max(allowed, (g.Desired**g.MaxHealthy+99)/100-g.Desired)
-	}
-	if refreshing {
-		allowed = max(allowed, (g.Max+9)/10)
-	}
-	if counted > g.Max+allowed && !g.SuspendedProcess(ProcTerminate) && p.now.Sub(p.quiet) > 30*time.Minute {
-		p.t.Fatalf("%d instances in a group of at most %d", counted, g.Max)
-	}
-	for i := range fakeInstances.All(p.db.Read()) {
-		if i.Group == "g" && i.State != "terminated" && i.State != "shutting-down" {
-			if _, ok := now[i.ID]; !ok {
-				p.t.Fatalf("instance %s is %s and no member", i.ID, i.State)
-			}
-		}
-	}
-	if len(g.Suspended) > 0 || len(p.zoneBack) > 0 || p.wrong != nil || refreshing || p.now.Sub(p.quiet) < 40*time.Minute {
-		return
-	}
-	// Nothing has happened for long: the group is as it should be. The bound: the longest backoff of failed launches (15 minutes), a
-	// boot, two hooks, a drain.
-	if in < g.Min {
-		p.t.Fatalf("%d in service, min is %d, and nothing is in the way", in, g.Min)
-	}
-	protected := slices.ContainsFunc(ms, func(m Member) bool { return m.Protected })
-	if !pausing && counted == in && in != g.Desired && !(in > g.Desired && protected) {
-		p.t.Fatalf("%d in service, desired is %d, and nothing is in the way", in, g.Desired)
-	}
-	if protected || pausing || counted != in {
-		return
-	}
-	z := zonesOf(p.in(InService))
-	lo, hi := math.MaxInt, 0
-	for _, s := range g.Subnets {
-		n := z[strings.TrimPrefix(s, "subnet-")]
-		lo, hi = min(lo, n), max(hi, n)
-	}
-	if hi-lo > 1 {
-		p.t.Fatalf("the zones are out of balance: %v", z)
-	}
-	if plan := Decide(p.e.situation(p.db.Read(), g)); len(plan.Actions) != 0 {
-		p.t.Fatalf("a settled group still plans %+v", plan.Actions)
-	}
 }

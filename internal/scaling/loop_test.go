@@ -537,7 +537,7 @@ func TestRunSeesAChangeWithinATenthOfASecond(t *testing.T) {
 // The control plane ends between any two steps of a group's life, and the next one goes on from the rows.
 func TestARestartAtAnyMomentLosesNothing(t *testing.T) {
 	dir := t.TempDir()
-	w := newWorldIn(t, 20, dir)
+	w := newWorldIn(t, 20, dir, nil)
 	defer func() { w.db.Close() }()
 	g := settings(1, 6)
 	g.Attachments, g.HealthCheckType = []Attachment{{ARN: tgA}}, "ELB"
@@ -546,7 +546,7 @@ func TestARestartAtAnyMomentLosesNothing(t *testing.T) {
 		if err := w.db.Close(); err != nil {
 			t.Fatal(err)
 		}
-		w.open(dir)
+		w.open(dir, nil)
 	}
 	for i := range 60 {
 		w.now = w.now.Add(250 * time.Millisecond)

@@ -278,12 +278,12 @@ const (
 	tgB = "arn:aws:elasticloadbalancing:us-east-1:000000000000:targetgroup/b/2"
 )
 
-func newWorld(t fataler, scale int) *world { return newWorldIn(t, scale, "") }
+func newWorld(t fataler, scale int) *world { return newWorldIn(t, scale, "", nil) }
 
-func newWorldIn(t fataler, scale int, dir string) *world {
+func newWorldIn(t fataler, scale int, dir string, log *store.Memory) *world {
 	w := &world{t: t, now: time.Date(2024, 3, 1, 12, 0, 0, 0, time.UTC), boot: time.Second, die: time.Second, refuse: map[string]string{}}
 	w.e = &Engine{Compute: fakeCompute{w}, Balancer: fakeBalancer{}, Alarms: fakeCloudWatch{}, TimeScale: scale}
-	w.open(dir)
+	w.open(dir, log)
 	w.must(func(tx *store.WriteTx) error {
 		fakeTemplates.Put(tx, fakeTemplate{Scope: here, Template: Template{ID: "lt-1", Name: "web"}, Latest: 1, Default: 1})
 		fakeGroups.Put(tx, fakeGroup{Scope: here, ARN: tgA, Delay: 10 * time.Second})
@@ -294,8 +294,8 @@ func newWorldIn(t fataler, scale int, dir string) *world {
 }
 
 // open opens the state as a control plane that starts does.
-func (w *world) open(dir string) {
-	db, err := store.Open(dir, store.Options{Clock: func() time.Time { return w.now }, Rand: io.Reader(&counting{n: uint64(w.now.UnixNano())})})
+func (w *world) open(dir string, log *store.Memory) {
+	db, err := store.Open(dir, store.Options{Memory: log, Clock: func() time.Time { return w.now }, Rand: io.Reader(&counting{n: uint64(w.now.UnixNano())})})
 	if err != nil {
 		w.t.Fatalf("opening the store: %v", err)
 	}
