@@ -281,10 +281,17 @@ func (p *play) holds() {
 	if !pausing && counted == in && (in < g.Desired || in >= g.Desired+heaviest) && !(in > g.Desired && protected) {
 		p.t.Fatalf("%d in service, desired is %d, and nothing is in the way", in, g.Desired)
 	}
-	if protected || pausing || counted != in {
+	if pausing || pooling || counted != in {
+		old := func(m Member) bool { return g.MaxInstanceLifetime != nil && p.now.Sub(m.LaunchedAt) >= 24*time.Hour }
+		if p.now.Sub(p.quiet) > 2*time.Hour && !slices.ContainsFunc(ms, old) {
+			p.t.Fatalf("the group finds no rest: %s", p.history()[0].Cause)
+		}
 		return
 	}
-	if !pooling && pool != g.WarmSize() {
+	if protected {
+		return
+	}
+	if pool != g.WarmSize() {
 		p.t.Fatalf("%d in the warm pool, it should hold %d, and nothing is in the way", pool, g.WarmSize())
 	}
 	z := zonesOf(p.in(InService))
@@ -295,9 +302,6 @@ func (p *play) holds() {
 	}
 	if hi-lo > 1 && heaviest == 1 {
 		p.t.Fatalf("the zones are out of balance: %v", z)
-	}
-	if pooling {
-		return
 	}
 	if plan := Decide(p.e.situation(p.db.Read(), g)); len(plan.Actions) != 0 {
 		p.t.Fatalf("a settled group still plans %+v", plan.Actions)

@@ -627,7 +627,7 @@ func (d *decider) rebalance() bool {
 	var movable *View
 	for i := range d.s.Members {
 		v := &d.s.Members[i]
-		if v.State == InService && !v.Protected && (zones.count(v.Zone) == high || slices.Contains(stray, v.Zone)) {
+		if v.State == InService && !v.Protected && (high-low.count > 1 && zones.count(v.Zone) == high || slices.Contains(stray, v.Zone)) {
 			movable = v
 		}
 	}

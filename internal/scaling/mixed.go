@@ -194,30 +194,40 @@ func (d *decider) offStrategy(pool []*View) []*View {
 	return least(pool, rank)
 }
 
-// convert replaces a member whose purchase option the group has too much of, launch first: its policy has changed.
+// convert replaces a member whose purchase option the group has too much of, launch first: its policy has changed. It does
+// so only where that brings the group nearer to its split: what is launched is as heavy as the member at least, so that the
+// member goes for it, and no heavier than the split is off. Else weighted groups would launch and terminate for ever.
 func (d *decider) convert() bool {
 	g, m := d.s.Group, d.s.Mixed
 	if m == nil || m.Distribution == nil || g.SuspendedProcess(ProcAZRebalance) || g.SuspendedProcess(ProcLaunch) || g.SuspendedProcess(ProcTerminate) || g.Desired == 0 {
 		return false
 	}
-	have, want := d.onDemand(), m.onDemand(g.Desired)
-	for i := range d.s.Members {
-		v := &d.s.Members[i]
-		if v.State != InService || v.Protected || d.leaving[v.ID] || v.Spot && have >= want || !v.Spot && have-v.weight() < want {
-			continue
-		}
-		if d.s.Now.Before(g.Balanced) {
-			d.plan.at(g.Balanced)
-			return false
-		}
-		a := Action{Spot: !v.Spot, Rebalance: true, Why: []string{whyConverted}}
-		if _, ok := d.place(d.zones(), &a); ok {
-			d.plan.do(a)
-			return true
-		}
+	off := m.onDemand(g.Desired) - d.onDemand() // on demand that is missing
+	spot := off < 0
+	if off = max(off, -off); off == 0 {
 		return false
 	}
-	return false
+	lightest := 0 // of those that may go
+	for i := range d.s.Members {
+		v := &d.s.Members[i]
+		if v.State == InService && !v.Protected && !d.leaving[v.ID] && v.Spot != spot && (lightest == 0 || v.weight() < lightest) {
+			lightest = v.weight()
+		}
+	}
+	if lightest == 0 || lightest > off {
+		return false
+	}
+	if d.s.Now.Before(g.Balanced) {
+		d.plan.at(g.Balanced)
+		return false
+	}
+	a := Action{Spot: spot, Rebalance: true, Why: []string{whyConverted}}
+	n, ok := d.place(d.zones(), &a)
+	if !ok || n < lightest || n > off {
+		return false
+	}
+	d.plan.do(a)
+	return true
 }
 
 // atRisk tells of a spot member whose interruption is announced or likely, and that the group replaces beforehand.
