@@ -273,6 +273,9 @@ func (p *play) holds() {
 	if len(g.Suspended) > 0 || len(p.zoneBack)+len(p.ends) > 0 || p.wrong != nil || p.types != nil || refreshing || p.now.Sub(p.quiet) < 40*time.Minute {
 		return
 	}
+	if g.MaxInstanceLifetime != nil && slices.ContainsFunc(ms, func(m Member) bool { return p.now.Sub(m.LaunchedAt) >= 24*time.Hour }) {
+		return
+	}
 	// Nothing has happened for long: the group is as it should be. The bound: the longest backoff of failed launches (15 minutes), a
 	// boot, two hooks, a drain.
 	if in < g.Min {
@@ -282,8 +285,7 @@ func (p *play) holds() {
 		p.t.Fatalf("%d in service, desired is %d, and nothing is in the way", in, g.Desired)
 	}
 	if pausing || pooling || counted != in {
-		old := func(m Member) bool { return g.MaxInstanceLifetime != nil && p.now.Sub(m.LaunchedAt) >= 24*time.Hour }
-		if p.now.Sub(p.quiet) > 2*time.Hour && !slices.ContainsFunc(ms, old) {
+		if p.now.Sub(p.quiet) > 2*time.Hour {
 			p.t.Fatalf("the group finds no rest: %s", p.history()[0].Cause)
 		}
 		return
