@@ -92,7 +92,7 @@ type closedStream struct {
 	reset bool // by us: what was under way is no error
 }
 
-// serveH2 runs a connection that has agreed on HTTP/2.
+// serveH2 begins to run a connection that has agreed on HTTP/2.
 func (p *Proxy) serveH2(ln *listener, nc net.Conn, s *tlsfront.Session, peer peerInfo) {
 	if s.State == nil {
 		// RFC 9113 section 9.2.2: a suite that HTTP/2 forbids.
@@ -124,10 +124,18 @@ func (p *Proxy) serveH2(ln *listener, nc net.Conn, s *tlsfront.Session, peer pee
 		return
 	}
 	p.h2.add(c)
-	defer p.h2.remove(c)
 	if ln.closing.Load() {
 		c.drain.Store(true)
 	}
+	// In a goroutine of its own, whose stack holds nothing of how the connection began: an idle one needs half of it.
+	p.active.Add(1)
+	p.wg.Add(1)
+	go c.live()
+}
+
+func (c *h2conn) live() {
+	defer c.p.left()
+	defer c.p.h2.remove(c)
 	c.run()
 }
 
