@@ -157,23 +157,43 @@ func (p *Packer) put(v uint64, k uint) {
 
 // literals writes b[from:to]. b has slack behind it.
 func (p *Packer) literals(b []byte, from, to int) {
-	const high, base = 0x8080808080808080, 0x3030303030303030
 	b = b[:cap(b)]
-	for ; from < to; from += 7 {
+	out, acc, n := p.out, p.acc, p.n
+	for ; to-from >= 8; from += 8 {
 		v := binary.LittleEndian.Uint64(b[from : from+8])
+		if v&beyondASCII != 0 {
+			break
+		}
+		v = codes(v)
+		out = out[:len(out)+8]
+		binary.LittleEndian.PutUint64(out[len(out)-8:], acc|v<<n)
+		acc = v >> (64 - n)
+	}
+	p.out, p.acc = out, acc
+	for from < to {
 		k := min(to-from, 7)
-		v &= 1<<(8*k) - 1
-		if v&high != 0 {
+		v := binary.LittleEndian.Uint64(b[from:from+8]) & (1<<(8*k) - 1)
+		if v&beyondASCII == 0 {
+			p.put(codes(v)&(1<<(8*k)-1), uint(8*k))
+		} else {
 			for _, c := range b[from : from+k] {
 				l := literal[c]
 				p.put(uint64(l.bits), uint(l.n))
 			}
-			continue
 		}
-		// An ASCII character's code is of eight bits: it plus 0x30, reversed.
-		v += base & (1<<(8*k) - 1)
-		p.put(bits.ReverseBytes64(bits.Reverse64(v)), uint(8*k))
+		from += k
 	}
+}
+
+const beyondASCII = 0x8080808080808080
+
+// codes gives the codes of eight ASCII characters: of eight bits each, the character plus 0x30, reversed.
+func codes(v uint64) uint64 {
+	const by1, by2, by4 = 0x5555555555555555, 0x3333333333333333, 0x0f0f0f0f0f0f0f0f
+	v += 0x3030303030303030
+	v = v>>1&by1 | v&by1<<1
+	v = v>>2&by2 | v&by2<<2
+	return v>>4&by4 | v&by4<<4
 }
 
 // Codes, reversed, for DEFLATE writes them from the most significant bit on.

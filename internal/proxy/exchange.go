@@ -584,9 +584,13 @@ func (x *exchange) reset(p *Proxy, lt *listenerTable, r *request, peer *peerInfo
 	x.code = 0
 	x.begun, x.cut, x.linger, x.bodyEnd, x.copying = false, false, false, false, false
 	x.done, x.bodyErr, x.forwards = nil, nil, false
-	x.failed.Store(false)
-	x.received.Store(0)
-	x.bytes.Store(0)
+	if x.failed.Load() { // a load costs less than a store
+		x.failed.Store(false)
+	}
+	if x.received.Load()|x.bytes.Load() != 0 {
+		x.received.Store(0)
+		x.bytes.Store(0)
+	}
 	x.refused = noOddity
 	x.shard = anyShard
 	x.entry.begin(lt.access)

@@ -531,12 +531,12 @@ func (l *loop) deliver(x *lexchange, from, n int, end, extra bool) bool {
 			to += copy(l.rbuf[to:], "\r\n")
 		}
 	}
-	ok := true
+	ok, sent := true, n
 	if !x.begun {
 		x.begun = true
 		head := appendResponse(l.wbuf[:0], &x.resp, x.plan, x.lt, x.extra, l.clock(x.p))
 		l.keepW(head)
-		x.bytes.Add(int64(len(head)))
+		sent += len(head)
 		if len(head) <= from {
 			from -= len(head)
 			copy(l.rbuf[from:], head)
@@ -544,7 +544,7 @@ func (l *loop) deliver(x *lexchange, from, n int, end, extra bool) bool {
 			ok = l.put(x.c, head)
 		}
 	}
-	x.bytes.Add(int64(n))
+	x.bytes.Add(int64(sent))
 	if ok && from < to {
 		ok = l.put(x.c, l.rbuf[from:to])
 	}
