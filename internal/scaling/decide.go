@@ -52,6 +52,8 @@ type Situation struct {
 	// Mixed is the mixed policy that the group launches by now, and Offers what it comes to in each zone.
 	Mixed  *Mixed
 	Offers []Offer
+	// Configurations tells when the launch configurations that members come from were made.
+	Configurations map[string]time.Time
 	// Exists tells which of the attached target groups are still there.
 	Exists map[string]bool
 	// Refresh is the instance refresh under way, or nil; Alarmed tells whether one of its alarms is in ALARM.

@@ -42,6 +42,14 @@ func (e *Engine) situation(tx store.Tx, g Group) Situation {
 				v.Targets[a.ARN] = e.Balancer.Health(tx, g.Scope, a.ARN, m.ID)
 			}
 		}
+		if name := m.LaunchConfiguration; name != "" {
+			if lc, ok := LaunchConfigurations.Get(tx, g.Key(name)); ok {
+				if s.Configurations == nil {
+					s.Configurations = map[string]time.Time{}
+				}
+				s.Configurations[name] = lc.CreatedAt
+			}
+		}
 		s.Members = append(s.Members, v)
 	}
 	for _, id := range g.Subnets {

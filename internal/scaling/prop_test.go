@@ -22,6 +22,9 @@ func TestGroupsConverge(t *testing.T) {
 		if rapid.Bool().Draw(t, "hooks") {
 			hooks = []Hook{{Name: "up", Transition: LaunchHook, Heartbeat: 30, DefaultResult: "CONTINUE"}, {Name: "down", Transition: TerminateHook, Heartbeat: 30}}
 		}
+		if rapid.IntRange(0, 2).Draw(t, "maintained") == 0 {
+			g.MinHealthy, g.MaxHealthy, g.DefaultWarmup = new(rapid.SampledFrom([]int{50, 100}).Draw(t, "least")), new(rapid.SampledFrom([]int{100, 120, 150}).Draw(t, "most")), new(rapid.IntRange(0, 10).Draw(t, "default warmup"))
+		}
 		w.create(g, rapid.IntRange(g.Min, g.Max).Draw(t, "desired"), hooks...)
 		n := rapid.IntRange(1, 25).Draw(t, "events")
 		for range n {
@@ -52,6 +55,16 @@ func TestGroupsConverge(t *testing.T) {
 		protected := slices.ContainsFunc(in, func(m Member) bool { return m.Protected })
 		if z := zonesOf(in); !protected && (z["za"]-z["zb"] > 1 || z["zb"]-z["za"] > 1) {
 			t.Fatalf("zones %v", z)
+		}
+		for _, r := range RefreshesOf(w.db.Read(), gr) {
+			if r.Active() {
+				t.Fatalf("the refresh never ends: %+v", r)
+			}
+			for _, m := range in {
+				if r.Status == RefreshSuccessful && m.LaunchedAt.Before(r.Start) && !m.Protected && !r.Preferences.SkipMatching && !m.InServiceAt.After(r.End) {
+					t.Fatalf("%s is as old as before the refresh %+v", m.ID, r)
+				}
+			}
 		}
 		if p := Decide(w.e.situation(w.db.Read(), gr)); len(p.Actions) != 0 {
 			t.Fatalf("a settled group still plans %+v", p.Actions)
@@ -92,7 +105,7 @@ func (w *world) disturb(t *rapid.T) {
 		return ms[rapid.IntRange(0, len(ms)-1).Draw(t, "member")], true
 	}
 	try := func(fn func(tx *store.WriteTx) error) { _ = w.db.Update(fn) } // a refusal is as good
-	switch rapid.IntRange(0, 12).Draw(t, "event") {
+	switch rapid.IntRange(0, 14).Draw(t, "event") {
 	case 0, 1:
 		n := rapid.IntRange(0, 10).Draw(t, "desired")
 		try(func(tx *store.WriteTx) error { return w.e.SetDesired(tx, here, "g", n, false) })
@@ -152,6 +165,21 @@ func (w *world) disturb(t *rapid.T) {
 		default:
 			try(func(tx *store.WriteTx) error { return w.e.PutWarmPool(tx, here, "g", state, &least, nil, &reuse) })
 		}
+	case 13:
+		p := Preferences{MinHealthy: rapid.SampledFrom([]int{0, 50, 90, 100}).Draw(t, "min healthy"), MaxHealthy: rapid.SampledFrom([]int{100, 110, 150}).Draw(t, "max healthy"),
+			Warmup: rapid.IntRange(0, 20).Draw(t, "warmup"), SkipMatching: rapid.Bool().Draw(t, "skip"), Protected: rapid.SampledFrom([]string{"Ignore", "Refresh"}).Draw(t, "protected pref"),
+			Standby: rapid.SampledFrom([]string{"Ignore", "Terminate"}).Draw(t, "standby pref"), CheckpointDelay: 10, Checkpoints: rapid.SampledFrom([][]int{nil, {30, 100}}).Draw(t, "checkpoints")}
+		p.MaxHealthy = min(p.MaxHealthy, p.MinHealthy+100)
+		w.newVersion()
+		try(func(tx *store.WriteTx) error {
+			_, err := w.e.StartRefresh(tx, Refresh{Scope: here, Group: "g", Preferences: p})
+			return err
+		})
+	case 14:
+		try(func(tx *store.WriteTx) error {
+			_, err := w.e.CancelRefresh(tx, here, "g", rapid.Bool().Draw(t, "wait"))
+			return err
+		})
 	case 11:
 		p := rapid.SampledFrom(Processes).Draw(t, "process")
 		if rapid.Bool().Draw(t, "suspend") {
@@ -177,7 +205,11 @@ func (w *world) check(t *rapid.T, disturbed bool) {
 			counted++
 		}
 	}
-	if counted > max(g.Max+1, g.Max+g.Max/10) && !g.SuspendedProcess(ProcTerminate) {
+	most := max(g.Max+1, g.Max+g.Max/10)
+	for _, r := range RefreshesOf(w.db.Read(), g) {
+		most = max(most, span{hi: r.Preferences.MaxHealthy}.top(g.Max))
+	}
+	if counted > most && !g.SuspendedProcess(ProcTerminate) {
 		t.Fatalf("%d instances in a group of at most %d", counted, g.Max)
 	}
 	for i := range fakeInstances.All(w.db.Read()) {

@@ -443,3 +443,27 @@ func TestMembersAreNotRegisteredAfterwards(t *testing.T) {
 		t.Fatalf("%d registered, members %+v", n, w.members())
 	}
 }
+
+func TestOldestLaunchConfiguration(t *testing.T) {
+	at := func(hours int) time.Time { return time.Unix(1e9, 0).Add(time.Duration(hours) * time.Hour) }
+	s := Situation{Now: at(100), TimeScale: 1, Group: settings(0, 9), Subnets: []Subnet{{ID: "subnet-za", Zone: "za"}},
+		Configurations: map[string]time.Time{"first": at(1), "second": at(2), "third": at(3)}}
+	for id, lc := range map[string]string{"i-1": "third", "i-2": "first", "i-3": "second", "i-4": "deleted"} {
+		s.Members = append(s.Members, View{Member: Member{ID: id, State: InService, Health: Healthy, Zone: "za", SubnetID: "subnet-za", LaunchConfiguration: lc, LaunchedAt: at(10)},
+			Instance: Instance{ID: id, State: "running"}})
+	}
+	s.Group.TerminationPolicies, s.Group.Template = []string{"OldestLaunchConfiguration"}, nil
+	for current, want := range map[string]string{"third": "i-4", "first": "i-4"} {
+		s.Group.LaunchConfiguration, s.Group.Desired = current, 3
+		if p := Decide(s); len(p.Actions) != 1 || p.Actions[0].Member != want {
+			t.Errorf("the group's is %s: %+v, wanted %s", current, p.Actions, want)
+		}
+	}
+	s.Members = slices.DeleteFunc(s.Members, func(v View) bool { return v.ID == "i-4" })
+	for current, want := range map[string]string{"third": "i-2", "first": "i-3"} {
+		s.Group.LaunchConfiguration, s.Group.Desired = current, 2
+		if p := Decide(s); len(p.Actions) != 1 || p.Actions[0].Member != want {
+			t.Errorf("the group's is %s: %+v, wanted %s", current, p.Actions, want)
+		}
+	}
+}

@@ -1,13 +1,14 @@
 package scaling
 
 import (
+	"math"
 	"slices"
 	"time"
 )
 
 // victims picks the members that leave when n units of capacity are too much: from the fullest zone each time, by the
-// group's termination policies, the smallest id among equals. Unhealthy ones go first, then those that are replaced by a refresh or for
-// their age. Members that are protected stay, unless a refresh is to replace them. Those that are not in
+// group's termination policies, the smallest id among equals. Unhealthy ones go first, then those that are replaced by a
+// refresh or for their age. Members that are protected stay, unless a refresh is to replace them. Those that are not in
 // service yet go only when no other is left.
 func (d *decider) victims(n int) []*View {
 	var pool, young, out []*View
@@ -92,7 +93,7 @@ func (d *decider) choose(pool []*View) *View {
 		case "OldestLaunchTemplate":
 			pool = oldestTemplate(pool, current)
 		case "OldestLaunchConfiguration":
-			pool = oldestConfiguration(pool)
+			pool = d.oldestConfiguration(pool)
 		case "ClosestToNextInstanceHour":
 			pool = nearestHour(pool, now)
 		case "AllocationStrategy":
@@ -100,7 +101,7 @@ func (d *decider) choose(pool []*View) *View {
 		default:
 			pool = d.offStrategy(pool)
 			if lc := keep(pool, func(v *View) bool { return v.LaunchConfiguration != "" }); len(lc) > 0 {
-				pool = oldestConfiguration(lc)
+				pool = d.oldestConfiguration(lc)
 			} else {
 				pool = oldestTemplate(pool, current)
 			}
@@ -128,14 +129,22 @@ func oldestTemplate(pool []*View, current Template) []*View {
 	return least(pool, func(v *View) int64 { return number(v.Template.Version) })
 }
 
-// oldestConfiguration keeps those of the launch configuration whose first member is the oldest.
-func oldestConfiguration(pool []*View) []*View {
+// oldestConfiguration keeps those of another launch configuration than the group's, and of these, or else of all, those of
+// the one that was made first. One that is deleted is older than those that are there.
+func (d *decider) oldestConfiguration(pool []*View) []*View {
 	lc := keep(pool, func(v *View) bool { return v.LaunchConfiguration != "" })
 	if len(lc) == 0 {
 		return pool
 	}
-	first := lc[0] // the pool is ordered by launch time
-	return keep(lc, func(v *View) bool { return v.LaunchConfiguration == first.LaunchConfiguration })
+	if other := keep(lc, func(v *View) bool { return v.LaunchConfiguration != d.s.Group.LaunchConfiguration }); len(other) > 0 {
+		lc = other
+	}
+	return least(lc, func(v *View) int64 {
+		if made, ok := d.s.Configurations[v.LaunchConfiguration]; ok {
+			return made.UnixNano()
+		}
+		return math.MinInt64
+	})
 }
 
 func nearestHour(pool []*View, now time.Time) []*View {
