@@ -58,7 +58,8 @@ if [ "$after" = "${before/t3.nano/t3.micro}" ] && [ "$after" != "$before" ]; the
 eventually "the refreshed group serves" "^goodbye from" curl -sk --max-time 5 "$(terraform output -raw url)"
 has "deletion protection holds" OperationNotPermitted aws elbv2 delete-load-balancer --load-balancer-arn "$(terraform output -raw lb_arn)"
 
-# What the state forgot comes back by import, and needs nothing then. (Of other resources the provider itself can't read all.)
+# What the state forgot comes back by import, and needs nothing then. (Of other resources the provider itself can't read all: of a
+# listener that forwards it takes the group twice, as target_group_arn and as forward, and plans to drop the latter.)
 imports=(aws_vpc.main aws_internet_gateway.main 'aws_subnet.public[0]' 'aws_subnet.public[1]' aws_route_table.public aws_route_table.inline aws_security_group.lb
   aws_security_group.web aws_vpc_security_group_ingress_rule.web_from_lb aws_iam_role.web aws_iam_policy.web aws_iam_role_policy.web aws_iam_instance_profile.web
   aws_eip.bastion aws_lb.web aws_lb.tcp aws_lb_target_group.web aws_lb_target_group.tcp aws_lb_listener.http aws_lb_listener_rule.teapot aws_lb_listener_rule.blog

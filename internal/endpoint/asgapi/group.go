@@ -458,10 +458,23 @@ func (s *Server) describeAutoScalingGroups(c *api.Call, in *as.AutoScalingGroupN
 		}
 		out.NextToken = next
 		for _, g := range rows {
-			out.AutoScalingGroups = append(out.AutoScalingGroups, groupWire(tx, g, in.IncludeInstances == nil || *in.IncludeInstances))
+			v := groupWire(tx, g, in.IncludeInstances == nil || *in.IncludeInstances)
+			v.PredictedCapacity = s.predicted(tx, g)
+			out.AutoScalingGroups = append(out.AutoScalingGroups, v)
 		}
 		return nil
 	})
+}
+
+// predicted is the capacity that a group's forecasts expect now; nil when it has none.
+func (s *Server) predicted(tx store.Tx, g scaling.Group) *int32 {
+	var most *int32
+	for f := range scaling.Forecasts.By(tx, "group", g.Key(g.Name)) {
+		if n := f.Wanted(tx.Now(), s.Engine.Hour(), 0); n > 0 && (most == nil || n > int(*most)) {
+			most = num(n)
+		}
+	}
+	return most
 }
 
 func groupFilter(filters []as.Filter) (func(scaling.Group) bool, error) {
@@ -574,6 +587,9 @@ func completeMixed(p *as.MixedInstancesPolicy, m scaling.Mixed) {
 		}
 		fill(&spec.Version, "$Default")
 		p.LaunchTemplate.LaunchTemplateSpecification = &spec
+		if p.LaunchTemplate.Overrides == nil {
+			p.LaunchTemplate.Overrides = []as.LaunchTemplateOverrides{}
+		}
 	}
 	if p.InstancesDistribution == nil {
 		p.InstancesDistribution = &as.InstancesDistribution{}

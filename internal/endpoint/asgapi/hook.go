@@ -17,6 +17,12 @@ func (s *Server) putLifecycleHook(c *api.Call, in *as.PutLifecycleHookType) (*as
 		DefaultResult: api.Val(in.DefaultResult), NotificationTarget: api.Val(in.NotificationTargetARN), NotificationMetadata: api.Val(in.NotificationMetadata), Role: api.Val(in.RoleARN)}
 	return nil, s.change(c, in.AutoScalingGroupName, "PutLifecycleHook", func(w *store.WriteTx, g scaling.Group) error {
 		h.Group = g.Name
+		if t := in.NotificationTargetARN; t != nil && *t == "" { // an empty target takes the old one away, an absent one leaves it
+			if old, ok := scaling.Hooks.Get(w, h.Key(h.Group+":"+h.Name)); ok {
+				old.NotificationTarget, old.Role = "", ""
+				scaling.Hooks.Put(w, old)
+			}
+		}
 		return s.Engine.PutHook(w, h)
 	})
 }
