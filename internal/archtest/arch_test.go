@@ -20,7 +20,7 @@ var order = []string{"scope", "fault", "store", "tag", "policy", "identity", "ce
 
 // allowed says what a rule's prefixes do not mean.
 var allowed = map[string][]string{
-	"internal/proxy":    {"skerry/internal/record", "skerry/internal/tlsfront"},
+	"internal/proxy":    {"skerry/internal/record", "skerry/internal/tlsfront", "skerry/internal/gzline"},
 	"internal/tunnel":   {"skerry/internal/record", "skerry/internal/tlsfront"},
 	"internal/tlsfront": {"skerry/internal/record"},
 }
@@ -39,6 +39,7 @@ func rules() []rule {
 		{"internal/tunnel", []string{"skerry/"}, "the load balancer runs without a cloud"},
 		{"internal/tlsfront", []string{"skerry/"}, "the load balancer runs without a cloud"},
 		{"internal/record", []string{"skerry/"}, "the record layer knows nothing else"},
+		{"internal/gzline", []string{"skerry/"}, "packing lines knows nothing else"},
 		{"internal/fabric", []string{"skerry/"}, "the network knows no service"},
 		{"internal/driver", []string{"skerry/api", "skerry/internal/compute", "skerry/internal/store", "skerry/internal/cloud"}, "a driver runs what it is told"},
 		{"internal/zone", []string{"skerry/api", "skerry/internal/store", "skerry/internal/compute", "skerry/internal/balance", "skerry/internal/cloud"}, "a zone lives without the control plane"},
