@@ -59,7 +59,7 @@ bench-lb: build
 TORTURE = --proxy 'skerry=bin/skerry proxy --http {http} --https {https} --cert {cert} --key {key} --backend {backend1} --backend {backend2}'
 
 days:
-	$(GO) test ./internal/scaling -run TestDays -v -count=1 -days-for 120s -days-seeds 4000
+	$(GO) test ./internal/scaling -run TestDays -v -count=1 -days-for 120s -days-seeds 10000
 
 SOAK ?= 1h
 soak:

@@ -53,7 +53,7 @@ func TestDays(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 		}
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // the heap is small, and short-lived
+	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // the heap is small, and short-lived
 	var next, played atomic.Uint64
 	next.Store(*daysFrom)
 	end := time.Now().Add(*daysFor)
@@ -233,12 +233,15 @@ type play struct {
 	before   map[string]Member
 	zoneBack map[string]time.Time
 	log      store.Memory
-	sizes    [3]int               // of the group, when it was looked at last
-	rightAt  time.Time            // launches are refused until then
-	ends     map[string]time.Time // of spot instances that are interrupted
-	calls    int                  // of compute and balancer until the control plane is killed
-	surge    time.Time
-	history3 []float64
+	sizes    [3]int // of the group, when it was looked at last
+
+	changes   time.Time            // what change has found
+	changesAt uint64               // after so many commits, and one
+	rightAt   time.Time            // launches are refused until then
+	ends      map[string]time.Time // of spot instances that are interrupted
+	calls     int                  // of compute and balancer until the control plane is killed
+	surge     time.Time
+	history3  []float64
 }
 
 // playDay plays a seed's day, with all its events or with those listed.
@@ -337,7 +340,11 @@ func playDay(seed uint64, keep []int) (err error) {
 
 // change is when a machine's or target's state changes by itself.
 func (p *play) change() time.Time {
+	if p.changesAt == p.db.Commits()+1 {
+		return p.changes
+	}
 	next := time.Time{}
+	defer func() { p.changes, p.changesAt = next, p.db.Commits()+1 }()
 	soon := func(t time.Time) {
 		if next.IsZero() || t.Before(next) {
 			next = t
@@ -424,6 +431,7 @@ func (p *play) reopen() {
 	}
 	p.e = &Engine{Compute: p.e.Compute, Balancer: p.e.Balancer, Alarms: p.e.Alarms, TimeScale: 1}
 	p.open("", &p.log)
+	p.changesAt = 0
 }
 
 // crashing is a compute whose caller is killed at a call, crashingBalancer a balancer.
