@@ -33,6 +33,7 @@ func (p *play) happen(ev dayEvent) {
 	switch ev.Kind {
 	case "die", "stop":
 		if state == "running" || state == "pending" {
+			p.excused[m.ID] = true
 			p.setInstance(m.ID, map[string]string{"die": "shutting-down", "stop": "stopped"}[ev.Kind])
 		}
 	case "unhealthy":
@@ -52,6 +53,7 @@ func (p *play) happen(ev dayEvent) {
 		p.zoneBack[z] = p.now.Add(time.Duration(5+ev.N%90) * time.Minute)
 		for _, m := range ms {
 			if i, _ := fakeInstances.Get(p.db.Read(), here.Key(m.ID)); m.Zone == z && (i.State == "running" || i.State == "pending") {
+				p.excused[m.ID] = true
 				p.setInstance(m.ID, "shutting-down")
 			}
 		}
@@ -153,6 +155,7 @@ func (p *play) happen(ev dayEvent) {
 			id = i.ID
 			return nil
 		})
+		p.excused[id] = true // it may go at once
 		try(func(tx *store.WriteTx) error { return p.e.AttachInstances(tx, here, "g", []string{id}) })
 	case "balancer":
 		try(func(tx *store.WriteTx) error {
@@ -250,6 +253,7 @@ func (p *play) holds() {
 		}
 	}
 	p.before = now
+	p.lives()
 	// Beyond max only by what zone balance, and refreshes and replacements that launch first, are allowed.
 	allowed := max(1, g.Max/10)
 	if g.MaxHealthy != nil {
@@ -307,5 +311,35 @@ func (p *play) holds() {
 	}
 	if plan := Decide(p.e.situation(p.db.Read(), g)); len(plan.Actions) != 0 {
 		p.t.Fatalf("a settled group still plans %+v", plan.Actions)
+	}
+}
+
+// lives looks at single members: none ends in the moment in which it was launched, none waits for a hook that is not there,
+// none is terminated before its connections have drained.
+func (p *play) lives() {
+	tx := p.db.Read()
+	for id, m := range p.before {
+		switch m.State {
+		case Terminating, TerminatingWait, TerminatingProceed:
+			if m.LaunchedAt.Equal(p.now) && !p.excused[id] && p.types == nil { // without a type others come, and weigh more
+				p.t.Fatalf("instance %s was launched to be terminated: %s", id, p.world.history()[0].Cause)
+			}
+		}
+		switch m.State {
+		case PendingWait, TerminatingWait, WarmedPendingWait, WarmedTerminatingWait:
+			if len(m.Pauses) == 0 {
+				p.t.Fatalf("instance %s is %s, and for nothing", id, m.State)
+			}
+		}
+		i, _ := fakeInstances.Get(tx, here.Key(id))
+		if m.State != TerminatingProceed || i.State != "shutting-down" || !i.Since.Equal(p.now) || p.excused[id] {
+			continue
+		}
+		for _, arn := range []string{tgA, tgB} {
+			g, _ := fakeGroups.Get(tx, here.Key(arn))
+			if t, ok := fakeTargets.Get(tx, here.Key(arn+" "+id)); ok && (t.State != "draining" || p.now.Before(t.Since.Add(g.Delay))) {
+				p.t.Fatalf("instance %s was terminated while it is %s in a target group", id, t.State)
+			}
+		}
 	}
 }

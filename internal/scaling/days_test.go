@@ -244,6 +244,9 @@ type play struct {
 	history3  []float64
 }
 
+// maxTurns is far more than a day needs.
+const maxTurns = 20000
+
 // playDay plays a seed's day, with all its events or with those listed.
 func playDay(seed uint64, keep []int) (err error) {
 	p := &play{d: newDay(seed), excused: map[string]bool{}, before: map[string]Member{}, zoneBack: map[string]time.Time{}, ends: map[string]time.Time{}}
@@ -271,7 +274,7 @@ func playDay(seed uint64, keep []int) (err error) {
 		}
 	}
 	end, minute := start.Add(24*time.Hour), start.Add(time.Minute)
-	wake := p.turn()
+	wake, turns := p.turn(), 0
 	for p.now.Before(end) {
 		next := end
 		soon := func(t time.Time) {
@@ -329,6 +332,9 @@ func playDay(seed uint64, keep []int) (err error) {
 			p.quiet = p.now
 		}
 		if c := p.change(); acts || !wake.IsZero() && !p.now.Before(wake) || !c.IsZero() && !p.now.Before(c) {
+			if turns++; turns > maxTurns {
+				p.t.Fatalf("the loop spins: %d turns", turns)
+			}
 			wake = p.turn()
 			p.holds()
 		}

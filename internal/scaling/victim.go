@@ -29,6 +29,10 @@ func (d *decider) victims(n int) []*View {
 	for n > 0 {
 		if len(pool) == 0 {
 			pool, young = young, nil
+			// What weights overshoot by was launched a moment ago, and stays.
+			if slices.ContainsFunc(pool, func(v *View) bool { return v.Weight > max(1, n) }) {
+				break
+			}
 		}
 		fits := keep(pool, func(v *View) bool { return v.weight() <= n || v.Weight <= 1 })
 		if len(fits) == 0 {
