@@ -500,7 +500,7 @@ func (d *decider) capacity() {
 		case Pending, PendingWait, PendingProceed:
 			busy = true
 			if v.Rebalance && !d.leaving[v.ID] {
-				extra++
+				extra += v.weight()
 			}
 		case Terminating, Detaching, EnteringStandby:
 			busy = busy || !v.Ending
@@ -508,7 +508,9 @@ func (d *decider) capacity() {
 	}
 	d.cancelled(busy)
 	d.relieve(have, extra)
-	if d.refresh(have, extra, busy) {
+	// A weighted group may have more than it wants, by less than any member weighs that could go: that is its capacity.
+	over := have > g.Desired && (d.s.Mixed == nil || len(d.victims(have-g.Desired)) > 0)
+	if d.refresh(have, extra, over, busy) {
 		return
 	}
 	owed := g.Owed
@@ -522,7 +524,7 @@ func (d *decider) capacity() {
 		if !g.SuspendedProcess(ProcLaunch) {
 			d.grow(have, extra, owed)
 		}
-	case have > g.Desired:
+	case over:
 		if !g.SuspendedProcess(ProcTerminate) {
 			d.shrink(have)
 		}
@@ -629,7 +631,8 @@ func (d *decider) rebalance() bool {
 	var movable *View
 	for i := range d.s.Members {
 		v := &d.s.Members[i]
-		if v.State == InService && !v.Protected && (high-low.count > 1 && zones.count(v.Zone) == high || slices.Contains(stray, v.Zone)) {
+		if v.State == InService && !v.Protected && (high-low.count > 1 && zones.count(v.Zone) == high || slices.Contains(stray, v.Zone)) &&
+			(movable == nil || v.weight() <= movable.weight()) {
 			movable = v
 		}
 	}
@@ -652,7 +655,9 @@ func (d *decider) rebalance() bool {
 		text += " " + z
 	}
 	a := Action{Spot: movable.Spot, Rebalance: true, Why: []string{text + " with other zones resulting in more than desired number of instances in the group."}}
-	d.placeIn(low, &a)
+	if n := d.placeIn(low, &a); n < movable.weight() || n >= 2*movable.weight() {
+		return false // not one for one: it would go on for ever
+	}
 	d.plan.do(a)
 	return true
 }

@@ -9,9 +9,16 @@
 // capacity. A mixed instances policy splits the capacity between instances on demand and spot; an offer is one way to
 // launch in a zone, and a launch tries its zone's offers in the order of the allocation strategy.
 //
+// Members that are there only until their replacements are (a refresh's, those beyond their lifetime) are replaced by renew:
+// it takes out as many as the least healthy percentage leaves ready and launches as many as the greatest has room for, in
+// one plan; shrink takes out what is too much once the new ones are ready: in service, healthy by the load balancer too
+// where the group asks it, and warm. The percentages are those of the refresh's preferences, else of the group's maintenance
+// policy, else 90 and 100.
+//
 // How it is cut:
-//   - decide.go, warm.go, mixed.go, refresh.go, victim.go, zone.go, adjust.go, schedule.go and predict.go's forecast are pure: Decide(Situation) gives a Plan, ordered actions each
-//     with its why, and the time to look again. No clock, no randomness, no order of a map.
+//   - decide.go, warm.go, mixed.go, refresh.go, renew.go, victim.go, zone.go, adjust.go, schedule.go and predict.go's
+//     forecast are pure: Decide(Situation) gives a Plan, ordered actions each with its why, and the time to look again. No
+//     clock, no randomness, no order of a map.
 //   - execute.go applies a plan inside one write transaction. The rows of group, member, activity and instance are written
 //     by the same commit, so a crash at any moment leaves either both or none; what is unfinished is decided again.
 //   - group.go, member.go, policy.go, hook.go, … are the transitions that requests ask for; they return *fault.Error with

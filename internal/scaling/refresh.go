@@ -309,8 +309,8 @@ func (r *Refresh) measure(g *Group, s survey) {
 }
 
 // refresh takes a refresh one step on, and tells whether it replaces members in this plan. have is the group's capacity,
-// extra what is launched beyond it, busy whether members come or go.
-func (d *decider) refresh(have, extra int, busy bool) bool {
+// extra what is launched beyond it, over whether shrink takes some of it, busy whether members come or go.
+func (d *decider) refresh(have, extra int, over, busy bool) bool {
 	r := d.s.Refresh
 	if !d.runs() || d.halted() {
 		return false
@@ -323,7 +323,7 @@ func (d *decider) refresh(have, extra int, busy bool) bool {
 	if next.Left < r.Left || next.Back < r.Back || next.Percent > r.Percent {
 		next.Moved = d.s.Now
 	}
-	acted := d.advance(&next, s, have, extra, busy)
+	acted := d.advance(&next, s, have, extra, over, busy)
 	if !sameRefresh(next, *r) {
 		d.plan.do(Action{Kind: Refreshed, Refresh: &next})
 	}
@@ -339,7 +339,7 @@ func sameRefresh(a, b Refresh) bool {
 const alarmLook = 10
 
 // advance replaces the next share, or ends the refresh.
-func (d *decider) advance(r *Refresh, s survey, have, extra int, busy bool) bool {
+func (d *decider) advance(r *Refresh, s survey, have, extra int, over, busy bool) bool {
 	g, p, back := &d.s.Group, &r.Preferences, r.Status == RefreshRollback
 	if len(p.Alarms) > 0 && !back {
 		d.plan.at(d.s.Now.Add(d.s.scaled(alarmLook)))
@@ -375,7 +375,7 @@ func (d *decider) advance(r *Refresh, s survey, have, extra int, busy bool) bool
 	if !back && d.checkpoint(r, &done) {
 		return false
 	}
-	if done && !busy && have == g.Desired || done && r.partial() {
+	if done && !busy && !over && have >= g.Desired || done && r.partial() {
 		if r.Reason = ""; p.Bake > 0 && !back {
 			r.Status, r.WaitTill, r.Reason = RefreshBaking, d.s.Now.Add(d.s.scaled(p.Bake)), "Waiting for the bake time to pass."
 			d.plan.at(r.WaitTill)
@@ -396,7 +396,7 @@ func (d *decider) advance(r *Refresh, s survey, have, extra int, busy bool) bool
 			old = append(old, v)
 		}
 	}
-	if have > g.Desired || have+extra < g.Desired {
+	if over || have+extra < g.Desired {
 		return acted
 	}
 	room := -1

@@ -69,8 +69,8 @@ func (d *decider) leaver(v *View) bool {
 
 // renew replaces members, room of them at most (less than 0 is no bound): it takes out as many as the span leaves ready,
 // and launches as many as the span has room for, at once. Those that are in service beyond desired are taken out by shrink.
-// It is called while the group has its capacity and no more, the launches under way included. Nothing goes while no launch
-// can be tried.
+// It is called while the group has its capacity, the launches under way included, and nothing too much that could go.
+// Nothing goes while no launch can be tried.
 func (d *decider) renew(old []*View, room int, s span, have, extra int, out, in string) bool {
 	g := &d.s.Group
 	if zs := d.zones(); len(old) == 0 || room == 0 || zs.next(false) == nil && zs.next(true) == nil {
@@ -91,10 +91,8 @@ func (d *decider) renew(old []*View, room int, s span, have, extra int, out, in 
 			moving = true
 		}
 	}
-	spare, alone := available-s.keep(g.Desired), false
-	if spare <= 0 && s.hi <= 100 && !moving {
-		alone = true
-	}
+	spare := available - s.keep(g.Desired)
+	alone := s.hi <= 100 && !moving && !slices.ContainsFunc(old, func(v *View) bool { return v.weight() <= spare })
 	pool, taken, left := slices.Clone(old), 0, have+extra
 	for len(pool) > 0 && (room < 0 || taken < room) {
 		fits := keep(pool, func(v *View) bool {
@@ -115,10 +113,18 @@ func (d *decider) renew(old []*View, room int, s span, have, extra int, out, in 
 	}
 	zones, acted := d.zones(), taken > 0
 	wanted := g.Desired - left // what lacks, and one for each that is still to go
+	lightest := 0
 	for _, v := range pool {
 		wanted += v.weight()
+		if lightest == 0 || v.weight() < lightest {
+			lightest = v.weight()
+		}
 	}
-	for n := 0; wanted > 0 && left < s.top(g.Desired) && d.launches < maxLaunches && (room < 0 || n < room); n++ {
+	top := s.top(g.Desired)
+	if s.hi > 100 { // as heavy as the lightest one must be what takes its place
+		top = max(top, g.Desired+lightest)
+	}
+	for n := 0; wanted > 0 && left < top && d.launches < maxLaunches && (room < 0 || n < room); n++ {
 		a := Action{Kind: Launch, Rebalance: true, Replaces: n < taken, Why: []string{in}, Spot: d.s.Mixed != nil && fresh >= d.s.Mixed.onDemand(g.Desired)}
 		m, ok := d.bring(zones, &a)
 		if !ok {

@@ -467,3 +467,36 @@ func TestOldestLaunchConfiguration(t *testing.T) {
 		}
 	}
 }
+
+// A weighted group has a little more than it wants, and what is launched may weigh less or more than what goes.
+func TestARefreshOfAWeightedGroup(t *testing.T) {
+	for _, c := range []struct{ lo, hi, before, after int }{{90, 100, 4, 4}, {100, 110, 4, 4}, {100, 110, 4, 1}, {50, 150, 4, 1}, {90, 100, 4, 1}, {90, 110, 2, 5}, {100, 200, 1, 4}} {
+		w := newWorld(t, 1)
+		g := settings(1, 30)
+		g.Template = nil
+		policy := func(version string, weight int) *Mixed {
+			return &Mixed{Template: TemplateRef{ID: "lt-1", Version: version}, Overrides: []Override{{InstanceType: "m5.large", Weight: weight}}}
+		}
+		g.Mixed = policy("1", c.before)
+		w.create(g, 10)
+		w.run(2 * time.Second)
+		w.newVersion()
+		var r Refresh
+		w.must(func(tx *store.WriteTx) (err error) {
+			r, err = w.e.StartRefresh(tx, Refresh{Scope: here, Group: "g", Mixed: policy("2", c.after),
+				Preferences: Preferences{MinHealthy: c.lo, MaxHealthy: c.hi, Warmup: 2, Protected: "Wait", Standby: "Wait"}})
+			return err
+		})
+		w.run(120 * time.Second)
+		got, units := w.refreshed(r.ID), 0
+		for _, m := range w.in(InService) {
+			units += max(1, m.Weight)
+		}
+		if v := versions(w.members()); got.Status != RefreshSuccessful || strings.Contains(v, "1") || units < 10 || units >= 10+max(c.before, c.after) {
+			t.Errorf("%+v: %d units, %s, versions %s", c, units, got.Reason+got.Status, v)
+		}
+		if p := Decide(w.e.situation(w.db.Read(), w.group())); len(p.Actions) > 0 {
+			t.Errorf("%+v: it still plans %+v", c, p.Actions)
+		}
+	}
+}

@@ -40,8 +40,11 @@ func (d *decider) victims(n int) []*View {
 		}
 		if sick := keep(fits, func(v *View) bool { return v.Health == Unhealthy || d.atRisk(v) }); len(sick) > 0 {
 			fits = sick
-		} else if old := keep(fits, func(v *View) bool { return d.stale(v) || d.aged(v) }); len(old) > 0 {
-			fits = old
+		} else if old := keep(pool, func(v *View) bool { return d.stale(v) || d.aged(v) }); len(old) > 0 {
+			// Those that are lighter are their replacements, or some of them.
+			if fits = keep(old, func(v *View) bool { return v.weight() <= n }); len(fits) == 0 {
+				break
+			}
 		}
 		fits = d.option(fits, onDemand)
 		v := d.choose(d.fullest(fits, count))
