@@ -569,22 +569,26 @@ func (d *decider) shrink(have int) {
 	sentence := fmt.Sprintf("an instance was taken out of service in response to a difference between desired and actual capacity, shrinking the capacity from %d to %d.", have, g.Desired)
 	room := d.reusable()
 	// Those that wait for their replacements go when these are ready: what is more than the span allows goes in any case.
-	sure, spare := have-g.Desired, 0
+	sure, spare, moving := have-g.Desired, 0, false
 	sp := d.span()
 	if sp.hi > 100 && slices.ContainsFunc(d.s.Members, func(v View) bool { return d.leaver(&v) }) {
 		sure, spare = have-sp.top(g.Desired), -sp.keep(g.Desired)
 		for i := range d.s.Members {
-			if v := &d.s.Members[i]; d.ready(v, sp.warmup) {
+			v := &d.s.Members[i]
+			if d.ready(v, sp.warmup) {
 				spare += v.weight()
+			} else if starts(v.State) || v.State == InService && v.Health == Healthy {
+				moving = true
 			}
 		}
 	}
 	for _, v := range d.victims(have - g.Desired) {
 		if sure -= v.weight(); sure < 0 {
-			if d.ready(v, sp.warmup) {
+			serves := d.ready(v, sp.warmup)
+			if serves {
 				spare -= v.weight()
 			}
-			if spare < 0 {
+			if spare < 0 && (serves || moving) { // one that serves nobody is kept only until something comes
 				return
 			}
 		}

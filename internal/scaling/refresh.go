@@ -620,13 +620,19 @@ func (e *Engine) RollbackRefresh(w *store.WriteTx, s scope.Scope, group string) 
 	}
 	r.turn(w.Now(), n, "Rolled back due to user request.")
 	Refreshes.Put(w, r)
+	g.tellRefresh(w, r, "Rollback Started")
 	return r, nil
 }
 
 // refreshed writes a refresh's progress; a success gives the group its configuration.
 func (x *executor) refreshed(next Refresh) {
-	if old, ok := Refreshes.Get(x.w, next.Key(next.ID)); ok && old.Passed < next.Passed {
-		x.g.tellRefresh(x.w, next, "Checkpoint Reached")
+	if old, ok := Refreshes.Get(x.w, next.Key(next.ID)); ok {
+		if old.Passed < next.Passed {
+			x.g.tellRefresh(x.w, next, "Checkpoint Reached")
+		}
+		if next.Status == RefreshRollback && old.Status != RefreshRollback {
+			x.g.tellRefresh(x.w, next, "Rollback Started")
+		}
 	}
 	if word := map[string]string{RefreshSuccessful: "Succeeded", RefreshFailed: "Failed", RefreshCancelled: "Cancelled", RefreshRollbackSuccessful: "Rollback Succeeded", RefreshRollbackFailed: "Rollback Failed"}[next.Status]; word != "" {
 		x.g.tellRefresh(x.w, next, word)

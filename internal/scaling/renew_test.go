@@ -500,3 +500,44 @@ func TestARefreshOfAWeightedGroup(t *testing.T) {
 		}
 	}
 }
+
+// A replacement that fails its checks too does not leave the group with both.
+func TestAReplacementThatIsIllIsReplacedToo(t *testing.T) {
+	w := newWorld(t, 1)
+	g := settings(1, 10)
+	g.Attachments, g.HealthCheckType = []Attachment{{ARN: tgA}}, "ELB"
+	g.MinHealthy, g.MaxHealthy = new(100), new(150)
+	w.create(g, 2)
+	w.run(2 * time.Second)
+	first := map[string]bool{}
+	for _, m := range w.members() {
+		first[m.ID] = true
+	}
+	sick := w.in(InService)[0].ID
+	well := w.now.Add(40 * time.Second)
+	w.watch(100*time.Second, func() {
+		serving := 0
+		for _, m := range w.in(InService) {
+			state := TargetState("healthy")
+			if m.ID == sick || !first[m.ID] && m.LaunchedAt.Before(well) {
+				state = "unhealthy"
+			} else {
+				serving++
+			}
+			if len(m.Targets) > 0 {
+				w.setTarget(tgA, m.ID, state)
+			}
+		}
+		if serving < 1 || len(w.in(InService)) > 3 {
+			t.Fatalf("%d serve of %+v", serving, w.in(InService))
+		}
+	})
+	for _, m := range w.members() {
+		if m.State != InService || m.Health != Healthy || m.ID == sick {
+			t.Errorf("member %+v", m)
+		}
+	}
+	if len(w.members()) != 2 {
+		t.Errorf("%d members", len(w.members()))
+	}
+}
