@@ -134,10 +134,19 @@ func instanceMetrics(i compute.Instance, vcpu float64, last, cur sample) []metri
 		})
 	}
 	var out []metric.Datum
-	add := func(ns, name, unit string, v float64, ds ...map[string]string) {
+	// Basic monitoring is a sample of each minute too, told five at a time: a level in each, or a fifth of an amount.
+	samples := float64(basicEvery / detailedEvery)
+	if i.Monitoring {
+		samples = 1
+	}
+	level := func(ns, name, unit string, v float64, ds ...map[string]string) {
 		for _, d := range ds {
-			out = append(out, metric.Datum{Namespace: ns, Name: name, Dimensions: d, Unit: unit, Timestamp: last.due, Value: v, HighResolution: true})
+			out = append(out, metric.Datum{Namespace: ns, Name: name, Dimensions: d, Unit: unit, Timestamp: last.due, HighResolution: true,
+				Stats: &metric.StatisticSet{SampleCount: samples, Sum: samples * v, Minimum: v, Maximum: v}})
 		}
+	}
+	amount := func(ns, name, unit string, v float64, ds ...map[string]string) {
+		level(ns, name, unit, v/samples, ds...)
 	}
 	diff := func(a, b uint64) float64 {
 		if b < a {
@@ -148,21 +157,21 @@ func instanceMetrics(i compute.Instance, vcpu float64, last, cur sample) []metri
 	if dt := cur.at.Sub(last.at); dt > 0 && vcpu > 0 {
 		// An instance that waits for the host's processors is as busy as one that has them: it has no idle time.
 		busy := diff(last.stats.CPUNanos, cur.stats.CPUNanos) + diff(last.stats.CPUWaitNanos, cur.stats.CPUWaitNanos)
-		add("AWS/EC2", "CPUUtilization", "Percent", min(100, 100*busy/float64(dt.Nanoseconds())/vcpu), dims...)
+		level("AWS/EC2", "CPUUtilization", "Percent", min(100, 100*busy/float64(dt.Nanoseconds())/vcpu), dims...)
 	}
-	add("AWS/EC2", "NetworkIn", "Bytes", diff(last.stats.NetRxBytes, cur.stats.NetRxBytes), dims...)
-	add("AWS/EC2", "NetworkOut", "Bytes", diff(last.stats.NetTxBytes, cur.stats.NetTxBytes), dims...)
-	add("AWS/EC2", "NetworkPacketsIn", "Count", diff(last.stats.NetRxPkts, cur.stats.NetRxPkts), dims...)
-	add("AWS/EC2", "NetworkPacketsOut", "Count", diff(last.stats.NetTxPkts, cur.stats.NetTxPkts), dims...)
+	amount("AWS/EC2", "NetworkIn", "Bytes", diff(last.stats.NetRxBytes, cur.stats.NetRxBytes), dims...)
+	amount("AWS/EC2", "NetworkOut", "Bytes", diff(last.stats.NetTxBytes, cur.stats.NetTxBytes), dims...)
+	amount("AWS/EC2", "NetworkPacketsIn", "Count", diff(last.stats.NetRxPkts, cur.stats.NetRxPkts), dims...)
+	amount("AWS/EC2", "NetworkPacketsOut", "Count", diff(last.stats.NetTxPkts, cur.stats.NetTxPkts), dims...)
 	for _, name := range []string{"StatusCheckFailed", "StatusCheckFailed_Instance", "StatusCheckFailed_System"} {
-		add("AWS/EC2", name, "Count", 0, dims...)
+		level("AWS/EC2", name, "Count", 0, dims...)
 	}
 	if cur.stats.MemoryLimit > 0 {
 		d := []map[string]string{{"InstanceId": i.ID}}
 		if i.ASGName != "" {
 			d = append(d, map[string]string{"AutoScalingGroupName": i.ASGName})
 		}
-		add("CWAgent", "mem_used_percent", "Percent", 100*float64(cur.stats.MemoryBytes)/float64(cur.stats.MemoryLimit), d...)
+		level("CWAgent", "mem_used_percent", "Percent", 100*float64(cur.stats.MemoryBytes)/float64(cur.stats.MemoryLimit), d...)
 	}
 	return out
 }
@@ -314,9 +323,9 @@ func capacityUnits(connections, active, bytes, rules float64, in time.Duration) 
 func (p *publisher) groupData(end time.Time, batch map[scope.Scope][]metric.Datum) {
 	now := end.Add(-p.every())
 	p.c.db.View(func(tx *store.ReadTx) error {
-		for _, m := range scaling.Measures(tx) {
+		for _, m := range append(scaling.Measures(tx), p.c.scaler.Engine.ForecastMeasures(tx, now, p.every())...) {
 			batch[m.Scope] = append(batch[m.Scope], metric.Datum{Namespace: "AWS/AutoScaling", Name: m.Metric, Unit: "None",
-				Dimensions: map[string]string{"AutoScalingGroupName": m.Group}, Timestamp: now, Value: m.Value, HighResolution: true})
+				Dimensions: m.Dimensions(), Timestamp: now, Value: m.Value, HighResolution: true})
 		}
 		for g := range balance.TargetGroups.All(tx) {
 			health := balance.TargetHealth(tx, g.Scope, g.ARN)

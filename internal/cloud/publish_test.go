@@ -34,8 +34,8 @@ func TestCPUUtilizationOfAStarvedInstance(t *testing.T) {
 		for _, d := range instanceMetrics(compute.Instance{ID: "i-1"}, c.vcpu, last, cur) {
 			if d.Name == "CPUUtilization" {
 				found = true
-				if math.Abs(d.Value-c.want) > 0.1 {
-					t.Errorf("%s: %.2f, want %.2f", name, d.Value, c.want)
+				if math.Abs(d.Stats.Maximum-c.want) > 0.1 {
+					t.Errorf("%s: %.2f, want %.2f", name, d.Stats.Maximum, c.want)
 				}
 			}
 		}
@@ -46,8 +46,8 @@ func TestCPUUtilizationOfAStarvedInstance(t *testing.T) {
 	// A counter that began anew, as the waiting does with the control plane, is no negative load.
 	last := sample{due: start, at: start, stats: driver.Stats{CPUNanos: 1e9, CPUWaitNanos: 5e9}}
 	cur := sample{at: start.Add(2 * time.Second), stats: driver.Stats{CPUNanos: 2e9}}
-	if d := instanceMetrics(compute.Instance{ID: "i-1"}, 1, last, cur)[0]; d.Value != 50 {
-		t.Errorf("after a new start of the counter: %v", d.Value)
+	if d := instanceMetrics(compute.Instance{ID: "i-1"}, 1, last, cur)[0]; d.Stats.Sum != 250 {
+		t.Errorf("after a new start of the counter: %v", d.Stats)
 	}
 }
 

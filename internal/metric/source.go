@@ -14,7 +14,7 @@ func (s *Store) statistic(sc scope.Scope, of Stat, start, end time.Time, period 
 // Source gives expressions the metrics of a scope.
 func (s *Store) Source(sc scope.Scope) Source {
 	return Source{Fetch: func(of Stat, g Grid) ([]float64, error) {
-		found, err := s.statistic(sc, of, g.Start, g.Start.Add(time.Duration(g.N)*g.Period), g.Period)
+		found, err := s.query(sc, of.Namespace, of.Metric, of.Dimensions, g.Start, g.Start.Add(time.Duration(g.N)*g.Period), g.Period, of.Unit, g.Start.UnixNano(), IsExtended(of.Statistic))
 		if err != nil {
 			return nil, err
 		}

@@ -13,11 +13,24 @@ var GroupMetrics = []string{"GroupMinSize", "GroupMaxSize", "GroupDesiredCapacit
 	"WarmPoolDesiredCapacity", "WarmPoolMinSize", "WarmPoolPendingCapacity", "WarmPoolTerminatingCapacity", "WarmPoolTotalCapacity", "WarmPoolWarmedCapacity",
 	"GroupAndWarmPoolDesiredCapacity", "GroupAndWarmPoolTotalCapacity"}
 
-// Measure is one value of a group's metric; its namespace is AWS/AutoScaling and its dimension AutoScalingGroupName.
+// Measure is one value of a group's metric, or of a predictive policy's; its namespace is AWS/AutoScaling.
 type Measure struct {
 	scope.Scope
-	Group, Metric string
-	Value         float64
+	Group, Policy, Metric string
+	Pair                  bool // of a policy: of its pair of metrics
+	Value                 float64
+}
+
+// Dimensions are the metric's.
+func (m Measure) Dimensions() map[string]string {
+	d := map[string]string{"AutoScalingGroupName": m.Group}
+	if m.Policy != "" {
+		d["PolicyName"] = m.Policy
+	}
+	if m.Pair {
+		d["PairIndex"] = "0" // a policy has one
+	}
+	return d
 }
 
 // Measures are the values of the metrics that groups have enabled, now. AWS publishes them every minute.

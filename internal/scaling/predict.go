@@ -1,6 +1,7 @@
 package scaling
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -25,17 +26,21 @@ const (
 	sameWeekday   = 40 // what a day of the same weekday counts, against others
 )
 
-// Predictive is the configuration of a predictive scaling policy. The load is one of the predefined metrics of AWS.
+// Predictive is the configuration of a predictive scaling policy. Load and scaling metric are predefined ones of AWS, or
+// queries (the API's JSON).
 type Predictive struct {
-	Load, Scaling string // ASGTotalCPUUtilization and ASGAverageCPUUtilization, and so on
-	ResourceLabel string `json:",omitempty"`
-	Target        float64
-	Scale         bool // ForecastAndScale
-	Buffer        int  // seconds before the hour
-	IncreaseMax   bool
-	MaxBuffer     int  // percent above the forecast
-	Apart         bool `json:",omitempty"` // the load and the scaling metric were named one by one
-	OwnBuffer     bool `json:",omitempty"` // Buffer was given
+	Load, Scaling   string          // ASGTotalCPUUtilization and ASGAverageCPUUtilization, and so on
+	Apart           bool            `json:",omitempty"` // given as two metrics, not as a pair
+	LoadQueries     json.RawMessage `json:",omitempty"`
+	ScalingQueries  json.RawMessage `json:",omitempty"`
+	CapacityQueries json.RawMessage `json:",omitempty"`
+	ResourceLabel   string          `json:",omitempty"`
+	Target          float64
+	Scale           bool // ForecastAndScale
+	Buffer          int  // seconds before the hour
+	IncreaseMax     bool
+	MaxBuffer       int  // percent above the forecast
+	OwnBuffer       bool `json:",omitempty"` // Buffer was given
 }
 
 // Forecast is what a policy expects, hour by hour from Start.
@@ -45,23 +50,13 @@ type Forecast struct {
 	At, Start     time.Time
 	Load          []float64
 	Capacity      []int
+	Correlation   *float64 `json:",omitempty"` // of the scaling metric and an instance's load
 }
 
 // Forecasts is the table of the newest forecast of each policy.
 var Forecasts = store.NewTable("scaling_forecast", func(f Forecast) string { return f.Key(f.Group + ":" + f.Policy) }, byGroup(func(f Forecast) (scope.Scope, string) { return f.Scope, f.Group }))
 
 func init() { Tables = append(Tables, Forecasts) }
-
-// Sum is what a metric's data of one period add up to.
-type Sum struct {
-	At    time.Time
-	Value float64
-}
-
-// Metrics is what forecasts need of CloudWatch: a metric's sums by period, without periods that have no data.
-type Metrics interface {
-	Sums(s scope.Scope, namespace, name string, dims []Dimension, start, end time.Time, period time.Duration) ([]Sum, error)
-}
 
 // forecast continues an hourly series: past[i] is the hour i+1 hours ago, NaN without a value; the result begins with the
 // hour that runs. Each hour is the mean of the same hour of earlier days, newer ones counting more and those of the same
@@ -117,40 +112,19 @@ func forecast(past []float64, ahead int) []float64 {
 	return out
 }
 
-// source is the metric of the load, and how much of it one instance carries in an hour at the target.
-func (p Policy) source(detailed bool) (namespace, name string, dims []Dimension, perInstance float64) {
-	c := p.Predictive
-	samples := 12.0 // of an hour, from one instance
-	if detailed {
-		samples = 60
-	}
-	group := []Dimension{{"AutoScalingGroupName", p.Group}}
-	switch c.Load {
-	case "ASGTotalNetworkIn":
-		return "AWS/EC2", "NetworkIn", group, c.Target * samples
-	case "ASGTotalNetworkOut":
-		return "AWS/EC2", "NetworkOut", group, c.Target * samples
-	case "ALBTargetGroupRequestCount":
-		lb, tg, _ := splitLabel(c.ResourceLabel)
-		return "AWS/ApplicationELB", "RequestCount", []Dimension{{"TargetGroup", tg}, {"LoadBalancer", lb}}, c.Target * 60 // requests of a minute
-	}
-	return "AWS/EC2", "CPUUtilization", group, c.Target * samples
-}
-
-// Foresee makes a policy's forecast at a time out of its load's hourly sums: past[i] is the hour i+1 hours before start,
-// NaN without a value. Detailed says that instances have a value each minute. False without enough of a past. Pure.
-func (p Policy) Foresee(past []float64, now, start time.Time, detailed bool) (Forecast, bool) {
+// Foresee makes a policy's forecast at a time out of the hours before start. False without enough of a past. Pure.
+func (p Policy) Foresee(was Past, now, start time.Time) (Forecast, bool) {
 	known := 0
-	for _, v := range past {
+	for _, v := range was.Load {
 		if !math.IsNaN(v) {
 			known++
 		}
 	}
-	if known < forecastLeast {
+	per, ok := p.carried(was)
+	if known < forecastLeast || !ok {
 		return Forecast{}, false
 	}
-	_, _, _, per := p.source(detailed)
-	f := Forecast{Scope: p.Scope, Group: p.Group, Policy: p.Name, At: now, Start: start, Load: forecast(past, forecastAhead)}
+	f := Forecast{Scope: p.Scope, Group: p.Group, Policy: p.Name, At: now, Start: start, Load: forecast(was.Load, forecastAhead), Correlation: was.correlation()}
 	for _, v := range f.Load {
 		f.Capacity = append(f.Capacity, ceilRatio(1, v, per))
 	}
@@ -169,27 +143,20 @@ func (f Forecast) Stale(now time.Time, step time.Duration) bool {
 func (e *Engine) predict(tx store.Tx, p Policy) (Forecast, bool, error) {
 	now, step := tx.Now(), e.scaled(hour)
 	start := now.Truncate(step)
-	detailed := false
-	for _, m := range of(tx, Members, p.Scope, p.Group) {
-		if i, ok := e.Compute.Instance(tx, p.Scope, m.ID); ok {
-			detailed = i.Detailed
+	var was Past
+	load, scaling, capacity := p.sources()
+	for _, x := range []struct {
+		of   json.RawMessage
+		into *[]float64
+	}{{load, &was.Load}, {scaling, &was.Scaling}, {capacity, &was.Capacity}} {
+		hours, err := e.Metrics.Hours(p.Scope, x.of, start.Add(-ForecastPast*step), step, ForecastPast)
+		if err != nil {
+			return Forecast{}, false, err
 		}
+		slices.Reverse(hours)
+		*x.into = hours
 	}
-	ns, name, dims, _ := p.source(detailed)
-	sums, err := e.Metrics.Sums(p.Scope, ns, name, dims, start.Add(-ForecastPast*step), start, step)
-	if err != nil {
-		return Forecast{}, false, err
-	}
-	past := make([]float64, ForecastPast)
-	for i := range past {
-		past[i] = math.NaN()
-	}
-	for _, s := range sums {
-		if ago := int(start.Sub(s.At) / step); ago >= 1 && ago <= ForecastPast {
-			past[ago-1] = s.Value
-		}
-	}
-	f, ok := p.Foresee(past, now, start, detailed)
+	f, ok := p.Foresee(was, now, start)
 	return f, ok, nil
 }
 
@@ -305,8 +272,6 @@ func (e *Engine) ahead(w *store.WriteTx, p Policy, want int) {
 // checkPredictive checks a predictive scaling policy.
 func (p Policy) checkPredictive(e *Engine, g Group) error {
 	c := p.Predictive
-	pairs := map[string]string{"ASGTotalCPUUtilization": "ASGAverageCPUUtilization", "ASGTotalNetworkIn": "ASGAverageNetworkIn", "ASGTotalNetworkOut": "ASGAverageNetworkOut",
-		"ALBTargetGroupRequestCount": "ALBRequestCountPerTarget"}
 	switch {
 	case c == nil:
 		return invalid("PredictiveScalingConfiguration must be specified for policy type PredictiveScaling.")
@@ -314,10 +279,10 @@ func (p Policy) checkPredictive(e *Engine, g Group) error {
 		return invalid("Only PredictiveScalingConfiguration can be specified for policy type PredictiveScaling.")
 	case !(c.Target > 0) || math.IsInf(c.Target, 0):
 		return invalid("TargetValue must be greater than zero.")
-	case pairs[c.Load] == "":
+	case len(c.LoadQueries) == 0 && loadMetrics[c.Load] == "":
 		return invalid("Invalid load metric: %s.", c.Load)
-	case pairs[c.Load] != c.Scaling:
-		return fault.New(fault.Unsupported, "ValidationError", "The load metric %s with the scaling metric %s is not supported: only %s is.", c.Load, c.Scaling, pairs[c.Load])
+	case len(c.ScalingQueries) == 0 && scalingMetrics[c.Scaling] == "":
+		return invalid("Invalid scaling metric: %s.", c.Scaling)
 	case c.Buffer < 0 || c.Buffer > hour:
 		return invalid("SchedulingBufferTime must be between 0 and 3600 seconds.")
 	case c.MaxBuffer < 0 || c.MaxBuffer > 100:
@@ -327,7 +292,14 @@ func (p Policy) checkPredictive(e *Engine, g Group) error {
 	case e.Metrics == nil:
 		return fault.New(fault.Unsupported, "ValidationError", "Predictive scaling is not supported: there is no history of metrics.")
 	}
-	if c.Load == "ALBTargetGroupRequestCount" {
+	for _, qs := range []json.RawMessage{c.LoadQueries, c.ScalingQueries, c.CapacityQueries} {
+		if len(qs) > 0 {
+			if err := e.Metrics.CheckHours(qs); err != nil {
+				return err
+			}
+		}
+	}
+	if c.Load == "ALBTargetGroupRequestCount" || c.Scaling == "ALBRequestCountPerTarget" {
 		t := Policy{Tracking: &Tracking{Predefined: "ALBRequestCountPerTarget", ResourceLabel: c.ResourceLabel, Target: 1}}
 		return t.checkTracking(e, g)
 	}

@@ -1,6 +1,7 @@
 package scaling
 
 import (
+	"encoding/json"
 	"math"
 	"strings"
 	"testing"
@@ -13,12 +14,12 @@ import (
 // series is a load by the hour, for the time of each.
 type series func(t time.Time) float64
 
-func (f series) Sums(s scope.Scope, namespace, name string, dims []Dimension, start, end time.Time, period time.Duration) ([]Sum, error) {
-	var out []Sum
-	for t := start; t.Before(end); t = t.Add(period) {
-		if v := f(t); !math.IsNaN(v) {
-			out = append(out, Sum{At: t, Value: v})
-		}
+func (series) CheckHours(json.RawMessage) error { return nil }
+
+func (f series) Hours(_ scope.Scope, _ json.RawMessage, start time.Time, hour time.Duration, n int) ([]float64, error) {
+	out := make([]float64, n)
+	for i := range out {
+		out[i] = f(start.Add(time.Duration(i) * hour))
 	}
 	return out, nil
 }
@@ -66,12 +67,12 @@ func TestForecastsFollowDaysAndWeeks(t *testing.T) {
 func TestPredictiveScalingIsThereBeforeTheLoad(t *testing.T) {
 	for _, scale := range []bool{true, false} {
 		w := newWorld(t, 1)
-		// 12 samples an hour at 50 % are 600 an instance: 3,600 from 15:00 on are six instances.
+		// 60 samples an hour at 50 % are 3,000 an instance: 18,000 from 15:00 on are six instances.
 		w.e.Metrics = series(func(t time.Time) float64 {
 			if h := t.Hour(); h >= 15 && h < 18 {
-				return 3600
+				return 18000
 			}
-			return 1200
+			return 6000
 		})
 		w.create(settings(1, 10), 2)
 		p := Policy{Scope: here, Group: "g", Name: "ahead", Type: PredictiveScaling, Enabled: true,
@@ -94,7 +95,7 @@ func TestPredictiveScalingIsThereBeforeTheLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		times, load, capacity := f.Between(time.Date(2024, 3, 1, 15, 0, 0, 0, time.UTC), time.Date(2024, 3, 1, 19, 0, 0, 0, time.UTC), time.Hour)
-		if len(times) != 4 || math.Abs(load[0]-3600) > 1e-6 || capacity[0] != 6 || capacity[3] != 2 {
+		if len(times) != 4 || math.Abs(load[0]-18000) > 1e-6 || capacity[0] != 6 || capacity[3] != 2 {
 			t.Fatalf("forecast %v %v %v", times, load, capacity)
 		}
 		if !scale {
@@ -126,7 +127,7 @@ func mustPolicy(w *world, name string) Policy {
 func TestPredictiveScalingAboveTheGreatestSize(t *testing.T) {
 	for more, want := range map[bool][2]int{false: {4, 4}, true: {6, 7}} {
 		w := newWorld(t, 1)
-		w.e.Metrics = series(func(time.Time) float64 { return 3600 })
+		w.e.Metrics = series(func(time.Time) float64 { return 18000 })
 		w.create(settings(1, 4), 2)
 		p := Policy{Scope: here, Group: "g", Name: "ahead", Type: PredictiveScaling, Enabled: true,
 			Predictive: &Predictive{Load: "ASGTotalCPUUtilization", Scaling: "ASGAverageCPUUtilization", Target: 50, Scale: true, IncreaseMax: more}}
@@ -147,6 +148,57 @@ func TestPredictiveScalingAboveTheGreatestSize(t *testing.T) {
 	w.step()
 	_, err := w.e.ForecastOf(w.db.Read(), mustPolicy(w, "ahead"))
 	wantError(t, err, "ValidationError", "not enough data")
-	p.Predictive.Load = "ASGTotalNetworkIn"
-	wantError(t, w.db.Update(func(tx *store.WriteTx) error { _, err := w.e.PutPolicy(tx, p); return err }), "ValidationError", "not supported")
+	p.Predictive.Load = "Nothing"
+	wantError(t, w.db.Update(func(tx *store.WriteTx) error { _, err := w.e.PutPolicy(tx, p); return err }), "ValidationError", "Invalid load metric")
+}
+
+// TestWhatAnInstanceCarries is learnt where the metrics are no predefined pair.
+func TestWhatAnInstanceCarries(t *testing.T) {
+	p := Policy{Predictive: &Predictive{Load: "ASGTotalCPUUtilization", Scaling: "ASGAverageCPUUtilization", Target: 50}}
+	if per, ok := p.carried(Past{}); per != 3000 || !ok {
+		t.Errorf("a pair: %v %v", per, ok)
+	}
+	p.Predictive.Scaling = "ALBRequestCountPerTarget"
+	var was Past
+	for i := range 30 { // 100 of load an instance is 20 of the scaling metric, but for hours that say nothing
+		n := float64(2 + i%3)
+		was.Load, was.Scaling, was.Capacity = append(was.Load, 100*n+float64(i)), append(was.Scaling, 20+float64(i)/n/5), append(was.Capacity, n)
+	}
+	was.Load[3], was.Scaling[4], was.Capacity[5] = math.NaN(), math.NaN(), 0
+	if per, ok := p.carried(was); !ok || math.Abs(per-250) > 0.1 {
+		t.Errorf("learnt: %v %v", per, ok)
+	}
+	if r := was.correlation(); r == nil || math.Abs(*r-1) > 1e-6 {
+		t.Errorf("correlation %v", r)
+	}
+	if per, ok := p.carried(Past{was.Load[:20], was.Scaling[:20], was.Capacity[:20]}); ok {
+		t.Errorf("out of too little: %v", per)
+	}
+	if r := (Past{[]float64{1, 1}, []float64{2, 2}, []float64{1, 1}}).correlation(); r != nil {
+		t.Errorf("what never changes correlates: %v", *r)
+	}
+}
+
+// TestForecastsAreMetrics: at the beginning of an hour, in AWS's dimensions.
+func TestForecastsAreMetrics(t *testing.T) {
+	w := newWorld(t, 1)
+	w.e.Metrics = series(func(t time.Time) float64 { return 6000 + float64(t.Hour()) })
+	w.create(settings(1, 10), 2)
+	p := Policy{Scope: here, Group: "g", Name: "ahead", Type: PredictiveScaling, Enabled: true, Predictive: &Predictive{Load: "ASGTotalCPUUtilization", Scaling: "ASGAverageCPUUtilization", Target: 50}}
+	w.now = time.Date(2024, 3, 1, 14, 30, 0, 0, time.UTC)
+	w.must(func(tx *store.WriteTx) error { _, err := w.e.PutPolicy(tx, p); return err })
+	w.step()
+	if ms := w.e.ForecastMeasures(w.db.Read(), time.Date(2024, 3, 1, 15, 1, 0, 0, time.UTC), time.Minute); len(ms) != 0 {
+		t.Errorf("within the hour: %+v", ms)
+	}
+	ms := w.e.ForecastMeasures(w.db.Read(), time.Date(2024, 3, 1, 15, 0, 59, 0, time.UTC), time.Minute)
+	if len(ms) < 2 || ms[0].Metric != "PredictiveScalingCapacityForecast" || ms[0].Value != 3 || ms[1].Metric != "PredictiveScalingLoadForecast" || math.Abs(ms[1].Value-6015) > 10 {
+		t.Fatalf("%+v", ms)
+	}
+	if d := ms[0].Dimensions(); len(d) != 2 || d["PolicyName"] != "ahead" || d["AutoScalingGroupName"] != "g" {
+		t.Errorf("%v", d)
+	}
+	if d := ms[1].Dimensions(); len(d) != 3 || d["PairIndex"] != "0" {
+		t.Errorf("%v", d)
+	}
 }

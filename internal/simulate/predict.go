@@ -46,7 +46,7 @@ func (w *world) foretell() {
 		if !p.made || p.forecast.Stale(w.now, time.Hour) {
 			start := w.now.Truncate(time.Hour)
 			of, _ := loadOf(c) // it was checked
-			f, ok := p.policy.Foresee(w.past(of, start), w.now, start, true)
+			f, ok := p.policy.Foresee(scaling.Past{Load: w.past(of, start)}, w.now, start)
 			if !ok {
 				f = scaling.Forecast{At: w.now, Start: w.now}
 			} else if p.first.IsZero() {

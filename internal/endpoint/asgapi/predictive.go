@@ -1,9 +1,11 @@
 package asgapi
 
 import (
+	"encoding/json"
+	"strings"
+
 	"skerry/api"
 	as "skerry/api/autoscaling"
-	"skerry/internal/fault"
 	"skerry/internal/scaling"
 	"skerry/internal/store"
 )
@@ -19,33 +21,46 @@ func predictive(c *as.PredictiveScalingConfiguration) (*scaling.Predictive, erro
 		return nil, invalid("MetricSpecifications must contain exactly one metric specification.")
 	}
 	m := c.MetricSpecifications[0]
-	if m.CustomizedLoadMetricSpecification != nil || m.CustomizedScalingMetricSpecification != nil || m.CustomizedCapacityMetricSpecification != nil {
-		return nil, fault.New(fault.Unsupported, "ValidationError", "Customized metrics of predictive scaling policies are not supported. Use a predefined metric pair.")
-	}
 	p := &scaling.Predictive{Target: api.Val(m.TargetValue), Scale: api.Val(c.Mode) == "ForecastAndScale", Buffer: defaultBuffer,
 		IncreaseMax: api.Val(c.MaxCapacityBreachBehavior) == "IncreaseMaxCapacity", MaxBuffer: int(api.Val(c.MaxCapacityBuffer))}
 	if b := c.SchedulingBufferTime; b != nil {
 		p.Buffer, p.OwnBuffer = int(*b), true
 	}
 	load, scale := m.PredefinedLoadMetricSpecification, m.PredefinedScalingMetricSpecification
-	switch {
-	case m.PredefinedMetricPairSpecification != nil && (load != nil || scale != nil):
-		return nil, invalid("A PredefinedMetricPairSpecification cannot be specified with a load or scaling metric of its own.")
-	case m.PredefinedMetricPairSpecification != nil:
-		pair := m.PredefinedMetricPairSpecification
+	if l := m.CustomizedLoadMetricSpecification; l != nil {
+		p.LoadQueries = document(l.MetricDataQueries)
+	}
+	if x := m.CustomizedScalingMetricSpecification; x != nil {
+		p.ScalingQueries = document(x.MetricDataQueries)
+	}
+	if x := m.CustomizedCapacityMetricSpecification; x != nil {
+		p.CapacityQueries = document(x.MetricDataQueries)
+	}
+	if pair := m.PredefinedMetricPairSpecification; pair != nil {
+		if load != nil || scale != nil || p.LoadQueries != nil || p.ScalingQueries != nil {
+			return nil, invalid("A PredefinedMetricPairSpecification cannot be specified with a load or scaling metric of its own.")
+		}
 		x, ok := pairs[api.Val(pair.PredefinedMetricType)]
 		if !ok {
 			return nil, invalid("Invalid PredefinedMetricType: %s.", api.Val(pair.PredefinedMetricType))
 		}
 		p.Load, p.Scaling, p.ResourceLabel = x[0], x[1], api.Val(pair.ResourceLabel)
-	case load != nil && scale != nil:
-		p.Apart = true
-		p.Load, p.Scaling, p.ResourceLabel = api.Val(load.PredefinedMetricType), api.Val(scale.PredefinedMetricType), api.Val(load.ResourceLabel)
-		if api.Val(scale.ResourceLabel) != p.ResourceLabel {
+		return p, nil
+	}
+	if (load == nil) == (p.LoadQueries == nil) || (scale == nil) == (p.ScalingQueries == nil) {
+		return nil, invalid("A metric specification must contain a predefined metric pair, or a load and a scaling metric, each either predefined or customized.")
+	}
+	p.Apart = true
+	if load != nil {
+		p.Load, p.ResourceLabel = api.Val(load.PredefinedMetricType), api.Val(load.ResourceLabel)
+	}
+	if scale != nil {
+		p.Scaling = api.Val(scale.PredefinedMetricType)
+		if l := api.Val(scale.ResourceLabel); p.ResourceLabel == "" {
+			p.ResourceLabel = l
+		} else if l != "" && l != p.ResourceLabel {
 			return nil, invalid("The load and the scaling metric must have the same ResourceLabel.")
 		}
-	default:
-		return nil, invalid("A metric specification must contain a predefined metric pair, or a load and a scaling metric.")
 	}
 	return p, nil
 }
@@ -70,15 +85,38 @@ func predictiveWire(p *scaling.Predictive) *as.PredictiveScalingConfiguration {
 
 func metricSpecification(p *scaling.Predictive) as.PredictiveScalingMetricSpecification {
 	out := as.PredictiveScalingMetricSpecification{TargetValue: &p.Target}
-	if p.Apart {
-		out.PredefinedLoadMetricSpecification = &as.PredictiveScalingPredefinedLoadMetric{PredefinedMetricType: &p.Load, ResourceLabel: text(p.ResourceLabel)}
-		out.PredefinedScalingMetricSpecification = &as.PredictiveScalingPredefinedScalingMetric{PredefinedMetricType: &p.Scaling, ResourceLabel: text(p.ResourceLabel)}
+	queries := func(doc json.RawMessage) (qs []as.MetricDataQuery) {
+		if json.Unmarshal(doc, &qs) != nil {
+			return nil
+		}
+		return qs
+	}
+	if len(p.CapacityQueries) > 0 {
+		out.CustomizedCapacityMetricSpecification = &as.PredictiveScalingCustomizedCapacityMetric{MetricDataQueries: queries(p.CapacityQueries)}
+	}
+	if !p.Apart {
+		for name, x := range pairs {
+			if x[0] == p.Load {
+				out.PredefinedMetricPairSpecification = &as.PredictiveScalingPredefinedMetricPair{PredefinedMetricType: &name, ResourceLabel: text(p.ResourceLabel)}
+			}
+		}
 		return out
 	}
-	for name, x := range pairs {
-		if x[0] == p.Load {
-			out.PredefinedMetricPairSpecification = &as.PredictiveScalingPredefinedMetricPair{PredefinedMetricType: &name, ResourceLabel: text(p.ResourceLabel)}
+	label := func(metric string) *string {
+		if strings.HasPrefix(metric, "ALB") {
+			return text(p.ResourceLabel)
 		}
+		return nil
+	}
+	if len(p.LoadQueries) > 0 {
+		out.CustomizedLoadMetricSpecification = &as.PredictiveScalingCustomizedLoadMetric{MetricDataQueries: queries(p.LoadQueries)}
+	} else {
+		out.PredefinedLoadMetricSpecification = &as.PredictiveScalingPredefinedLoadMetric{PredefinedMetricType: &p.Load, ResourceLabel: label(p.Load)}
+	}
+	if len(p.ScalingQueries) > 0 {
+		out.CustomizedScalingMetricSpecification = &as.PredictiveScalingCustomizedScalingMetric{MetricDataQueries: queries(p.ScalingQueries)}
+	} else {
+		out.PredefinedScalingMetricSpecification = &as.PredictiveScalingPredefinedScalingMetric{PredefinedMetricType: &p.Scaling, ResourceLabel: label(p.Scaling)}
 	}
 	return out
 }
