@@ -131,3 +131,12 @@ func prune(w *store.WriteTx, g Group) {
 		}
 	}
 }
+
+// failureText is the status message of a launch that failed.
+func failureText(message string) string {
+	const tail = " Launching EC2 instance failed."
+	if message = truncate(message, maxStatusMessage-len(tail)-1); !strings.HasSuffix(message, ".") {
+		message += "."
+	}
+	return message + tail
+}

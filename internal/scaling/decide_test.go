@@ -85,6 +85,9 @@ func TestDecide(t *testing.T) {
 		{"a deleted group without members", with(situationOf(0), func(g *Group) { g.Deleting = true }), "Bury"},
 		{"a group deleted by force", with(situationOf(0, row("1", "a", 5, 2, ""), row("2", "a", 5, 2, "T")), func(g *Group) { g.Deleting, g.ForceDeleting = true, true }), "Retire 1, Kill 2"},
 		{"an old member, one at a time", with(situationOf(2, row("1", "a", 1500, 2, ""), row("2", "b", 1600, 2, "")), func(g *Group) { g.MaxInstanceLifetime = ptr(86400) }), "Retire 2, Launch b"},
+		{"launched first, in the zone of the one that goes", with(situationOf(2, row("1", "a", 5, 2, ""), row("2", "b", 1600, 2, "")), func(g *Group) {
+			g.MaxInstanceLifetime, g.MinHealthy, g.MaxHealthy = ptr(86400), ptr(100), ptr(150)
+		}), "Launch b"},
 	} {
 		first := Decide(c.s)
 		if got := told(first); got != c.want {

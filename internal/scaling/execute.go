@@ -310,8 +310,7 @@ func (e *Engine) failed(w *store.WriteTx, sc scope.Scope, name string, le *launc
 		}
 	}
 	act := begin(w, g, "Launching a new EC2 instance", causeOf(reasons, w.Now(), a.Why...), a.Subnet, a.Zone, alarms)
-	const tail = " Launching EC2 instance failed."
-	g.end(w, act.ID, StatusFailed, truncate(message, maxStatusMessage-len(tail))+tail)
+	g.end(w, act.ID, StatusFailed, failureText(message))
 	g.Reasons, g.Alarms = nil, nil
 	key := anyZone
 	if kind == fault.Capacity {

@@ -158,8 +158,7 @@ func (x *executor) unordered(d *decider, a Action, err error) (*FailedOrder, err
 		out.InstanceType = a.Offers[0].InstanceType
 	}
 	act := begin(x.w, x.g, "Launching a new EC2 instance", causeOf(nil, x.now, a.Why...), a.Subnet, a.Zone, nil)
-	const tail = " Launching EC2 instance failed."
-	x.g.end(x.w, act.ID, StatusFailed, truncate(f.Msg, maxStatusMessage-len(tail))+tail)
+	x.g.end(x.w, act.ID, StatusFailed, failureText(f.Msg))
 	return out, nil
 }
 

@@ -46,7 +46,7 @@ func TestAnOrderThatFails(t *testing.T) {
 	if err != nil || out.Failed == nil || out.Failed.Code != "InsufficientInstanceCapacity" || out.Failed.Message != "za is full" || out.Failed.Zone != "za" || w.group().Desired != 0 {
 		t.Fatalf("%+v %v, desired %d", out, err, w.group().Desired)
 	}
-	if h := w.history(); len(h) != 1 || h[0].Status != StatusFailed || h[0].StatusMessage != "za is full Launching EC2 instance failed." {
+	if h := w.history(); len(h) != 1 || h[0].Status != StatusFailed || h[0].StatusMessage != "za is full. Launching EC2 instance failed." {
 		t.Errorf("history %+v", h)
 	}
 	w.run(3 * time.Second)

@@ -129,7 +129,7 @@ func TestSpotThatCannotBeHadIsNotBoughtOnDemand(t *testing.T) {
 	}
 	found := false
 	for _, a := range w.history() {
-		found = found || a.StatusMessage == "Could not launch Spot Instances. InsufficientInstanceCapacity - no spot Launching EC2 instance failed."
+		found = found || a.StatusMessage == "Could not launch Spot Instances. InsufficientInstanceCapacity - no spot. Launching EC2 instance failed."
 	}
 	if !found {
 		t.Fatalf("activities %+v", w.history())

@@ -111,7 +111,8 @@ func (d *decider) renew(old []*View, room int, s span, have, extra int, out, in 
 		pool = keep(pool, func(p *View) bool { return p != v })
 		d.retire(*v, false, out, whySelected(v.ID))
 	}
-	zones, acted := d.zones(), taken > 0
+	acted := taken > 0
+	zones := d.zonesWithout(pool)
 	wanted := g.Desired - left // what lacks, and one for each that is still to go
 	lightest := 0
 	for _, v := range pool {

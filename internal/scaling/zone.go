@@ -12,6 +12,7 @@ type zone struct {
 	subnets     []string
 	used        map[string]int // members by subnet
 	count       int            // capacity in members
+	old         int            // members besides that are still to be replaced
 	blocked     bool           // launches are held back
 	spotBlocked bool           // those of spot instances are
 }
@@ -51,6 +52,21 @@ func (d *decider) zones() *zones {
 	return d.zonesOf(func(v *View) bool {
 		return d.counts(v) || v.Rebalance && !d.leaving[v.ID] && strings.HasPrefix(v.State, Pending)
 	})
+}
+
+// zonesWithout counts the members but for those that are still to be replaced, which decide between equals: what stays is
+// to be balanced, and until then the whole as far as that allows.
+func (d *decider) zonesWithout(old []*View) *zones {
+	zs := d.zones()
+	for _, v := range old {
+		for _, z := range zs.list {
+			if z.name == v.Zone && d.counts(v) {
+				z.count--
+				z.old++
+			}
+		}
+	}
+	return zs
 }
 
 // zonesOf counts those members that counted says.
@@ -103,7 +119,7 @@ func (zs *zones) next(spot bool) *zone {
 		if z.held(spot) && !zs.balanced {
 			continue
 		}
-		if best == nil || z.count < best.count {
+		if best == nil || z.count < best.count || z.count == best.count && z.old < best.old {
 			best = z
 		}
 	}
