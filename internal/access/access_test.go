@@ -390,6 +390,20 @@ func TestPolicies(t *testing.T) {
 			return err
 		}, "", ""},
 
+		{"a launch configuration with a role", allow("autoscaling:*", "*"), func(c clients) error {
+			_, err := c.asg.CreateLaunchConfiguration(ctx, &autoscaling.CreateLaunchConfigurationInput{LaunchConfigurationName: p("lc"), ImageId: &c.ami, InstanceType: p("t3.micro"), IamInstanceProfile: p("web")})
+			return err
+		}, "AccessDenied", "iam:PassRole on resource: arn:aws:iam::000000000000:role/web"},
+		{"a launch configuration like an instance without one", allow("autoscaling:*", "*"), func(c clients) error {
+			_, err := c.asg.CreateLaunchConfiguration(ctx, &autoscaling.CreateLaunchConfigurationInput{LaunchConfigurationName: p("lc"), InstanceId: &c.dev})
+			return err
+		}, "", ""},
+		{"a refresh to a template", allow("autoscaling:*", "*"), func(c clients) error {
+			_, err := c.asg.StartInstanceRefresh(ctx, &autoscaling.StartInstanceRefreshInput{AutoScalingGroupName: p("web"), DesiredConfiguration: &astypes.DesiredConfiguration{
+				LaunchTemplate: &astypes.LaunchTemplateSpecification{LaunchTemplateName: p("web"), Version: p("1")}}})
+			return err
+		}, "AccessDenied", "ec2:RunInstances"},
+
 		{"a load balancer by its ARN", allow("elasticloadbalancing:*", "BALANCER"), func(c clients) error {
 			_, err := c.elb.SetIpAddressType(ctx, &elb.SetIpAddressTypeInput{LoadBalancerArn: &c.balancer, IpAddressType: "ipv4"})
 			return err

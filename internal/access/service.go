@@ -25,6 +25,9 @@ func (f *finder) autoscaling() {
 			arn = l.ARN()
 		}
 		f.add(arn, nil)
+		if in, ok := f.in.Addr().Interface().(*as.CreateLaunchConfigurationType); ok {
+			f.configuredRole(in.IamInstanceProfile, in.InstanceId)
+		}
 		return
 	}
 	names := append(f.texts("AutoScalingGroupName"), f.texts("Tags.ResourceId")...)
@@ -48,6 +51,10 @@ func (f *finder) autoscaling() {
 	}
 	if in, ok := f.in.Addr().Interface().(*as.CreateAutoScalingGroupType); ok {
 		f.groupLaunches(in.LaunchTemplate, in.MixedInstancesPolicy, in.VPCZoneIdentifier)
+		f.configuredRole(nil, in.InstanceId)
+	}
+	if in, ok := f.in.Addr().Interface().(*as.StartInstanceRefreshType); ok && in.DesiredConfiguration != nil {
+		f.groupLaunches(in.DesiredConfiguration.LaunchTemplate, in.DesiredConfiguration.MixedInstancesPolicy, nil)
 	}
 	if in, ok := f.in.Addr().Interface().(*as.UpdateAutoScalingGroupType); ok {
 		f.groupLaunches(in.LaunchTemplate, in.MixedInstancesPolicy, in.VPCZoneIdentifier)
@@ -59,6 +66,21 @@ func (f *finder) groupARN(name string) string {
 		return g.ARN()
 	}
 	return f.scope.ARN("autoscaling", "autoScalingGroup:*:autoScalingGroupName/"+name)
+}
+
+// configuredRole asks for the role that a launch configuration gives to instances: its profile's, or that of the instance
+// that it is made like.
+func (f *finder) configuredRole(profile, instance *string) {
+	name := api.Val(profile)
+	if i, ok := compute.Instances.Get(f.tx, f.scope.Key(api.Val(instance))); ok && name == "" {
+		name = i.IamInstanceProfileArn
+	}
+	switch {
+	case strings.HasPrefix(name, "arn:"):
+		f.passRole(&compute.ProfileSpec{Arn: name})
+	case name != "":
+		f.passRole(&compute.ProfileSpec{Name: name})
+	}
 }
 
 // groupLaunches asks for the launches of a group that is given a template: who makes it must be allowed to launch.

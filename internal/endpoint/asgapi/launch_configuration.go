@@ -3,11 +3,13 @@ package asgapi
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"skerry/api"
 	as "skerry/api/autoscaling"
 	"skerry/internal/compute"
 	"skerry/internal/fault"
+	"skerry/internal/identity"
 	"skerry/internal/scaling"
 	"skerry/internal/scope"
 	"skerry/internal/store"
@@ -28,6 +30,9 @@ func (s *Server) createLaunchConfiguration(c *api.Call, in *as.CreateLaunchConfi
 		}
 		l, err := launchConfiguration(c.Scope(), in)
 		if err != nil {
+			return err
+		}
+		if err := launchable(w, l); err != nil {
 			return err
 		}
 		return s.Engine.CreateLaunchConfiguration(w, l)
@@ -56,6 +61,31 @@ func launchConfiguration(sc scope.Scope, in *as.CreateLaunchConfigurationType) (
 		l.Launch.HttpTokens, l.Launch.HttpEndpoint, l.Launch.HopLimit = api.Val(m.HttpTokens), api.Val(m.HttpEndpoint), int(api.Val(m.HttpPutResponseHopLimit))
 	}
 	return l, nil
+}
+
+// launchable checks that what a launch configuration names is there.
+func launchable(tx store.Tx, l scaling.LaunchConfiguration) error {
+	if _, err := compute.GetImage(tx, l.Scope, l.Launch.ImageID); err != nil {
+		return invalid("AMI cannot be described: %s", l.Launch.ImageID)
+	}
+	if _, ok := compute.TypeByName(l.Launch.InstanceType); !ok {
+		return invalid("Invalid InstanceType: %s", l.Launch.InstanceType)
+	}
+	if k := l.Launch.KeyName; k != "" {
+		if _, err := compute.GetKeyPair(tx, l.Scope, k); err != nil {
+			return invalid("The key pair '%s' does not exist", k)
+		}
+	}
+	if p := l.Launch.InstanceProfile; p != "" {
+		arn, name := "", p
+		if strings.HasPrefix(p, "arn:") {
+			arn, name = p, ""
+		}
+		if _, err := identity.ResolveProfile(tx, l.Scope, arn, name); err != nil {
+			return invalid("Invalid IamInstanceProfile: %s", p)
+		}
+	}
+	return nil
 }
 
 // blockDevices are a launch configuration's mappings as EC2 names them: all is the same but for NoDevice.
