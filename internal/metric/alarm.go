@@ -19,8 +19,8 @@ const (
 	maxActions = 5
 )
 
-// Alarm is a metric alarm. Its settings are those of PutMetricAlarm; the state is written by the evaluator and by
-// SetAlarmState.
+// Alarm is a metric alarm, or with a Rule a composite one. Its settings are those of PutMetricAlarm or PutCompositeAlarm; the
+// state is written by the evaluator and by SetAlarmState.
 type Alarm struct {
 	scope.Scope
 	Name, ARN, Description                         string
@@ -33,13 +33,16 @@ type Alarm struct {
 	TreatMissingData                               string          // missing when empty
 	LowSampleCount                                 string          // EvaluateLowSampleCountPercentile: evaluate when empty, ignore
 	Queries                                        json.RawMessage `json:",omitempty"` // Metrics as given: one metric, or metrics and expressions
+	Rule                                           string          `json:",omitempty"` // of a composite alarm
+	Children                                       []string        `json:",omitempty"` // the alarms that it looks at
+	Fresh                                          bool            `json:",omitempty"` // it was put, and not evaluated since
 	ActionsEnabled                                 bool
 	OKActions, AlarmActions, InsufficientActions   []string
 	State, StateReason, StateReasonData            string
 	StateUpdatedAt, StateTransitionedAt, UpdatedAt time.Time
 }
 
-// Alarms is the table of alarms; the index action holds scope keys of action ARNs.
+// Alarms is the table of alarms; the index action holds scope keys of action ARNs, child those of alarms in rules.
 var Alarms = store.NewTable("alarm", func(a Alarm) string { return a.Key(a.Name) },
 	store.Index[Alarm]{Name: "action", Keys: func(a Alarm) []string {
 		var ks []string
@@ -49,6 +52,13 @@ var Alarms = store.NewTable("alarm", func(a Alarm) string { return a.Key(a.Name)
 					ks = append(ks, k)
 				}
 			}
+		}
+		return ks
+	}},
+	store.Index[Alarm]{Name: "child", Keys: func(a Alarm) []string {
+		var ks []string
+		for _, c := range a.Children {
+			ks = append(ks, a.Key(c))
 		}
 		return ks
 	}})
@@ -69,11 +79,21 @@ func PutAlarm(w *store.WriteTx, a Alarm, tags map[string]string) (Alarm, error) 
 	if err := a.check(); err != nil {
 		return a, err
 	}
+	return put(w, a, tags)
+}
+
+func put(w *store.WriteTx, a Alarm, tags map[string]string) (Alarm, error) {
+	if a.Name == "" || len(a.Name) > maxNameLen {
+		return a, fault.New(fault.Invalid, "ValidationError", "1 validation error detected: Value '%s' at 'alarmName' failed to satisfy constraint: Member must have length between 1 and %d", a.Name, maxNameLen)
+	}
 	a.ARN = a.Scope.ARN("cloudwatch", "alarm:"+a.Name)
 	a.UpdatedAt = w.Now()
 	change, before := created, (*Alarm)(nil)
 	if old, ok := Alarms.Get(w, a.Key(a.Name)); ok {
 		before = &old
+		if old.IsComposite() != a.IsComposite() {
+			return a, fault.New(fault.Invalid, "ValidationError", "The alarm %s exists as one of the other type: metric alarms and composite alarms share their names.", a.Name)
+		}
 		a.State, a.StateReason, a.StateReasonData, a.StateUpdatedAt, a.StateTransitionedAt = old.State, old.StateReason, old.StateReasonData, old.StateUpdatedAt, old.StateTransitionedAt
 		change = updated
 	} else {
@@ -110,8 +130,6 @@ func (a Alarm) check() error {
 		return fault.New(fault.Invalid, "ValidationError", format, args...)
 	}
 	switch {
-	case a.Name == "" || len(a.Name) > maxNameLen:
-		return value("1 validation error detected: Value '%s' at 'alarmName' failed to satisfy constraint: Member must have length between 1 and %d", a.Name, maxNameLen)
 	case a.EvaluationPeriods < 1:
 		return fault.New(fault.Invalid, "MissingParameter", "The parameter EvaluationPeriods is required.")
 	case relation[a.Comparison] == "":
@@ -156,6 +174,14 @@ func (a Alarm) check() error {
 	case len(a.Dimensions) > MaxDimensions:
 		return value("The collection Dimensions must not have a size greater than %d.", MaxDimensions)
 	}
+	return a.checkActions()
+}
+
+// checkActions refuses actions that the alarm can't have.
+func (a Alarm) checkActions() error {
+	value := func(format string, args ...any) error {
+		return fault.New(fault.Invalid, "ValidationError", format, args...)
+	}
 	for _, l := range [][]string{a.OKActions, a.AlarmActions, a.InsufficientActions} {
 		if len(l) > maxActions {
 			return value("An alarm may have up to %d actions a state.", maxActions)
@@ -167,6 +193,8 @@ func (a Alarm) check() error {
 				return value("Invalid arn syntax: %s", arn)
 			case part[3] != "" && part[3] != a.Region:
 				return value("Invalid region %s specified. Only %s is supported.", part[3], a.Region)
+			case a.IsComposite() && (isInstanceAction(arn) || isPolicy(arn)):
+				return value("The action %s is not supported for composite alarms.", arn)
 			case isInstanceAction(arn) && a.Dimensions["InstanceId"] == "":
 				return value("The action %s needs a metric with the dimension InstanceId.", arn)
 			}
@@ -178,6 +206,9 @@ func (a Alarm) check() error {
 // DeleteAlarms removes the alarms that exist; it refuses when none of them does. The history stays until its age removes
 // it.
 func DeleteAlarms(w *store.WriteTx, s scope.Scope, names []string) error {
+	if err := checkDelete(w, s, names); err != nil {
+		return err
+	}
 	var missing error
 	n := 0
 	for _, name := range names {

@@ -9,6 +9,9 @@
 // time. How the values are spread is kept in bins (distribution.go), for percentiles. What Put has returned for is on disk.
 // docs/format/metrics.md has the format.
 //
+// A composite alarm is one whose rule looks at the states of others (composite.go, rule.go); it moves in the transaction that moves
+// them.
+//
 // Alarms are rows of the table Alarms, changed by transactions of the caller. Evaluate is pure: alarm, points and time
 // in, state and reason out. Evaluator.Step evaluates what is due; Evaluator.Run calls it from its caller's goroutine.
 // What changes in an alarm is told as an event, and to the topics among its actions (notify.go). The package starts no goroutine.

@@ -69,6 +69,12 @@ func (e *Evaluator) Step() {
 	var due []Alarm
 	e.DB.View(func(tx *store.ReadTx) error {
 		for a := range Alarms.All(tx) {
+			if a.IsComposite() {
+				if a.Fresh {
+					due = append(due, a)
+				}
+				continue // others move it
+			}
 			key := a.Key(a.Name)
 			seen[key] = true
 			interval := e.scaled(usualInterval)
@@ -171,6 +177,19 @@ func (e *Evaluator) series(s scope.Scope, of Stat, start time.Time, period time.
 }
 
 func (e *Evaluator) evaluate(a Alarm, now time.Time) error {
+	if a.IsComposite() {
+		return e.DB.Update(func(w *store.WriteTx) error {
+			cur, ok := Alarms.Get(w, a.Key(a.Name))
+			if !ok || !cur.Fresh {
+				return nil
+			}
+			cur, changed, err := e.judgeComposite(w, cur, nil)
+			if err == nil && changed {
+				err = e.ripple(w, cur)
+			}
+			return err
+		})
+	}
 	points, err := e.points(a, now)
 	if err != nil {
 		return err
@@ -192,12 +211,22 @@ func (e *Evaluator) evaluate(a Alarm, now time.Time) error {
 	})
 }
 
-// transition gives an alarm its state and does the actions that follow.
+// transition gives an alarm its state, and does what follows: its actions, and the composite alarms over it.
 func (e *Evaluator) transition(w *store.WriteTx, a Alarm, v Verdict) error {
+	old := a.State
+	a, err := e.transitionOnly(w, a, v)
+	if err == nil && a.State != old {
+		err = e.ripple(w, a)
+	}
+	return err
+}
+
+// transitionOnly gives an alarm its state and does the actions that follow.
+func (e *Evaluator) transitionOnly(w *store.WriteTx, a Alarm, v Verdict) (Alarm, error) {
 	old := a.State
 	a, changed := become(w, a, v.State, v.Reason, v.ReasonData)
 	if !a.ActionsEnabled {
-		return nil
+		return a, nil
 	}
 	for _, arn := range a.actions() {
 		if !changed && !isPolicy(arn) {
@@ -209,7 +238,7 @@ func (e *Evaluator) transition(w *store.WriteTx, a Alarm, v Verdict) error {
 		}
 		if e.OnAction != nil {
 			if err := e.OnAction(w, a, old, v, arn); err != nil {
-				return err
+				return a, err
 			}
 		}
 		switch {
@@ -219,7 +248,7 @@ func (e *Evaluator) transition(w *store.WriteTx, a Alarm, v Verdict) error {
 			noteAction(w, a, arn, "There is no service here that receives this action.", nil)
 		}
 	}
-	return nil
+	return a, nil
 }
 
 // SetState is SetAlarmState: the state lasts until the next evaluation says otherwise; actions run.

@@ -21,6 +21,7 @@ const (
 type HistoryItem struct {
 	scope.Scope
 	Alarm, Type, Summary, Data string
+	Composite                  bool `json:",omitempty"`
 	At                         time.Time
 	Seq                        uint64
 }
@@ -58,7 +59,7 @@ func note(w *store.WriteTx, a Alarm, kind, summary string, data map[string]any) 
 		History.Delete(w, historyKey(a.Scope, a.Name, items[0].Seq))
 		items = items[1:]
 	}
-	History.Put(w, HistoryItem{Scope: a.Scope, Alarm: a.Name, Type: kind, Summary: summary, Data: text, At: w.Now(), Seq: seq})
+	History.Put(w, HistoryItem{Scope: a.Scope, Alarm: a.Name, Type: kind, Summary: summary, Data: text, Composite: a.IsComposite(), At: w.Now(), Seq: seq})
 }
 
 // change is what happened to an alarm's settings.
@@ -76,6 +77,12 @@ func noteConfiguration(w *store.WriteTx, a Alarm, c change, before *Alarm) {
 	settings := map[string]any{"alarmName": a.Name, "alarmArn": a.ARN, "actionsEnabled": a.ActionsEnabled, "okactions": listed(a.OKActions), "alarmActions": listed(a.AlarmActions),
 		"insufficientDataActions": listed(a.InsufficientActions), "namespace": a.Namespace, "metricName": a.MetricName, "dimensions": pairs(a.Dimensions), "statistic": a.Statistic, "period": a.Period,
 		"evaluationPeriods": a.EvaluationPeriods, "datapointsToAlarm": a.breachesToAlarm(), "threshold": a.Threshold, "comparisonOperator": a.Comparison, "stateValue": a.State}
+	if a.IsComposite() {
+		for _, k := range []string{"namespace", "metricName", "dimensions", "statistic", "period", "evaluationPeriods", "datapointsToAlarm", "threshold", "comparisonOperator"} {
+			delete(settings, k)
+		}
+		settings["alarmRule"] = a.Rule
+	}
 	for k, v := range map[string]string{"alarmDescription": a.Description, "unit": a.Unit, "treatMissingData": a.TreatMissingData} {
 		if v != "" {
 			settings[k] = v

@@ -35,6 +35,19 @@ func (a Alarm) notification(old string) map[string]any {
 	m := map[string]any{"AlarmName": a.Name, "AlarmDescription": orNull(a.Description), "AWSAccountId": a.Account, "AlarmConfigurationUpdatedTimestamp": stamp(a.UpdatedAt),
 		"NewStateValue": a.State, "NewStateReason": a.StateReason, "StateChangeTime": stamp(a.StateTransitionedAt), "Region": a.regionName(), "AlarmArn": a.ARN, "OldStateValue": old,
 		"OKActions": listed(a.OKActions), "AlarmActions": listed(a.AlarmActions), "InsufficientDataActions": listed(a.InsufficientActions)}
+	if a.IsComposite() {
+		m["AlarmRule"] = a.Rule
+		var data struct {
+			Triggering []struct {
+				Arn   string
+				State struct{ Value, Timestamp string }
+			} `json:"triggeringAlarms"`
+		}
+		if json.Unmarshal([]byte(a.StateReasonData), &data) == nil {
+			m["TriggeringChildren"] = data.Triggering
+		}
+		return m
+	}
 	trigger := map[string]any{"Period": a.Period, "EvaluationPeriods": a.EvaluationPeriods, "DatapointsToAlarm": a.breachesToAlarm(), "ComparisonOperator": a.Comparison,
 		"Threshold": a.Threshold, "TreatMissingData": cmp.Or(a.TreatMissingData, Missing), "EvaluateLowSampleCountPercentile": a.LowSampleCount}
 	if a.IsMath() {
@@ -94,6 +107,10 @@ func pairs(m map[string]string) []pair {
 // configuration is an alarm's in events: what it reads and how.
 func (a Alarm) configuration() map[string]any {
 	c := map[string]any{"description": a.Description}
+	if a.IsComposite() {
+		c["alarmRule"] = a.Rule
+		return c
+	}
 	of := func(id, label string, returns bool, s Stat, period int) map[string]any {
 		dims := map[string]string{}
 		for k, v := range s.Dimensions {
@@ -155,6 +172,9 @@ func tellConfiguration(w *store.WriteTx, a Alarm, c change, before *Alarm) {
 		m := a.configuration()
 		m["alarmName"], m["actionsEnabled"], m["timestamp"] = a.Name, a.ActionsEnabled, stamp(a.UpdatedAt)
 		m["okActions"], m["alarmActions"], m["insufficientDataActions"] = listed(a.OKActions), listed(a.AlarmActions), listed(a.InsufficientActions)
+		if a.IsComposite() {
+			return m
+		}
 		m["evaluationPeriods"], m["datapointsToAlarm"], m["threshold"] = a.EvaluationPeriods, a.breachesToAlarm(), a.Threshold
 		m["comparisonOperator"], m["treatMissingData"] = a.Comparison, cmp.Or(a.TreatMissingData, Missing)
 		return m

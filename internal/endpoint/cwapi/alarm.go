@@ -160,28 +160,48 @@ func (s *Server) describeAlarms(c *api.Call, in *cloudwatch.DescribeAlarmsInput)
 		return nil, invalid("The value %s for parameter StateValue is invalid.", *in.StateValue)
 	}
 	out := &cloudwatch.DescribeAlarmsOutput{MetricAlarms: []cloudwatch.MetricAlarm{}, CompositeAlarms: []cloudwatch.CompositeAlarm{}}
-	if len(in.AlarmTypes) > 0 && !slices.Contains(in.AlarmTypes, "MetricAlarm") || in.ChildrenOfAlarmName != nil || in.ParentsOfAlarmName != nil {
-		return out, nil // there are no composite alarms
+	wanted := func(a metric.Alarm) bool {
+		if a.IsComposite() {
+			return slices.Contains(in.AlarmTypes, "CompositeAlarm")
+		}
+		return len(in.AlarmTypes) == 0 || slices.Contains(in.AlarmTypes, "MetricAlarm")
+	}
+	if in.ChildrenOfAlarmName != nil || in.ParentsOfAlarmName != nil {
+		if in.ChildrenOfAlarmName != nil && in.ParentsOfAlarmName != nil || len(in.AlarmNames) > 0 || in.AlarmNamePrefix != nil || in.StateValue != nil || in.ActionPrefix != nil || len(in.AlarmTypes) > 0 {
+			return nil, combination("ChildrenOfAlarmName and ParentsOfAlarmName may be given with MaxRecords and NextToken alone.")
+		}
+		wanted = func(metric.Alarm) bool { return true }
 	}
 	return out, c.View(func(tx store.Tx) error {
 		var all []metric.Alarm
-		if len(in.AlarmNames) > 0 {
+		switch {
+		case in.ChildrenOfAlarmName != nil || in.ParentsOfAlarmName != nil:
+			var err error
+			if all, err = related(tx, c.Scope(), in); err != nil {
+				return err
+			}
+		case len(in.AlarmNames) > 0:
 			for _, name := range slices.Compact(slices.Sorted(slices.Values(in.AlarmNames))) {
 				if a, ok := metric.Alarms.Get(tx, c.Scope().Key(name)); ok {
 					all = append(all, a)
 				}
 			}
-		} else {
+		default:
 			for a := range metric.Alarms.Prefix(tx, c.Scope().Key(api.Val(in.AlarmNamePrefix))) {
 				all = append(all, a)
 			}
 		}
 		all = slices.DeleteFunc(all, func(a metric.Alarm) bool {
-			return in.StateValue != nil && a.State != *in.StateValue || in.ActionPrefix != nil && !acts(a, *in.ActionPrefix)
+			return !wanted(a) || in.StateValue != nil && a.State != *in.StateValue || in.ActionPrefix != nil && !acts(a, *in.ActionPrefix)
 		})
 		as, next, err := page(all, func(a metric.Alarm) string { return a.Name }, in.NextToken, n)
 		for _, a := range as {
-			out.MetricAlarms = append(out.MetricAlarms, alarm(a))
+			switch {
+			case a.IsComposite():
+				out.CompositeAlarms = append(out.CompositeAlarms, composite(a))
+			default:
+				out.MetricAlarms = append(out.MetricAlarms, alarm(a))
+			}
 		}
 		out.NextToken = next
 		return err
@@ -223,13 +243,23 @@ func (s *Server) describeAlarmHistory(c *api.Call, in *cloudwatch.DescribeAlarmH
 		return nil, invalid("The value %s for parameter HistoryItemType is invalid.", t)
 	}
 	out := &cloudwatch.DescribeAlarmHistoryOutput{AlarmHistoryItems: []cloudwatch.AlarmHistoryItem{}}
-	if len(in.AlarmTypes) > 0 && !slices.Contains(in.AlarmTypes, "MetricAlarm") || in.AlarmContributorId != nil {
+	if in.AlarmContributorId != nil {
 		return out, nil
+	}
+	kind := func(h metric.HistoryItem) string {
+		if h.Composite {
+			return "CompositeAlarm"
+		}
+		return "MetricAlarm"
+	}
+	kinds := in.AlarmTypes
+	if len(kinds) == 0 {
+		kinds = []string{"MetricAlarm"}
 	}
 	var all []metric.HistoryItem
 	if err := c.View(func(tx store.Tx) error {
 		for h := range metric.History.Prefix(tx, c.Scope().Prefix()) {
-			if in.AlarmName != nil && h.Alarm != *in.AlarmName || in.HistoryItemType != nil && h.Type != *in.HistoryItemType ||
+			if !slices.Contains(kinds, kind(h)) || in.AlarmName != nil && h.Alarm != *in.AlarmName || in.HistoryItemType != nil && h.Type != *in.HistoryItemType ||
 				in.StartDate != nil && h.At.Before(*in.StartDate) || in.EndDate != nil && !h.At.Before(*in.EndDate) {
 				continue
 			}
@@ -250,7 +280,7 @@ func (s *Server) describeAlarmHistory(c *api.Call, in *cloudwatch.DescribeAlarmH
 	slices.SortFunc(all, func(a, b metric.HistoryItem) int { return strings.Compare(key(a), key(b)) })
 	items, next, err := page(all, key, in.NextToken, n)
 	for _, h := range items {
-		out.AlarmHistoryItems = append(out.AlarmHistoryItems, cloudwatch.AlarmHistoryItem{AlarmName: api.Ptr(h.Alarm), AlarmType: api.Ptr("MetricAlarm"), HistoryItemType: api.Ptr(h.Type),
+		out.AlarmHistoryItems = append(out.AlarmHistoryItems, cloudwatch.AlarmHistoryItem{AlarmName: api.Ptr(h.Alarm), AlarmType: api.Ptr(kind(h)), HistoryItemType: api.Ptr(h.Type),
 			HistorySummary: api.Ptr(h.Summary), HistoryData: str(h.Data), Timestamp: when(h.At)})
 	}
 	out.NextToken = next

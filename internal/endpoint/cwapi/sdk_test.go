@@ -473,8 +473,8 @@ func TestCompressed(t *testing.T) {
 // TestNotServed: what has no handler is refused by its name.
 func TestNotServed(t *testing.T) {
 	c := newCloud(t)
-	_, err := c.PutCompositeAlarm(c.ctx, &sdk.PutCompositeAlarmInput{AlarmName: aws.String("x"), AlarmRule: aws.String("TRUE")})
-	refused(t, err, "UnknownOperationException", 400, "PutCompositeAlarm")
+	_, err := c.PutDashboard(c.ctx, &sdk.PutDashboardInput{DashboardName: aws.String("x"), DashboardBody: aws.String("{}")})
+	refused(t, err, "UnknownOperationException", 400, "PutDashboard")
 	req, err := http.NewRequest("POST", c.url, bytes.NewBufferString("{}"))
 	if err != nil {
 		t.Fatal(err)

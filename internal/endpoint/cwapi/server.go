@@ -29,6 +29,7 @@ func (s *Server) Register(m *api.Mux) {
 	api.Handle(m, cloudwatch.GetMetricData, s.getMetricData)
 	api.Handle(m, cloudwatch.ListMetrics, s.listMetrics)
 	api.Handle(m, cloudwatch.PutMetricAlarm, s.putMetricAlarm)
+	api.Handle(m, cloudwatch.PutCompositeAlarm, s.putCompositeAlarm)
 	api.Handle(m, cloudwatch.DescribeAlarms, s.describeAlarms)
 	api.Handle(m, cloudwatch.DescribeAlarmsForMetric, s.describeAlarmsForMetric)
 	api.Handle(m, cloudwatch.DescribeAlarmHistory, s.describeAlarmHistory)
