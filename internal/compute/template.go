@@ -229,9 +229,29 @@ type LaunchOverrides struct {
 
 // LaunchFromTemplate launches what a version says, with the overrides in it.
 func LaunchFromTemplate(w *store.WriteTx, s scope.Scope, v LaunchTemplateVersion, o LaunchOverrides) (*Reservation, error) {
-	spec, err := ParseSpec(v.Document)
+	p, err := fromTemplate(s, v, o)
 	if err != nil {
 		return nil, err
+	}
+	return Launch(w, p)
+}
+
+// CheckTemplate tells why LaunchFromTemplate would fail, but for a want of capacity or addresses and for quotas, which may pass. It changes nothing.
+func CheckTemplate(w *store.WriteTx, s scope.Scope, v LaunchTemplateVersion, o LaunchOverrides) error {
+	p, err := fromTemplate(s, v, o)
+	if err != nil {
+		return err
+	}
+	if _, err = prepare(w, p); fault.Is(err, fault.Capacity) || fault.Is(err, fault.Limit) {
+		return nil
+	}
+	return err
+}
+
+func fromTemplate(s scope.Scope, v LaunchTemplateVersion, o LaunchOverrides) (LaunchParams, error) {
+	spec, err := ParseSpec(v.Document)
+	if err != nil {
+		return LaunchParams{}, err
 	}
 	if o.InstanceType != "" {
 		spec.InstanceType = o.InstanceType
@@ -252,8 +272,8 @@ func LaunchFromTemplate(w *store.WriteTx, s scope.Scope, v LaunchTemplateVersion
 	if o.MinCount == 0 {
 		o.MinCount = o.Count
 	}
-	return Launch(w, LaunchParams{Scope: s, Spec: spec, From: &v, MinCount: o.MinCount, MaxCount: o.Count, ClientToken: o.ClientToken,
-		ASGName: o.ASGName, RequesterID: "autoscaling.amazonaws.com", SystemTags: o.Tags})
+	return LaunchParams{Scope: s, Spec: spec, From: &v, MinCount: o.MinCount, MaxCount: o.Count, ClientToken: o.ClientToken,
+		ASGName: o.ASGName, RequesterID: "autoscaling.amazonaws.com", SystemTags: o.Tags}, nil
 }
 
 func withZone(p *PlacementSpec, zone string) *PlacementSpec {

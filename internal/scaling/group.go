@@ -141,7 +141,32 @@ func (e *Engine) settle(w *store.WriteTx, g Group) (Group, error) {
 	if g, err = e.place(w, g); err != nil {
 		return g, err
 	}
+	if err := e.checkLaunch(w, g); err != nil {
+		return g, err
+	}
 	return g, g.checkSettings()
+}
+
+// checkLaunch refuses a template from which nothing could be launched: a missing image, key pair, security group or profile shows
+// at once, as EC2's sentence.
+func (e *Engine) checkLaunch(w *store.WriteTx, g Group) error {
+	r := LaunchRequest{Group: g.Name, Template: g.template(), SubnetID: g.Subnets[0]}
+	if r.Template == nil {
+		return nil
+	}
+	if g.Mixed != nil && len(g.Mixed.Overrides) > 0 {
+		o := g.Mixed.Overrides[0]
+		if o.Requirements != nil {
+			return nil // whose types depend on the image
+		}
+		if r.InstanceType = o.InstanceType; o.Template != nil {
+			r.Template = o.Template
+		}
+	}
+	if err := e.Compute.CheckLaunch(w, g.Scope, r); err != nil {
+		return templateError(err)
+	}
+	return nil
 }
 
 // checkSource checks what a group launches from, and completes the template's names.
@@ -312,13 +337,19 @@ func (e *Engine) UpdateGroup(w *store.WriteTx, s scope.Scope, name string, lo, h
 		return g, err
 	}
 	// What stays is not checked again: a group whose template or subnet is gone can still be made smaller.
-	if !reflect.DeepEqual([]any{old.Template, old.Mixed, old.LaunchConfiguration}, []any{g.Template, g.Mixed, g.LaunchConfiguration}) {
+	resourced := !reflect.DeepEqual([]any{old.Template, old.Mixed, old.LaunchConfiguration}, []any{g.Template, g.Mixed, g.LaunchConfiguration})
+	if resourced {
 		if g, err = e.checkSource(w, g); err != nil {
 			return g, err
 		}
 	}
 	if !slices.Equal(old.Subnets, g.Subnets) || !slices.Equal(old.ZoneNames, g.ZoneNames) {
 		if g, err = e.place(w, g); err != nil {
+			return g, err
+		}
+	}
+	if resourced {
+		if err := e.checkLaunch(w, g); err != nil {
 			return g, err
 		}
 	}

@@ -56,6 +56,8 @@ type Compute interface {
 	Instance(tx store.Tx, s scope.Scope, id string) (Instance, bool)
 	// Resolve finds a launch template's version; an empty Version means the default one.
 	Resolve(tx store.Tx, s scope.Scope, ref TemplateRef) (Template, error)
+	// CheckLaunch tells why Launch would fail, but for a want of capacity. It changes nothing.
+	CheckLaunch(w *store.WriteTx, s scope.Scope, r LaunchRequest) error
 	// Launch writes a pending instance.
 	Launch(w *store.WriteTx, s scope.Scope, r LaunchRequest) (Instance, error)
 	// Terminate starts the termination whatever protection the instance has; a terminated instance is a success.

@@ -64,6 +64,8 @@ func (f fakeCompute) Instance(tx store.Tx, s scope.Scope, id string) (Instance, 
 	return i.Instance, ok
 }
 
+func (f fakeCompute) CheckLaunch(*store.WriteTx, scope.Scope, LaunchRequest) error { return nil }
+
 func (f fakeCompute) Resolve(tx store.Tx, s scope.Scope, ref TemplateRef) (Template, error) {
 	for t := range fakeTemplates.All(tx) {
 		if t.ID == ref.ID || ref.ID == "" && t.Name == ref.Name {

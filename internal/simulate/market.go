@@ -25,6 +25,9 @@ func (market) Resolve(store.Tx, scope.Scope, scaling.TemplateRef) (scaling.Templ
 	return scaling.Template{}, fmt.Errorf("launch templates are not read")
 }
 
+// CheckLaunch finds nothing wrong.
+func (market) CheckLaunch(*store.WriteTx, scope.Scope, scaling.LaunchRequest) error { return nil }
+
 func (market) Match(_ store.Tx, _ scope.Scope, _ scaling.TemplateRef, _ string, requirements json.RawMessage, spot bool) ([]string, error) {
 	var r compute.Requirements
 	if err := json.Unmarshal(requirements, &r); err != nil {

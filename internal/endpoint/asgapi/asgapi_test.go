@@ -240,10 +240,24 @@ func TestTheReferenceGroup(t *testing.T) {
 
 func TestRefusedGroups(t *testing.T) {
 	c := newCloud(t)
+	template := func(name, document string) func(in *as.CreateAutoScalingGroupType) {
+		if err := c.DB.Update(func(w *store.WriteTx) error {
+			_, err := compute.CreateLaunchTemplate(w, here, name, "", "", "", []byte(document))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return func(in *as.CreateAutoScalingGroupType) {
+			in.LaunchTemplate = &as.LaunchTemplateSpecification{LaunchTemplateName: api.Ptr(name)}
+		}
+	}
 	for _, x := range []struct {
 		code, part string
 		edit       func(in *as.CreateAutoScalingGroupType)
 	}{
+		{"ValidationError", "You must use a valid fully-formed launch template. The image id '[ami-00000000000000000]' does not exist",
+			template("image", `{"ImageId":"ami-00000000000000000"}`)},
+		{"ValidationError", "You must use a valid fully-formed launch template. The key pair 'k' does not exist", template("key", `{"ImageId":"`+c.image+`","KeyName":"k"}`)},
 		{"ValidationError", "Max bound, 1, must be greater than or equal to min bound, 2", func(in *as.CreateAutoScalingGroupType) { in.MaxSize, in.DesiredCapacity = api.Ptr(int32(1)), nil }},
 		{"ValidationError", "Desired capacity:11 must be between the specified min size:2 and max size:10", func(in *as.CreateAutoScalingGroupType) { in.DesiredCapacity = api.Ptr(int32(11)) }},
 		{"ValidationError", "At least one Availability Zone or VPC Subnet is required.", func(in *as.CreateAutoScalingGroupType) { in.VPCZoneIdentifier = nil }},

@@ -54,25 +54,42 @@ func version(tx store.Tx, s scope.Scope, ref scaling.TemplateRef) (compute.Launc
 	return v, t, err
 }
 
+// CheckLaunch tells why Launch would fail with a template, but for a want of capacity.
+func (Compute) CheckLaunch(w *store.WriteTx, s scope.Scope, r scaling.LaunchRequest) error {
+	if r.Template == nil {
+		return nil
+	}
+	v, over, err := fromTemplate(w, s, r)
+	if err != nil {
+		return err
+	}
+	return compute.CheckTemplate(w, s, v, over)
+}
+
+// fromTemplate gives the template's version that a request launches from, and what it says beside it.
+func fromTemplate(tx store.Tx, s scope.Scope, r scaling.LaunchRequest) (compute.LaunchTemplateVersion, compute.LaunchOverrides, error) {
+	over := compute.LaunchOverrides{SubnetID: r.SubnetID, Tags: r.Tags, ASGName: r.Group, Count: 1, InstanceType: r.InstanceType, Market: market(r.Spot, r.MaxPrice)}
+	v, _, err := version(tx, s, *r.Template)
+	if err != nil || r.ImageID == "" {
+		return v, over, err
+	}
+	image, err := json.Marshal(map[string]string{"ImageId": r.ImageID})
+	if err == nil {
+		v.Document, err = compute.OverlayDocument(v.Document, image)
+	}
+	return v, over, err
+}
+
 // Launch writes a pending instance.
 func (c Compute) Launch(w *store.WriteTx, s scope.Scope, r scaling.LaunchRequest) (scaling.Instance, error) {
 	var res *compute.Reservation
 	var err error
 	if r.Template != nil {
-		v, _, verr := version(w, s, *r.Template)
+		v, over, verr := fromTemplate(w, s, r)
 		if verr != nil {
 			return scaling.Instance{}, verr
 		}
-		if r.ImageID != "" {
-			over, err := json.Marshal(map[string]string{"ImageId": r.ImageID})
-			if err != nil {
-				return scaling.Instance{}, err
-			}
-			if v.Document, err = compute.OverlayDocument(v.Document, over); err != nil {
-				return scaling.Instance{}, err
-			}
-		}
-		res, err = compute.LaunchFromTemplate(w, s, v, compute.LaunchOverrides{SubnetID: r.SubnetID, Tags: r.Tags, ASGName: r.Group, Count: 1, InstanceType: r.InstanceType, Market: market(r.Spot, r.MaxPrice)})
+		res, err = compute.LaunchFromTemplate(w, s, v, over)
 	} else {
 		spec, serr := configured(r)
 		if serr != nil {
