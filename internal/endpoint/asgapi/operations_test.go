@@ -187,7 +187,7 @@ func TestTheSDKSpeaksEveryOperation(t *testing.T) {
 	c.run(time.Second)
 	var data []metric.Datum
 	for h := 1; h <= 48; h++ {
-		data = append(data, metric.Datum{Namespace: "AWS/EC2", Name: "CPUUtilization", Dimensions: map[string]string{"AutoScalingGroupName": "g"}, Unit: "Percent", Timestamp: c.now.Add(-time.Duration(h) * time.Hour), Value: 1200})
+		data = append(data, metric.Datum{Namespace: "AWS/EC2", Name: "CPUUtilization", Dimensions: map[string]string{"AutoScalingGroupName": "g"}, Unit: "Percent", Timestamp: c.now.Add(-time.Duration(h) * time.Hour), Value: 6000})
 	}
 	ok("history", true, metrics.Put(here, data))
 	_, err = cl.PutScalingPolicy(ctx, &sdk.PutScalingPolicyInput{AutoScalingGroupName: g, PolicyName: p("ahead"), PolicyType: p("PredictiveScaling"), PredictiveScalingConfiguration: &types.PredictiveScalingConfiguration{

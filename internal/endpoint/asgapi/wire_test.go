@@ -76,7 +76,7 @@ func peer(t *testing.T, seed [32]byte) *wiretest.Peer {
 			var data []metric.Datum
 			for h := 1; h <= 48; h++ {
 				data = append(data, metric.Datum{Namespace: "AWS/EC2", Name: "CPUUtilization", Dimensions: map[string]string{"AutoScalingGroupName": words[1]}, Unit: "Percent",
-					Timestamp: c.now.Add(-time.Duration(h) * time.Hour), Value: 1800})
+					Timestamp: c.now.Add(-time.Duration(h) * time.Hour), Value: 9000})
 			}
 			if err := metrics.Put(here, data); err != nil {
 				t.Fatal(err)
