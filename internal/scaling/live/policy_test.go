@@ -120,8 +120,9 @@ func TestTargetTrackingOfEveryMetric(t *testing.T) {
 		for _, held := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, held %v", name, held), func(t *testing.T) {
 				b := newBench(t, 4)
-				c.tracking.DisableScaleIn = held
-				b.policy(scaling.Policy{Name: "track", Type: scaling.TargetTracking, Tracking: &c.tracking, Warmup: new(int)})
+				tracking := c.tracking
+				tracking.DisableScaleIn = held
+				b.policy(scaling.Policy{Name: "track", Type: scaling.TargetTracking, Tracking: &tracking, Warmup: new(int)})
 				b.run(3, c.data(1)...)
 				if n := b.desired(); n != 4 {
 					t.Fatalf("at its target it has %d", n)
