@@ -126,8 +126,9 @@ func (c *Cloud) ResidentMiB() int {
 	return -1
 }
 
-// WebScript is user data that serves a page on port 80.
-const WebScript = "#!/bin/sh\nmkdir -p /srv/www; echo hello >/srv/www/index.html; httpd -p 80 -h /srv/www\n"
+// WebScript is user data that serves a page on port 80, at every boot: a plain script runs at the first one only, and an
+// instance that a warm pool stops and starts would serve nothing.
+const WebScript = "#cloud-boothook\n#!/bin/sh\nmkdir -p /srv/www; echo hello >/srv/www/index.html; httpd -p 80 -h /srv/www\n"
 
 // Image returns the id of the nano image.
 func (c *Cloud) Image(ctx context.Context) (string, error) {

@@ -115,7 +115,18 @@ func TestKillsDuringChanges(t *testing.T) {
 	if err := syscall.Kill(shims(c)[two[0]], syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	must(c.WaitHealthy(ctx, tg, 2, two[:1]))(t)
+	if _, err := c.WaitHealthy(ctx, tg, 2, two[:1]); err != nil {
+		out := must(c.ASG.DescribeScalingActivities(ctx, &autoscaling.DescribeScalingActivitiesInput{AutoScalingGroupName: group}))(t)
+		for _, a := range out.Activities[:min(8, len(out.Activities))] {
+			t.Log(aws.ToTime(a.StartTime).Format(time.TimeOnly), a.StatusCode, aws.ToString(a.Description), aws.ToString(a.Cause), aws.ToString(a.StatusMessage))
+		}
+		for _, g := range must(c.ASG.DescribeAutoScalingGroups(ctx, &autoscaling.DescribeAutoScalingGroupsInput{}))(t).AutoScalingGroups {
+			for _, i := range g.Instances {
+				t.Log(*i.InstanceId, i.LifecycleState, aws.ToString(i.HealthStatus))
+			}
+		}
+		t.Fatal(err)
+	}
 	if n := all.failed.Load(); n > 2 { // those whose answer had begun
 		all.check(t, "when an instance died")
 	}
