@@ -13,11 +13,11 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/spf13/cobra"
 
+	"skerry/internal/awsclient"
 	"skerry/internal/scaling"
 	"skerry/internal/simulate"
 )
@@ -253,7 +253,7 @@ func (o *simulateFlags) fetch(ctx context.Context) (group, policies []byte, err 
 	if key == "" {
 		key, secret = "skerry", "skerry"
 	}
-	cfg := aws.Config{Region: o.region, RetryMaxAttempts: 1, BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider(key, secret, os.Getenv("AWS_SESSION_TOKEN"))}
+	cfg := awsclient.Config(endpoint, o.region, key, secret, os.Getenv("AWS_SESSION_TOKEN"))
 	as, cw := autoscaling.NewFromConfig(cfg), cloudwatch.NewFromConfig(cfg)
 	groups, err := as.DescribeAutoScalingGroups(ctx, &autoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{o.group}})
 	var unreachable *net.OpError

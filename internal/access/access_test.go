@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	astypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -28,6 +27,7 @@ import (
 	apielb "skerry/api/elbv2"
 	apiiam "skerry/api/iam"
 	apists "skerry/api/sts"
+	"skerry/internal/awsclient"
 	"skerry/internal/compute"
 	"skerry/internal/endpoint/asgapi"
 	"skerry/internal/endpoint/ec2api"
@@ -75,7 +75,7 @@ type clients struct {
 }
 
 func (c *cloud) as(id, secret, token string) clients {
-	cfg := aws.Config{Region: region, BaseEndpoint: &c.url, RetryMaxAttempts: 3, Credentials: credentials.NewStaticCredentialsProvider(id, secret, token)}
+	cfg := awsclient.Config(c.url, region, id, secret, token)
 	return clients{c, ec2.NewFromConfig(cfg), autoscaling.NewFromConfig(cfg), elb.NewFromConfig(cfg), iam.NewFromConfig(cfg), sts.NewFromConfig(cfg)}
 }
 

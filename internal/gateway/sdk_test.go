@@ -11,7 +11,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdkacm "github.com/aws/aws-sdk-go-v2/service/acm"
 	sdkasg "github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	sdkcw "github.com/aws/aws-sdk-go-v2/service/cloudwatch"
@@ -21,13 +20,12 @@ import (
 	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 	sdksts "github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
+
+	"skerry/internal/awsclient"
 )
 
 func (c *cloud) config(key, secret, token string) aws.Config {
-	return aws.Config{
-		Region: "eu-west-1", BaseEndpoint: aws.String(c.url), RetryMaxAttempts: 1,
-		Credentials: credentials.NewStaticCredentialsProvider(key, secret, token), HTTPClient: awshttp.NewBuildableClient(),
-	}
+	return awsclient.Config(c.url, "eu-west-1", key, secret, token)
 }
 
 // refused checks an SDK error's code, HTTP status and a part of its message.

@@ -20,13 +20,14 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	astypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"skerry/internal/awsclient"
 )
 
 // Region is where tests build.
@@ -56,7 +57,8 @@ func New(binary, pool string, args ...string) (*Cloud, error) {
 	}
 	listen := l.Addr().String()
 	l.Close()
-	cfg := aws.Config{Region: Region, RetryMaxAttempts: 10, BaseEndpoint: aws.String("http://" + listen), Credentials: credentials.NewStaticCredentialsProvider("skerry", "skerry", "")}
+	cfg := awsclient.Config("http://"+listen, Region, "skerry", "skerry", "")
+	cfg.RetryMaxAttempts = 10
 	return &Cloud{Dir: dir, Binary: binary, Listen: listen, EC2: ec2.NewFromConfig(cfg), ASG: autoscaling.NewFromConfig(cfg), ELB: elb.NewFromConfig(cfg),
 		args: append([]string{"up", "--data-dir", dir, "--listen", listen, "--public-pool", pool, "--egress", "none", "--no-hosts-file", "--detach"}, args...)}, nil
 }

@@ -19,13 +19,13 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/acm"
 	"github.com/aws/aws-sdk-go-v2/service/acm/types"
 	"github.com/aws/smithy-go"
 
 	"skerry/api"
 	apiacm "skerry/api/acm"
+	"skerry/internal/awsclient"
 	"skerry/internal/endpoint/acmapi"
 	"skerry/internal/gateway"
 	"skerry/internal/scope"
@@ -88,7 +88,7 @@ func TestCertificates(t *testing.T) {
 	(&acmapi.Server{UsedBy: func(store.Tx, scope.Scope, string) []string { return users }}).Register(m)
 	srv := httptest.NewServer(gateway.New(gateway.Options{Mux: m, DB: db, Credentials: func(id string, r *http.Request) (gateway.Credential, error) { return gateway.WellKnown(id, r) }}))
 	t.Cleanup(func() { srv.Close(); db.Close() })
-	c := acm.NewFromConfig(aws.Config{Region: "eu-west-1", BaseEndpoint: &srv.URL, RetryMaxAttempts: 1, Credentials: credentials.NewStaticCredentialsProvider("skerry", "skerry", "")})
+	c := acm.NewFromConfig(awsclient.Config(srv.URL, "eu-west-1", "skerry", "skerry", ""))
 	ctx := context.Background()
 
 	caKey, key := ecKey(t), ecKey(t)

@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 
 	"skerry/api"
 	as "skerry/api/autoscaling"
+	"skerry/internal/awsclient"
 	"skerry/internal/event"
 	"skerry/internal/gateway"
 	"skerry/internal/store"
@@ -27,8 +27,7 @@ func (c *cloud) client() *sdk.Client {
 	c.Register(m)
 	srv := httptest.NewServer(gateway.New(gateway.Options{Mux: m, DB: c.DB, Credentials: gateway.WellKnown}))
 	c.t.Cleanup(srv.Close)
-	return sdk.NewFromConfig(aws.Config{Region: here.Region, BaseEndpoint: aws.String(srv.URL), RetryMaxAttempts: 1,
-		Credentials: credentials.NewStaticCredentialsProvider("skerry", "skerry", "")})
+	return sdk.NewFromConfig(awsclient.Config(srv.URL, here.Region, "skerry", "skerry", ""))
 }
 
 func TestTheSDKSeesWhatWasAskedFor(t *testing.T) {

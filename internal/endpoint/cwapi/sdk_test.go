@@ -17,13 +17,13 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 	"github.com/aws/smithy-go"
 
 	"skerry/api"
 	"skerry/api/cloudwatch"
+	"skerry/internal/awsclient"
 	"skerry/internal/gateway"
 	"skerry/internal/metric"
 	"skerry/internal/store"
@@ -91,7 +91,7 @@ func newCloud(t *testing.T) *cloud {
 }
 
 func (c *cloud) client(key, secret string) *sdk.Client {
-	return sdk.NewFromConfig(aws.Config{Region: region, BaseEndpoint: &c.url, RetryMaxAttempts: 1, Credentials: credentials.NewStaticCredentialsProvider(key, secret, "")})
+	return sdk.NewFromConfig(awsclient.Config(c.url, region, key, secret, ""))
 }
 
 // refused checks an error's code, HTTP status and a part of its message.

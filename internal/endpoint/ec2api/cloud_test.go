@@ -11,13 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/smithy-go"
 
 	"skerry/api"
 	"skerry/api/ec2"
+	"skerry/internal/awsclient"
 	"skerry/internal/compute"
 	"skerry/internal/fault"
 	"skerry/internal/gateway"
@@ -107,7 +106,7 @@ func fails[In, Out any](c *cloud, op api.Op[In, Out], in In, code string) *fault
 func (c *cloud) client() *sdk.Client {
 	srv := httptest.NewServer(gateway.New(gateway.Options{Mux: c.mux, DB: c.db, Credentials: gateway.WellKnown}))
 	c.t.Cleanup(srv.Close)
-	return sdk.New(sdk.Options{Region: c.scope.Region, BaseEndpoint: aws.String(srv.URL), RetryMaxAttempts: 3, Credentials: credentials.NewStaticCredentialsProvider("skerry", "skerry", "")})
+	return sdk.NewFromConfig(awsclient.Config(srv.URL, c.scope.Region, "skerry", "skerry", ""))
 }
 
 func codeOf(err error) string {

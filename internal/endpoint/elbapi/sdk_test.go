@@ -10,14 +10,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/smithy-go"
 
 	"skerry/api"
 	"skerry/api/elbv2"
+	"skerry/internal/awsclient"
 	"skerry/internal/bucket"
 	"skerry/internal/gateway"
 	"skerry/internal/store"
@@ -54,7 +53,7 @@ func serveWith(t *testing.T, o store.Options) *served {
 	}))
 	t.Cleanup(srv.Close)
 	x.url = srv.URL
-	x.Client = sdk.NewFromConfig(aws.Config{Region: home.Region, BaseEndpoint: &x.url, RetryMaxAttempts: 1, Credentials: credentials.NewStaticCredentialsProvider("skerry", "skerry", "")})
+	x.Client = sdk.NewFromConfig(awsclient.Config(x.url, home.Region, "skerry", "skerry", ""))
 	return x
 }
 

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -21,6 +20,7 @@ import (
 	apiiam "skerry/api/iam"
 	apists "skerry/api/sts"
 	"skerry/internal/access"
+	"skerry/internal/awsclient"
 	"skerry/internal/endpoint/iamapi"
 	"skerry/internal/endpoint/stsapi"
 	"skerry/internal/gateway"
@@ -57,7 +57,7 @@ func newCloud(t *testing.T) *cloud {
 }
 
 func (c *cloud) config(id, secret, token string) aws.Config {
-	return aws.Config{Region: "eu-west-1", BaseEndpoint: &c.url, RetryMaxAttempts: 1, Credentials: credentials.NewStaticCredentialsProvider(id, secret, token)}
+	return awsclient.Config(c.url, "eu-west-1", id, secret, token)
 }
 
 func (c *cloud) root() *iam.Client { return iam.NewFromConfig(c.config("skerry", "skerry", "")) }

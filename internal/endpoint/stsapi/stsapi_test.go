@@ -10,13 +10,13 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
 	"skerry/api"
 	apists "skerry/api/sts"
 	"skerry/internal/access"
+	"skerry/internal/awsclient"
 	"skerry/internal/endpoint/stsapi"
 	"skerry/internal/gateway"
 	"skerry/internal/identity"
@@ -47,7 +47,7 @@ func newCloud(t *testing.T) (*store.DB, func(id, secret, token string) *sts.Clie
 		Permit: (&access.Checker{DB: db}).Permit, Authorize: (&access.Checker{DB: db}).Authorize}))
 	t.Cleanup(func() { srv.Close(); db.Close() })
 	return db, func(id, secret, token string) *sts.Client {
-		return sts.NewFromConfig(aws.Config{Region: "eu-west-1", BaseEndpoint: &srv.URL, RetryMaxAttempts: 1, Credentials: credentials.NewStaticCredentialsProvider(id, secret, token)})
+		return sts.NewFromConfig(awsclient.Config(srv.URL, "eu-west-1", id, secret, token))
 	}
 }
 
