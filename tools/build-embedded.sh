@@ -17,7 +17,7 @@ if ! fresh skerry-shim "$s"; then
   keep skerry-shim "$s"
 fi
 
-s=$(stamp guest $(sources cmd/skerry-guest))
+s=$(stamp guest $(sources cmd/skerry-guest internal/sigv4))
 if ! fresh skerry-guest "$s"; then
   CGO_ENABLED=0 "$go" build -trimpath -ldflags '-s -w' -o "$out/.skerry-guest.new" ./cmd/skerry-guest
   keep skerry-guest "$s"

@@ -35,8 +35,8 @@ const (
 const maxRedirects = 50
 
 type curlOptions struct {
-	silent, showError, fail, insecure, include, head, verbose, location, remoteName, get bool
-	method, output, writeOut, user                                                       string
+	silent, showError, fail, failBody, insecure, include, head, verbose, location, remoteName, get bool
+	method, output, writeOut, user, sigv4                                                string
 	headers, urls                                                                        []string
 	data                                                                                 []string
 	hasData                                                                              bool
@@ -86,6 +86,8 @@ func (o *curlOptions) flag(name string) bool {
 		o.showError = true
 	case "f", "fail":
 		o.fail = true
+	case "fail-with-body":
+		o.failBody = true
 	case "k", "insecure":
 		o.insecure = true
 	case "i", "include":
@@ -135,6 +137,8 @@ func (o *curlOptions) value(name, v string, stdin io.Reader) (ok bool, err error
 		o.writeOut = v
 	case "u", "user":
 		o.user = v
+	case "aws-sigv4":
+		o.sigv4 = v
 	case "A", "user-agent":
 		o.headers = append(o.headers, "User-Agent: "+v)
 	case "e", "referer":
@@ -304,7 +308,7 @@ func (o *curlOptions) request(ctx context.Context, raw string) (*http.Request, e
 	if rd != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
-	if o.user != "" {
+	if o.user != "" && o.sigv4 == "" {
 		name, pass, _ := strings.Cut(o.user, ":")
 		req.SetBasicAuth(name, pass)
 	}
@@ -322,6 +326,11 @@ func (o *curlOptions) request(ctx context.Context, raw string) (*http.Request, e
 			req.Header.Set(k, v)
 		default:
 			req.Header.Add(k, v)
+		}
+	}
+	if o.sigv4 != "" {
+		if err := o.sign(req); err != nil {
+			return nil, err
 		}
 	}
 	return req, nil
@@ -373,7 +382,14 @@ func (o *curlOptions) once(raw string, stdout, stderr io.Writer) (again bool, er
 			return &curlError{curlRedirects, fmt.Errorf("maximum (%d) redirects followed", maxRedirects)}
 		}
 		res.redirects = len(via)
-		return nil
+		if o.sigv4 == "" {
+			return nil
+		}
+		if r.URL.Host != via[0].URL.Host {
+			r.Header.Del("Authorization")
+			return nil
+		}
+		return o.sign(r) // for its new path
 	}}
 	if o.verbose {
 		showRequest(stderr, req)
@@ -398,8 +414,12 @@ func (o *curlOptions) once(raw string, stdout, stderr io.Writer) (again bool, er
 	case 408, 429, 500, 502, 503, 504:
 		again = true
 	}
-	if o.fail && resp.StatusCode >= 400 {
-		return again, &curlError{curlHTTP, fmt.Errorf("The requested URL returned error: %d", resp.StatusCode)}
+	var failed error
+	if (o.fail || o.failBody) && resp.StatusCode >= 400 {
+		failed = &curlError{curlHTTP, fmt.Errorf("The requested URL returned error: %d", resp.StatusCode)}
+		if !o.failBody {
+			return again, failed
+		}
 	}
 	if again && o.retries > 0 {
 		return true, nil
@@ -418,7 +438,7 @@ func (o *curlOptions) once(raw string, stdout, stderr io.Writer) (again bool, er
 	if err != nil {
 		return false, curlFailure(err)
 	}
-	return false, nil
+	return false, failed
 }
 
 func (o *curlOptions) sink(u *url.URL, stdout io.Writer) (io.Writer, func() error, error) {

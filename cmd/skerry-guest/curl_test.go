@@ -66,6 +66,7 @@ func TestCurl(t *testing.T) {
 		{"-s -H X-A:1 -H X-A:2 -H Host:h -A me -u u:p U/echo", 0, "GET /echo host=h x=1,2 ct= ua=me auth=Basic dTpw body=", ""},
 		{"-s U/missing", 0, "not here\n", ""},
 		{"-sf U/missing", 22, "", ""},
+		{"-s --fail-with-body U/missing", 22, "not here\n", ""},
 		{"-sSf U/missing", 22, "", "curl: (22) The requested URL returned error: 404\n"},
 		{"-s -o /dev/null -w %{http_code}\\n U/missing", 0, "404\n", ""},
 		{"-s -o /dev/null -w %{http_code},%{redirect_url} U/moved", 0, "302,U/echo?to", ""},

@@ -1,4 +1,5 @@
-// Package sigv4 verifies AWS Signature Version 4, in the Authorization header and in presigned query strings.
+// Package sigv4 verifies AWS Signature Version 4, in the Authorization header and in presigned query strings, and signs
+// requests in their header.
 //
 // Verification is pure: a request, the secret and a time go in, an error comes out. Parse reads what the client claims
 // (bounded, before any secret is looked up), Verify proves it. Every x-amz-* header and the host must be signed, the body

@@ -204,9 +204,21 @@ func (s *Signature) Verify(r *http.Request, body []byte, secret string, now time
 	if err := s.checkHeaders(r); err != nil {
 		return err
 	}
-	query, err := canonicalQuery(r.URL.RawQuery)
+	sum, err := s.sum(r, payload, secret)
 	if err != nil {
 		return err
+	}
+	if !hmac.Equal(sum, s.Sum) {
+		return refuse(Mismatch, "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
+	}
+	return nil
+}
+
+// sum is the signature that the request has with this secret; payload is the body's hash.
+func (s *Signature) sum(r *http.Request, payload, secret string) ([]byte, error) {
+	query, err := canonicalQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, err
 	}
 	var b strings.Builder
 	b.WriteString(r.Method + "\n" + canonicalPath(r.URL.EscapedPath()) + "\n" + query + "\n")
@@ -215,12 +227,12 @@ func (s *Signature) Verify(r *http.Request, body []byte, secret string, now time
 	}
 	b.WriteString("\n" + strings.Join(s.SignedHeaders, ";") + "\n" + payload)
 	hash := sha256.Sum256([]byte(b.String()))
-	scope := s.Date + "/" + s.Region + "/" + s.Service + "/aws4_request"
-	toSign := Algorithm + "\n" + s.Time.Format(timeLayout) + "\n" + scope + "\n" + hex.EncodeToString(hash[:])
-	if !hmac.Equal(mac(signingKey(secret, s.Date, s.Region, s.Service), toSign), s.Sum) {
-		return refuse(Mismatch, "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
-	}
-	return nil
+	toSign := Algorithm + "\n" + s.Time.Format(timeLayout) + "\n" + s.scope() + "\n" + hex.EncodeToString(hash[:])
+	return mac(signingKey(secret, s.Date, s.Region, s.Service), toSign), nil
+}
+
+func (s *Signature) scope() string {
+	return s.Date + "/" + s.Region + "/" + s.Service + "/aws4_request"
 }
 
 func (s *Signature) checkTime(now time.Time) error {

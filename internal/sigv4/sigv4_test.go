@@ -187,6 +187,17 @@ func TestSDKAgrees(t *testing.T) {
 		if verify(r, body+"!", at) == nil {
 			t.Fatal("another body was accepted")
 		}
+		// Sign signs the same but for the length, which the SDK signs when there is a body.
+		want := r.Header.Get("Authorization")
+		if err := Sign(r, []byte(body), "AKID", secret, "us-east-1", "sts", at); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Header.Get("Authorization"); body == "" && got != want {
+			t.Fatalf("Sign: %s\nthe SDK: %s", got, want)
+		}
+		if err := verify(r, body, at); err != nil {
+			t.Fatalf("Sign: %v", err)
+		}
 	})
 }
 
