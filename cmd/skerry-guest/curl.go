@@ -36,14 +36,14 @@ const maxRedirects = 50
 
 type curlOptions struct {
 	silent, showError, fail, failBody, insecure, include, head, verbose, location, remoteName, get bool
-	method, output, writeOut, user, sigv4                                                string
-	headers, urls                                                                        []string
-	data                                                                                 []string
-	hasData                                                                              bool
-	maxTime, connectTimeout                                                              time.Duration
-	retries                                                                              int
-	retryDelay                                                                           time.Duration
-	retryConnRefused                                                                     bool
+	method, output, writeOut, user, sigv4                                                          string
+	headers, urls                                                                                  []string
+	data                                                                                           []string
+	hasData                                                                                        bool
+	maxTime, connectTimeout                                                                        time.Duration
+	retries                                                                                        int
+	retryDelay                                                                                     time.Duration
+	retryConnRefused                                                                               bool
 }
 
 // curlError is a failure with curl's exit status.
