@@ -28,6 +28,7 @@ deps-test:
 test: deps-test build lint
 	PATH="$$(tools/aws-path.sh)$$PATH" SKERRY_REQUIRED=root,build,aws,openssl,xz $(GO) test -p 2 -timeout 600s ./...
 	PATH="$$(tools/aws-path.sh)$$PATH" test/accept/run.sh
+	PATH="$$(tools/aws-path.sh)$$PATH" test/accept/readme.py
 	$(MAKE) torture days
 
 lint:
@@ -37,6 +38,7 @@ lint:
 
 accept: deps-test build
 	PATH="$$(tools/aws-path.sh)$$PATH" test/accept/run.sh
+	PATH="$$(tools/aws-path.sh)$$PATH" test/accept/readme.py
 
 terraform: build
 	test/terraform/run.sh

@@ -57,8 +57,8 @@ run exact --metric-value 75 --breach-threshold 50; eq "ExactCapacity" "$(desired
 sleep 6 # the six are warm
 run percent --metric-value 75 --breach-threshold 50; eq "10 percent of 6, at least 2" "$(desired)" 8; wait_for 20 "eight in service" settled 8
 run in; eq "simple: minus 50 percent" "$(desired)" 4; wait_for 20 "four in service" settled 4
-run out; eq "simple: one more" "$(desired)" 5; wait_for 20 "five in service" settled 5
-refused "a cooldown is honoured when asked" ScalingActivityInProgress run out --honor-cooldown
+run out; refused "a cooldown is honoured when asked" ScalingActivityInProgress run out --honor-cooldown
+eq "simple: one more" "$(desired)" 5; wait_for 20 "five in service" settled 5
 refused "step policy without a value" ValidationError run change
 q cloudwatch put-metric-alarm --alarm-name "$G-high" --namespace "$G" --metric-name m --statistic Average --period 60 --evaluation-periods 1 --threshold 50 --comparison-operator GreaterThanThreshold --alarm-actions "$P1"
 q cloudwatch put-metric-data --namespace "$G" --metric-name m --value 60
@@ -111,11 +111,11 @@ wait_for 10 "ABANDON takes it away" is "length(Instances[?InstanceId=='$I'])" 0
 has "the abandoned activity says so" "$(aws autoscaling describe-scaling-activities --auto-scaling-group-name "$G" --query 'Activities[].StatusMessage')" "was abandoned"
 a set-desired-capacity --desired-capacity 4; a delete-lifecycle-hook --lifecycle-hook-name l
 wait_for 15 "four in service" settled 4
-hook l LAUNCHING 40 CONTINUE; hook t TERMINATING 60 ABANDON
+hook l LAUNCHING 40 CONTINUE; hook t TERMINATING 200 ABANDON
 a set-desired-capacity --desired-capacity 5; wait_for 15 "a heartbeat that runs out with CONTINUE" settled 5
 a delete-lifecycle-hook --lifecycle-hook-name l
 a set-desired-capacity --desired-capacity 4; wait_for 10 "a termination waits for its hook" is "length(Instances[?LifecycleState=='Terminating:Wait'])" 1
-wait_for 15 "a heartbeat that runs out terminates" settled 4
+wait_for 30 "a heartbeat that runs out terminates" settled 4
 a delete-lifecycle-hook --lifecycle-hook-name t
 
 # --- standby, attach, detach
@@ -161,7 +161,7 @@ a update-auto-scaling-group --launch-template "LaunchTemplateName=$G,Version=2"
 refused "a version that isn't there" ValidationError aws autoscaling update-auto-scaling-group --auto-scaling-group-name "$G" --launch-template "LaunchTemplateName=$G,Version=9"
 q ec2 create-launch-template-version --launch-template-name "$G" --source-version 1 --launch-template-data '{"InstanceType":"t3.small"}' >/dev/null
 a update-auto-scaling-group --launch-template "LaunchTemplateName=$G,Version=3"
-RF=$(a start-instance-refresh --preferences '{"MinHealthyPercentage":50,"InstanceWarmup":10}' --query InstanceRefreshId)
+RF=$(a start-instance-refresh --preferences '{"MinHealthyPercentage":50,"InstanceWarmup":60}' --query InstanceRefreshId)
 refused "one refresh at a time" InstanceRefreshInProgress aws autoscaling start-instance-refresh --auto-scaling-group-name "$G"
 refreshed() { [ "$(aws autoscaling describe-instance-refreshes --auto-scaling-group-name "$G" --instance-refresh-ids "$RF" --query 'InstanceRefreshes[0].[Status,PercentageComplete]')" = "Successful	100" ]; }
 wait_for 60 "a refresh replaces all" refreshed; eq "by version 3" "$(asg 'Instances[].LaunchTemplate.Version')" "3	3	3"
