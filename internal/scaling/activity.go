@@ -72,7 +72,7 @@ func (g Group) end(w *store.WriteTx, id, status, message string) {
 	}
 	a.End, a.Status, a.StatusMessage, a.Progress = w.Now(), status, truncate(message, maxStatusMessage), 100
 	a.Description = strings.TrimSuffix(a.Description, waitingSuffix)
-	if status == StatusFailed && message != "" {
+	if message != "" && strings.HasPrefix(a.Description, "Launching") {
 		a.Description += ".  Status Reason: " + a.StatusMessage
 	}
 	Activities.Put(w, a)

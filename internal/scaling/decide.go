@@ -94,10 +94,11 @@ const (
 	Rest                   // it does
 	Cool                   // the deleted warm pool has no members left
 	Retain                 // the abandoned member stays, out of service
+	Proceed                // the member's hooks are through
 )
 
 var kindNames = [...]string{"Launch", "Mark", "Retire", "Hold", "Expire", "Admit", "Kill", "Remove", "Lose", "Release", "Park", "Register",
-	"Deregister", "Attach", "Settle", "Bury", "Refreshed", "Suspect", "Trust", "Draw", "Shelve", "Rest", "Cool", "Retain"}
+	"Deregister", "Attach", "Settle", "Bury", "Refreshed", "Suspect", "Trust", "Draw", "Shelve", "Rest", "Cool", "Retain", "Proceed"}
 
 // String returns the kind's name.
 func (k Kind) String() string {
@@ -240,6 +241,8 @@ func (d *decider) member(v View) {
 			d.lose(v)
 		case v.State == Pending && !v.Adopted && d.hooked(LaunchHook):
 			d.plan.do(Action{Kind: Hold, Member: v.ID})
+		case v.State == PendingProceed && d.s.Now.Before(v.ProceedTill):
+			d.plan.at(v.ProceedTill)
 		default:
 			d.plan.do(Action{Kind: Admit, Member: v.ID})
 		}
@@ -252,7 +255,7 @@ func (d *decider) member(v View) {
 		case abandoned:
 			d.retire(v, false, whyAbandon)
 		case !waits:
-			d.plan.do(Action{Kind: Admit, Member: v.ID})
+			d.plan.do(Action{Kind: Proceed, Member: v.ID})
 		}
 	case Terminating:
 		if v.Ending {

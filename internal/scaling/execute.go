@@ -201,6 +201,9 @@ func (x *executor) member(a Action, m Member) error {
 				m.Pauses[i].Result, m.Pauses[i].TimedOut = p.DefaultResult, true
 			}
 		}
+		m.proceed(x.now)
+	case Proceed:
+		m.proceed(x.now)
 	case Admit:
 		return x.admit(m)
 	case Kill:

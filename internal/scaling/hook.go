@@ -100,7 +100,9 @@ func (e *Engine) DeleteHook(w *store.WriteTx, s scope.Scope, group, name string)
 				if m.State == PendingWait || m.State == WarmedPendingWait && !m.Reused {
 					m.Pauses[i].Result = "ABANDON"
 				}
+				m.proceed(w.Now())
 				Members.Put(w, m)
+				break
 			}
 		}
 	}
@@ -146,8 +148,28 @@ func (e *Engine) Complete(w *store.WriteTx, s scope.Scope, group, hook, token, i
 	}
 	m.Pauses = slices.Clone(m.Pauses)
 	m.Pauses[i].Result = result
+	m.proceed(w.Now())
 	Members.Put(w, m)
 	return nil
+}
+
+// proceedFor is how long a member that comes stays in its Proceed state, so that a client who has completed the action sees
+// it. One that goes is in its own until EC2 has ended the instance.
+const proceedFor = 200 * time.Millisecond
+
+// proceed takes a member out of its Wait state when all of its hooks are through. One that was abandoned stays for the loop
+// to decide about.
+func (m *Member) proceed(now time.Time) {
+	for _, p := range m.Pauses {
+		if p.Result != "CONTINUE" {
+			return
+		}
+	}
+	base, waits := strings.CutSuffix(m.State, ":Wait")
+	if !waits {
+		return
+	}
+	m.State, m.Pauses, m.ProceedTill = base+":Proceed", nil, now.Add(proceedFor)
 }
 
 // Heartbeat is RecordLifecycleActionHeartbeat: the hook's whole timeout begins again, within its global timeout.

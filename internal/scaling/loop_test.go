@@ -307,7 +307,13 @@ func TestLifecycleHooks(t *testing.T) {
 	w.must(func(tx *store.WriteTx) error {
 		return w.e.Complete(tx, here, "g", "up", wait[0].Pauses[0].Token, "", "CONTINUE")
 	})
-	w.step()
+	if len(w.in(PendingProceed)) != 1 {
+		t.Fatalf("completed: %+v", w.members())
+	}
+	if wake := w.step(); len(w.in(PendingProceed)) != 1 || !wake.Equal(w.now.Add(proceedFor)) {
+		t.Fatalf("a step later, to look again at %v: %+v", wake, w.members())
+	}
+	w.run(proceedFor)
 	if m := w.in(InService); len(m) != 1 || m[0].ID != id {
 		t.Fatalf("members %+v", w.members())
 	}
@@ -327,6 +333,23 @@ func TestLifecycleHooks(t *testing.T) {
 	w.run(4 * time.Second)
 	if len(w.members()) != 0 {
 		t.Fatalf("members %+v", w.members())
+	}
+}
+
+func TestAnAbandonedLaunchTellsItsReason(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(settings(1, 2), 1, Hook{Name: "up", Transition: LaunchHook, Heartbeat: 60})
+	w.run(2 * time.Second)
+	m := w.in(PendingWait)[0]
+	w.must(func(tx *store.WriteTx) error { return w.e.Complete(tx, here, "g", "up", "", m.ID, "ABANDON") })
+	w.step()
+	const message = "Instance failed to complete user's Lifecycle Action: Lifecycle Action with token "
+	a, _ := Activities.Get(w.db.Read(), here.Key(m.ActivityID))
+	if a.Status != StatusCancelled || !strings.HasPrefix(a.StatusMessage, message) || a.Description != "Launching a new EC2 instance: "+m.ID+".  Status Reason: "+a.StatusMessage {
+		t.Errorf("%+v", a)
+	}
+	if id := instanceIn(a.Description); id != m.ID {
+		t.Errorf("the events name %q", id)
 	}
 }
 

@@ -46,6 +46,7 @@ type Offer struct {
 	InstanceType string
 	ImageID      string       `json:",omitempty"`
 	Template     *TemplateRef `json:",omitempty"`
+	From         Template     // what it launches from now; zero when that can't be resolved
 	Weight       int
 	Zone         string
 	Price, Spot  float64 // of an hour
@@ -282,13 +283,11 @@ func (e *Engine) Offers(tx store.Tx, g Group, m *Mixed, zones []string) []Offer 
 			ref = *o.Template
 		}
 		base := Offer{Priority: i, ImageID: o.ImageID, Template: o.Template, Weight: max(1, o.Weight)}
+		if t, err := e.Compute.Resolve(tx, g.Scope, ref); err == nil {
+			base.From = t
+		}
 		if o.Requirements == nil {
-			base.InstanceType = o.InstanceType
-			if base.InstanceType == "" {
-				if t, err := e.Compute.Resolve(tx, g.Scope, ref); err == nil {
-					base.InstanceType = t.InstanceType
-				}
-			}
+			base.InstanceType = cmp.Or(o.InstanceType, base.From.InstanceType)
 			out = append(out, base)
 			continue
 		}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"skerry/internal/fault"
@@ -141,15 +140,28 @@ func RefreshesOf(tx store.Tx, g Group) []Refresh {
 	return list
 }
 
-// matches tells whether a member is as the group would launch it now. A mixed policy's members match by their type too.
+// matches tells whether a member is as the group would launch it now: from the same version of the same template, and by a
+// mixed policy as one of its overrides says, with their types, images and templates of their own.
 func (d *decider) matches(v *View) bool {
-	if d.s.Current.ID == "" {
+	switch {
+	case d.s.Current.ID == "":
 		return v.LaunchConfiguration != "" && v.LaunchConfiguration == d.s.Group.LaunchConfiguration
+	case d.s.Mixed == nil:
+		return v.from(d.s.Current)
 	}
-	if v.Template == nil || v.Template.ID != d.s.Current.ID || v.Template.Version != strconv.Itoa(d.s.Current.Version) {
-		return false
-	}
-	return d.s.Mixed == nil || slices.ContainsFunc(d.s.Offers, func(o Offer) bool { return o.InstanceType == v.InstanceType })
+	return slices.ContainsFunc(d.s.Offers, func(o Offer) bool {
+		return o.InstanceType == v.InstanceType && v.from(o.From) && (o.ImageID == "" || o.ImageID == v.ImageID)
+	})
+}
+
+// fresh tells whether a member came from what the group launches from now, as far as that can be told.
+func (d *decider) fresh(v *View) bool {
+	return d.s.Current.ID == "" || v.from(d.s.Current) || slices.ContainsFunc(d.s.Offers, func(o Offer) bool { return o.From.ID == "" || v.from(o.From) })
+}
+
+// from tells whether a member came from a template's version.
+func (m *Member) from(t Template) bool {
+	return m.Template != nil && m.Template.ID == t.ID && number(m.Template.Version) == int64(t.Version)
 }
 
 // runs tells whether a refresh goes on that may replace members.
@@ -167,7 +179,10 @@ func (d *decider) outdated(v *View) bool {
 	if r.Status == RefreshRollback {
 		return v.Member.Refresh == r.ID
 	}
-	return v.Member.Refresh != r.ID && !v.LaunchedAt.After(r.Start) && !(r.Preferences.SkipMatching && d.matches(v))
+	if v.Member.Refresh == r.ID { // it may have been overtaken: a new version became what the desired configuration names
+		return (r.Template != nil || r.Mixed != nil) && !d.fresh(v)
+	}
+	return !v.LaunchedAt.After(r.Start) && !(r.Preferences.SkipMatching && d.matches(v))
 }
 
 // ignored tells whether the refresh leaves an outdated member alone.

@@ -1,6 +1,7 @@
 package scaling
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -201,5 +202,74 @@ func TestACancelledRefreshWaitsForWhatIsOnItsWay(t *testing.T) {
 	w.run(5 * time.Second)
 	if s := status(); s != RefreshCancelled || r.End.IsZero() || len(w.in(InService)) != 2 {
 		t.Fatalf("at last it is %s with %+v", s, w.members())
+	}
+}
+
+// TestSkipMatchingComparesOverrides: what a policy's overrides say of a member's type, image and template counts.
+func TestSkipMatchingComparesOverrides(t *testing.T) {
+	policy := func(o ...Override) *Mixed {
+		return &Mixed{Template: TemplateRef{ID: "lt-1", Version: "1"}, Overrides: o}
+	}
+	other := TemplateRef{ID: "lt-2", Version: "1"}
+	for name, c := range map[string]struct {
+		from, to *Mixed
+		keep     int // members that stay
+	}{
+		"the same policy":           {policy(Override{InstanceType: "c5.large", Template: &other}), policy(Override{InstanceType: "c5.large", Template: &other}), 2},
+		"another type":              {policy(Override{InstanceType: "c5.large"}), policy(Override{InstanceType: "m5.large"}), 0},
+		"one more type":             {policy(Override{InstanceType: "c5.large"}), policy(Override{InstanceType: "m5.large"}, Override{InstanceType: "c5.large"}), 2},
+		"an override's template":    {policy(Override{InstanceType: "c5.large"}), policy(Override{InstanceType: "c5.large", Template: &other}), 0},
+		"an override's new version": {policy(Override{InstanceType: "c5.large", Template: &other}), policy(Override{InstanceType: "c5.large", Template: &TemplateRef{ID: "lt-2", Version: "2"}}), 0},
+		"an override's image":       {policy(Override{InstanceType: "c5.large"}), policy(Override{InstanceType: "c5.large", ImageID: "ami-2"}), 0},
+		"the template of another":   {policy(Override{InstanceType: "c5.large"}), policy(Override{InstanceType: "c5.large", Template: &other}, Override{InstanceType: "m5.large"}), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1)
+			w.must(func(tx *store.WriteTx) error {
+				fakeTemplates.Put(tx, fakeTemplate{Scope: here, Template: Template{ID: "lt-2", Name: "other"}, Latest: 2, Default: 1})
+				return nil
+			})
+			g := settings(1, 4)
+			g.Template, g.Mixed = nil, c.from
+			w.create(g, 2)
+			w.run(2 * time.Second)
+			before := w.in(InService)
+			var r Refresh
+			w.must(func(tx *store.WriteTx) (err error) {
+				r, err = w.e.StartRefresh(tx, Refresh{Scope: here, Group: "g", Mixed: c.to, Preferences: Preferences{MaxHealthy: 100, SkipMatching: true, Protected: "Wait", Standby: "Wait"}})
+				return err
+			})
+			w.run(20 * time.Second)
+			if got := w.refreshed(r.ID); got.Status != RefreshSuccessful {
+				t.Fatalf("%s %s", got.Status, got.Reason)
+			}
+			kept := 0
+			for _, m := range w.in(InService) {
+				if slices.ContainsFunc(before, func(b Member) bool { return b.ID == m.ID }) {
+					kept++
+				}
+			}
+			if kept != c.keep || len(w.in(InService)) != 2 {
+				t.Errorf("%d stayed, wanted %d: %+v", kept, c.keep, w.members())
+			}
+		})
+	}
+}
+
+// TestARefreshOvertakenByAVersion: all members have the newest version in the end, also those replaced before it was made.
+func TestARefreshOvertakenByAVersion(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(settings(1, 4), 3)
+	w.run(2 * time.Second)
+	w.newVersion()
+	r := w.refresh(Preferences{MinHealthy: 60, Warmup: 2}, &TemplateRef{ID: "lt-1", Version: "$Latest"})
+	w.run(4 * time.Second)
+	if got := versions(w.in(InService)); !strings.Contains(got, "2") || !strings.Contains(got, "1") {
+		t.Fatalf("versions %s", got)
+	}
+	w.newVersion()
+	w.run(60 * time.Second)
+	if got := versions(w.in(InService)); got != "333" || w.refreshed(r.ID).Status != RefreshSuccessful {
+		t.Errorf("versions %s, %+v", got, w.refreshed(r.ID))
 	}
 }

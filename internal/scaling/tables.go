@@ -195,6 +195,7 @@ type Member struct {
 	Targets             []string  `json:",omitempty"` // target groups it is registered with
 	DrainUntil          time.Time `json:",omitempty"`
 	Pauses              []Pause   `json:",omitempty"`
+	ProceedTill         time.Time `json:",omitempty"` // its hooks are through: in a Proceed state at least so long
 	Adopted             bool      `json:",omitempty"` // came by AttachInstances or out of standby: hooks do not apply
 	Abandoned           bool      `json:",omitempty"`
 	Ending              bool      `json:",omitempty"` // EC2 is terminating it

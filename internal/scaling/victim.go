@@ -22,7 +22,7 @@ func (d *decider) victims(n int) []*View {
 		switch {
 		case v.State == InService && (!v.Protected || d.stale(v) && !d.holds(v)):
 			pool = append(pool, v)
-		case v.State == Pending || v.State == PendingWait:
+		case starts(v.State):
 			young = append(young, v)
 		}
 	}
@@ -87,7 +87,7 @@ func keep(pool []*View, want func(*View) bool) []*View {
 
 // choose narrows the pool by each policy in turn. The pool is not empty, and is ordered by launch time and id.
 func (d *decider) choose(pool []*View) *View {
-	policies, current, now := d.s.Group.TerminationPolicies, d.s.Current, d.s.Now
+	policies, now := d.s.Group.TerminationPolicies, d.s.Now
 	if len(policies) == 0 {
 		policies = []string{"Default"}
 	}
@@ -98,7 +98,7 @@ func (d *decider) choose(pool []*View) *View {
 		case "NewestInstance":
 			pool = least(pool, func(v *View) int64 { return -v.LaunchedAt.UnixNano() })
 		case "OldestLaunchTemplate":
-			pool = oldestTemplate(pool, current)
+			pool = d.oldestTemplate(pool)
 		case "OldestLaunchConfiguration":
 			pool = d.oldestConfiguration(pool)
 		case "ClosestToNextInstanceHour":
@@ -110,7 +110,7 @@ func (d *decider) choose(pool []*View) *View {
 			if lc := keep(pool, func(v *View) bool { return v.LaunchConfiguration != "" }); len(lc) > 0 {
 				pool = d.oldestConfiguration(lc)
 			} else {
-				pool = oldestTemplate(pool, current)
+				pool = d.oldestTemplate(pool)
 			}
 			pool = nearestHour(pool, now)
 		}
@@ -127,10 +127,13 @@ func least(pool []*View, value func(*View) int64) []*View {
 	return keep(pool, func(v *View) bool { return value(v) == low })
 }
 
-// oldestTemplate keeps those from another template than the group's, or else from the lowest version. Members without a
-// template are the oldest of all.
-func oldestTemplate(pool []*View, current Template) []*View {
-	if other := keep(pool, func(v *View) bool { return v.Template == nil || current.ID != "" && v.Template.ID != current.ID }); len(other) > 0 {
+// oldestTemplate keeps those from another template than the group's or its overrides', or else from the lowest version.
+// Members without a template are the oldest of all.
+func (d *decider) oldestTemplate(pool []*View) []*View {
+	ours := func(id string) bool {
+		return d.s.Current.ID == "" || id == d.s.Current.ID || slices.ContainsFunc(d.s.Offers, func(o Offer) bool { return o.From.ID == id })
+	}
+	if other := keep(pool, func(v *View) bool { return v.Template == nil || !ours(v.Template.ID) }); len(other) > 0 {
 		return other
 	}
 	return least(pool, func(v *View) int64 { return number(v.Template.Version) })

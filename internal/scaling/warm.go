@@ -102,14 +102,16 @@ func (d *decider) warmMember(v View) {
 		case abandoned:
 			d.retireWarm(v, whyAbandon)
 		case !waits:
-			d.plan.do(Action{Kind: Shelve, Member: v.ID})
+			d.plan.do(Action{Kind: Proceed, Member: v.ID})
 		}
 	case WarmedPendingProceed:
-		switch v.Instance.State {
-		case "running":
+		switch {
+		case v.Instance.State == "running" && d.s.Now.Before(v.ProceedTill):
+			d.plan.at(v.ProceedTill)
+		case v.Instance.State == "running":
 			d.plan.do(Action{Kind: Shelve, Member: v.ID})
-		case "stopping":
-		case "stopped":
+		case v.Instance.State == "stopping":
+		case v.Instance.State == "stopped":
 			d.plan.do(Action{Kind: Rest, Member: v.ID})
 		default:
 			d.lose(v)

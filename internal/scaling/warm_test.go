@@ -129,6 +129,9 @@ func TestHooksOfTheWarmPool(t *testing.T) {
 			t.Fatalf("wanted one %s, got %+v", state, w.members())
 		}
 		w.must(func(tx *store.WriteTx) error { return w.e.Complete(tx, here, "g", hook, "", ms[0].ID, "CONTINUE") })
+		if proceed := strings.TrimSuffix(state, "Wait") + "Proceed"; len(w.in(proceed)) != 1 {
+			t.Fatalf("wanted one %s, got %+v", proceed, w.members())
+		}
 		w.run(3 * time.Second)
 	}
 	w.run(2 * time.Second)

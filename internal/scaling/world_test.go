@@ -101,6 +101,9 @@ func (f fakeCompute) Launch(w *store.WriteTx, s scope.Scope, r LaunchRequest) (I
 	if r.InstanceType != "" {
 		i.InstanceType = r.InstanceType
 	}
+	if r.ImageID != "" {
+		i.ImageID = r.ImageID
+	}
 	fakeInstances.Put(w, i)
 	return i.Instance, nil
 }

@@ -58,7 +58,7 @@ func (s *Server) describeSpotInstanceRequests(c *api.Call, in *ec2.DescribeSpotI
 func spotRequest(tx store.Tx, i compute.Instance) ec2.SpotInstanceRequest {
 	state, code, message := "active", "fulfilled", "Your spot request is fulfilled."
 	switch {
-	case !i.Live() && i.StateReasonCode == "Server.SpotInstanceTermination":
+	case !i.Live() && !i.Spot.NoticedAt.IsZero(): // whoever ended it within its notice, its group for one
 		state, code, message = "closed", "instance-terminated-no-capacity", "Your Spot instance was terminated because there is no Spot capacity available."
 	case !i.Live():
 		state, code, message = "closed", "instance-terminated-by-user", "Spot Instance terminated due to user-initiated termination."

@@ -61,12 +61,15 @@ func TestTheSDKBuysSpotInstances(t *testing.T) {
 	if n := filter("status-code", "marked-for-termination"); n != 1 {
 		t.Errorf("%d requests are marked", n)
 	}
-	if _, err := ec.TerminateInstances(ctx, &sdk.TerminateInstancesInput{InstanceIds: []string{*cheap.InstanceId}}); err != nil {
+	if _, err := ec.TerminateInstances(ctx, &sdk.TerminateInstancesInput{InstanceIds: []string{*cheap.InstanceId, *any.InstanceId}}); err != nil {
 		t.Fatal(err)
 	}
 	c.settle()
 	if n := filter("status-code", "instance-terminated-by-user"); n != 1 {
 		t.Errorf("%d requests ended with their instances", n)
+	}
+	if n := filter("status-code", "instance-terminated-no-capacity"); n != 1 {
+		t.Errorf("%d requests ended by the interruption", n)
 	}
 	_, err = ec.DescribeSpotInstanceRequests(ctx, &sdk.DescribeSpotInstanceRequestsInput{SpotInstanceRequestIds: []string{"sir-0123456789abcdef0"}})
 	if codeOf(err) != "InvalidSpotInstanceRequestID.NotFound" {
