@@ -8,7 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,7 +46,14 @@ type userEntry struct {
 	Keys    []string `yaml:"ssh_authorized_keys"`
 }
 
-// parseConfig reads a cloud-config and names the top-level keys that have no effect here.
+// What is honoured, of the whole and of the entries of two of its lists.
+var (
+	configKeys = []string{"hostname", "fqdn", "preserve_hostname", "write_files", "bootcmd", "runcmd", "users", "ssh_authorized_keys"}
+	fileKeys   = []string{"path", "content", "encoding", "owner", "permissions", "append", "defer"}
+	userKeys   = []string{"name", "uid", "homedir", "shell", "ssh_authorized_keys"}
+)
+
+// parseConfig reads a cloud-config and names the keys that have no effect here.
 func parseConfig(b []byte) (c config, unused []string, err error) {
 	if err := yaml.Unmarshal(b, &c); err != nil {
 		return c, nil, fmt.Errorf("cloud-config: %w", err)
@@ -55,14 +62,25 @@ func parseConfig(b []byte) (c config, unused []string, err error) {
 	if err := yaml.Unmarshal(b, &all); err != nil {
 		return c, nil, fmt.Errorf("cloud-config: %w", err)
 	}
-	known := map[string]bool{"hostname": true, "fqdn": true, "preserve_hostname": true, "write_files": true, "bootcmd": true, "runcmd": true, "users": true, "ssh_authorized_keys": true}
-	for k := range all {
-		if !known[k] {
+	for k, n := range all {
+		known := map[string][]string{"write_files": fileKeys, "users": userKeys}[k]
+		if !slices.Contains(configKeys, k) {
 			unused = append(unused, k)
+			continue
+		}
+		if known == nil {
+			continue
+		}
+		for _, e := range n.Content {
+			for i := 0; e.Kind == yaml.MappingNode && i < len(e.Content); i += 2 {
+				if sub := e.Content[i].Value; !slices.Contains(known, sub) {
+					unused = append(unused, k+"."+sub)
+				}
+			}
 		}
 	}
-	sort.Strings(unused)
-	return c, unused, nil
+	slices.Sort(unused)
+	return c, slices.Compact(unused), nil
 }
 
 // apply does everything of a cloud-config but its commands.

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +25,7 @@ const (
 
 // firstBoot asks the metadata service who this instance is, and runs user data unless it has been run for this instance.
 func (g *guest) firstBoot(ctx context.Context) {
-	defer g.command()
+	defer g.command(ctx)
 	if err := g.md.open(ctx); err != nil {
 		g.logf("cloud-init", "%v; no user data is run", err)
 		return
@@ -94,7 +92,10 @@ func (g *guest) userData(ctx context.Context, id string, data []byte, key string
 	for _, p := range parts {
 		switch p.kind {
 		case bootHook:
-			_, body, _ := bytes.Cut(p.body, []byte("\n"))
+			body := p.body
+			if bytes.HasPrefix(body, []byte("#cloud-boothook")) {
+				_, body, _ = bytes.Cut(body, []byte("\n"))
+			}
 			if !bytes.HasPrefix(body, []byte("#!")) {
 				body = append([]byte("#!/bin/sh\n"), body...)
 			}
@@ -116,7 +117,7 @@ func (g *guest) userData(ctx context.Context, id string, data []byte, key string
 				g.commands(ctx, "runcmd", c.RunCmd, id, func(p part) { runcmd = append(runcmd, p) })
 			}
 		default:
-			if first {
+			if first || p.kind == bootScript {
 				late = append(late, p)
 			}
 		}
@@ -155,10 +156,14 @@ func (g *guest) script(ctx context.Context, p part, id string) {
 	argv := []string{file}
 	if !bytes.HasPrefix(p.body, []byte("#!")) {
 		argv = []string{"/bin/sh", file}
-	} else if in := interpreter(p.body); filepath.Base(in) == "bash" {
+	} else if in, arg := interpreter(p.body); filepath.Base(in) == "bash" {
 		if _, err := os.Stat(g.path(in)); err != nil {
-			g.logf("cloud-init", "%s asks for %s, which this image doesn't have: it is run by /bin/sh", p.name, in)
-			argv = []string{"/bin/sh", file}
+			argv = []string{"/bin/sh"}
+			if arg != "" { // such as -xe: a script that relies on it must not go on without
+				argv = append(argv, arg)
+			}
+			g.logf("cloud-init", "%s asks for %s, which this image doesn't have: it is run by %s", p.name, in, strings.Join(argv, " "))
+			argv = append(argv, file)
 		}
 	}
 	ws, err := g.run("cloud-init", "/", argv, append(g.environ("/root", "root", "/bin/sh"), "INSTANCE_ID="+id))
@@ -171,9 +176,9 @@ func (g *guest) script(ctx context.Context, p part, id string) {
 }
 
 // command runs what an image made of a container is for. It is not started again when it ends.
-func (g *guest) command() {
+func (g *guest) command(ctx context.Context) {
 	b, err := os.ReadFile(g.path("/etc/skerry/command.json"))
-	if err != nil {
+	if err != nil || ctx.Err() != nil {
 		return
 	}
 	var c struct {
@@ -211,18 +216,14 @@ func (g *guest) command() {
 	g.logf("init", "%s ended: exit status %d", c.Args[0], code(ws))
 }
 
-// interpreter is the program that a script's first line names, also behind env.
-func interpreter(b []byte) string {
+// interpreter is the program that a script's first line names, also behind env, and the argument that it gives it.
+func interpreter(b []byte) (path, arg string) {
 	line, _, _ := strings.Cut(string(b[2:]), "\n")
-	f := strings.Fields(line)
-	switch {
-	case len(f) == 0:
-		return ""
-	case filepath.Base(f[0]) == "env" && len(f) > 1:
-		return "/bin/" + f[1]
-	default:
-		return f[0]
+	path, arg, _ = strings.Cut(strings.TrimSpace(line), " ")
+	if arg = strings.TrimSpace(arg); filepath.Base(path) == "env" && arg != "" {
+		return "/bin/" + filepath.Base(arg), ""
 	}
+	return path, arg
 }
 
 // run runs a program with its output on the console and in the log, and returns when it has ended, also when children of
@@ -256,15 +257,25 @@ func (g *guest) run(who, dir string, argv, env []string) (syscall.WaitStatus, er
 	return ws, nil
 }
 
-func (g *guest) copyOutput(r io.Reader, who string) {
+// lineWait is how long a line without an end is held back, before it is shown as it is.
+const lineWait = 200 * time.Millisecond
+
+// copyOutput copies what a program writes to the output log and, line by line, to the console.
+func (g *guest) copyOutput(r *os.File, who string) {
 	log, err := os.OpenFile(g.path(outputLog), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err == nil {
 		defer log.Close()
 	}
-	br := bufio.NewReaderSize(r, maxLine)
+	var lines lineCutter
 	for {
-		line, err := br.ReadSlice('\n')
-		if len(line) > 0 {
+		wait := time.Time{}
+		if len(lines.rest) > 0 {
+			wait = time.Now().Add(lineWait)
+		}
+		r.SetReadDeadline(wait)
+		n, err := r.Read(lines.room())
+		late := errors.Is(err, os.ErrDeadlineExceeded)
+		for _, line := range lines.cut(n, err != nil) {
 			if log != nil {
 				if st, serr := log.Stat(); serr == nil && st.Size() < maxLogSize {
 					log.Write(line)
@@ -272,8 +283,38 @@ func (g *guest) copyOutput(r io.Reader, who string) {
 			}
 			g.logf(who, "%s", bytes.TrimRight(line, "\r\n"))
 		}
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+		if err != nil && !late {
 			return
 		}
 	}
+}
+
+// lineCutter makes lines of what is read. A line longer than its room comes in pieces.
+type lineCutter struct {
+	buf  [maxLine]byte
+	rest []byte // of buf: what has no end yet
+}
+
+// room is where the next bytes go.
+func (c *lineCutter) room() []byte {
+	n := copy(c.buf[:], c.rest)
+	c.rest = c.buf[:n]
+	return c.buf[n:]
+}
+
+// cut returns the lines that are complete with n more bytes, and with all set what is left, too. They are good until room is
+// called.
+func (c *lineCutter) cut(n int, all bool) (lines [][]byte) {
+	c.rest = c.rest[:len(c.rest)+n]
+	for {
+		i := bytes.IndexByte(c.rest, '\n')
+		if i < 0 {
+			break
+		}
+		lines, c.rest = append(lines, c.rest[:i+1]), c.rest[i+1:]
+	}
+	if len(c.rest) > 0 && (all || len(c.rest) == maxLine) {
+		lines, c.rest = append(lines, c.rest), nil
+	}
+	return lines
 }

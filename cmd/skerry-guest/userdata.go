@@ -11,6 +11,7 @@ import (
 	"mime/multipart"
 	"mime/quotedprintable"
 	"net/mail"
+	"slices"
 	"strings"
 )
 
@@ -27,7 +28,17 @@ const (
 	script partKind = iota
 	cloudConfig
 	bootHook
+	bootScript // a script for every boot
 )
+
+// kinds are the parts whose declared type says what they are. Others are known by how they begin.
+var kinds = map[string]partKind{
+	"text/x-shellscript": script, "text/x-shellscript-per-instance": script, "text/x-shellscript-per-once": script, "text/x-shellscript-per-boot": bootScript,
+	"text/cloud-config": cloudConfig, "text/cloud-boothook": bootHook,
+}
+
+// unused are the types that cloud-init has and this image does without.
+var unused = []string{"text/x-include-url", "text/x-include-once-url", "text/cloud-config-archive", "text/cloud-config-jsonp", "text/jinja2", "text/part-handler", "text/upstart-job"}
 
 // part is one thing that user data asks for.
 type part struct {
@@ -79,15 +90,20 @@ func collect(b []byte, contentType, name string, depth int, parts *[]part, refus
 		name = fmt.Sprintf("part-%03d", len(*parts)+1)
 	}
 	add := func(k partKind) error { *parts = append(*parts, part{kind: k, name: name, body: b}); return nil }
+	if k, ok := kinds[media]; ok {
+		return add(k)
+	}
+	if slices.Contains(unused, media) {
+		*refused = append(*refused, fmt.Sprintf("%s is of the type %s, which is not supported here; it is not used", name, media))
+		return nil
+	}
 	switch {
 	case bytes.HasPrefix(b, []byte("#!")):
 		return add(script)
-	case strings.HasPrefix(head, "#cloud-config") && !strings.HasPrefix(head, "#cloud-config-"), media == "text/cloud-config":
+	case strings.HasPrefix(head, "#cloud-config") && !strings.HasPrefix(head, "#cloud-config-"):
 		return add(cloudConfig)
-	case strings.HasPrefix(head, "#cloud-boothook"), media == "text/cloud-boothook":
+	case strings.HasPrefix(head, "#cloud-boothook"):
 		return add(bootHook)
-	case media == "text/x-shellscript", media == "text/x-shellscript-per-instance", media == "text/x-shellscript-per-boot", media == "text/x-shellscript-per-once":
-		return add(script)
 	default:
 		first, _, _ := strings.Cut(string(b), "\n")
 		*refused = append(*refused, fmt.Sprintf("%s begins with %.60q, which is neither a script (#!), #cloud-config, #cloud-boothook nor MIME multipart; it is not used", name, first))

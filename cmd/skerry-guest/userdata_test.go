@@ -42,6 +42,10 @@ nothing of use
 --==x==--
 `
 
+func declared(kind, body string) string {
+	return "Content-Type: " + kind + "\nMIME-Version: 1.0\n\n" + body
+}
+
 func TestParseUserData(t *testing.T) {
 	nested := strings.Replace(mixed, "nothing of use", "", 1)
 	for name, c := range map[string]struct {
@@ -55,6 +59,12 @@ func TestParseUserData(t *testing.T) {
 		"script after BOM":  {"\xef\xbb\xbf#!/bin/sh\n", "0:part-001:#!/bin/sh\n", ""},
 		"cloud-config":      {"#cloud-config\nruncmd: []\n", "1:part-001:#cloud-config\nruncmd: []\n", ""},
 		"boothook":          {"#cloud-boothook\necho\n", "2:part-001:#cloud-boothook\necho\n", ""},
+		"declared boothook": {declared("text/cloud-boothook", "#!/bin/sh\necho\n"), "2:part-001:#!/bin/sh\necho\n", ""},
+		"declared per boot": {declared("text/x-shellscript-per-boot", "#!/bin/sh\n"), "3:part-001:#!/bin/sh\n", ""},
+		"declared config":   {declared("text/cloud-config", "runcmd: []\n"), "1:part-001:runcmd: []\n", ""},
+		"declared plain":    {declared("text/plain", "#!/bin/sh\n"), "0:part-001:#!/bin/sh\n", ""},
+		"declared include":  {declared("text/x-include-url", "http://x/\n"), "", "text/x-include-url, which is not supported"},
+		"declared jinja":    {declared("text/jinja2", "#!/bin/sh\n"), "", "text/jinja2"},
 		"compressed":        {gz("#!/bin/sh\necho"), "0:part-001:#!/bin/sh\necho", ""},
 		"twice compressed":  {gz(gz("#!/bin/sh\n")), "0:part-001:#!/bin/sh\n", ""},
 		"MIME":              {mixed, "1:cc.txt:runcmd: [echo]|0:evil:#!/bin/sh\necho hi\n", "part-003"},
@@ -145,11 +155,13 @@ func TestCloudConfigApplies(t *testing.T) {
 	g.userData(context.Background(), "i-1", []byte(fmt.Sprintf(`#cloud-config
 hostname: web-1
 packages: [nginx]
+power_state: {mode: reboot}
 ssh_authorized_keys: ["ssh-ed25519 AAAA one"]
 users:
   - default
   - name: ann
     uid: %d
+    sudo: ALL=(ALL) NOPASSWD:ALL
     ssh_authorized_keys: ["ssh-ed25519 BBBB two"]
   - name: "../bad"
 write_files:
@@ -157,7 +169,7 @@ write_files:
   - {path: /opt/a/plain, content: "more\n", append: true, permissions: '0600'}
   - {path: /opt/b64, content: aGk=, encoding: b64, owner: "ec2-user"}
   - {path: relative, content: x}
-  - {path: /opt/bad, content: x, permissions: 'rwx'}
+  - {path: /opt/bad, content: x, permissions: 'rwx', source: {uri: "http://x"}}
 `, os.Getuid())), "ssh-ed25519 CCCC key")
 	if got := g.hostname(); got != "web-1" {
 		t.Errorf("the next boot is called %q", got)
@@ -182,7 +194,7 @@ write_files:
 		t.Errorf("mode: %v %v", st.Mode(), err)
 	}
 	out := con.String()
-	for _, want := range []string{"no effect on this image: packages", `"../bad" is not a user name`, "relative: the path is not absolute", "permissions \"rwx\""} {
+	for _, want := range []string{"no effect on this image: packages, power_state, users.sudo, write_files.source", `"../bad" is not a user name`, "relative: the path is not absolute", "permissions \"rwx\""} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the console lacks %q:\n%s", want, out)
 		}
@@ -197,6 +209,54 @@ write_files:
 	g.userData(context.Background(), "i-2", cc, "")
 	if got := read(t, g, "/opt/b64"); got != "new" {
 		t.Errorf("at the first boot of another instance: %q", got)
+	}
+}
+
+func TestInterpreter(t *testing.T) {
+	for line, want := range map[string][2]string{
+		"#!/bin/sh\n":           {"/bin/sh", ""},
+		"#!/bin/bash -xe\necho": {"/bin/bash", "-xe"},
+		"#! /bin/bash  -e \n":   {"/bin/bash", "-e"},
+		"#!/usr/bin/env bash\n": {"/bin/bash", ""},
+		"#!/usr/bin/env":        {"/usr/bin/env", ""},
+		"#!":                    {"", ""},
+	} {
+		if path, arg := interpreter([]byte(line)); path != want[0] || arg != want[1] {
+			t.Errorf("%q: %q %q, want %q", line, path, arg, want)
+		}
+	}
+}
+
+// A line without an end is shown after a moment, not when the next one comes; the log has it as it was.
+func TestOutputIsShownAsItComes(t *testing.T) {
+	g, con := testGuest(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { g.copyOutput(r, "x"); close(done) }()
+	long := strings.Repeat("l", maxLine+5)
+	fmt.Fprint(w, "one\r\ntwo\nwaiting")
+	for end := time.Now().Add(5 * time.Second); !strings.Contains(con.String(), "x: waiting\r\n"); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("a line without an end is held back: %q", con.String())
+		}
+	}
+	fmt.Fprint(w, " is over\n"+long+"\nlast")
+	w.Close()
+	<-done
+	var got []string
+	for l := range strings.Lines(con.String()) {
+		_, text, _ := strings.Cut(strings.TrimRight(l, "\r\n"), "x: ")
+		got = append(got, text)
+	}
+	want := []string{"one", "two", "waiting", " is over", long[:maxLine], "lllll", "last"}
+	if strings.Join(got, "|") != strings.Join(want, "|") {
+		t.Errorf("%q", got)
+	}
+	if log := read(t, g, outputLog); log != "one\r\ntwo\nwaiting is over\n"+long+"\nlast" {
+		t.Errorf("the log: %q", log)
 	}
 }
 

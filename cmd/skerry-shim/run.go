@@ -30,6 +30,7 @@ const (
 	minBoot         = time.Second      // a boot shorter than this counts as a failed one
 	maxShortBoots   = 5                // reboots in a row after such boots before the instance is given up
 	maxStopTimeout  = 10 * time.Minute
+	betweenBoots    = 10 * time.Second      // that a stop waits for a boot which is under way
 	firstAsk        = 20 * time.Millisecond // between requests to shut down
 	maxAsk          = 2 * time.Second
 	consoleColumns  = 120
@@ -354,6 +355,15 @@ func (s *supervisor) watch(c net.Conn, out *json.Encoder) {
 // stop ends the current boot and returns when its init is gone.
 func (s *supervisor) stop(want string, force bool, timeout time.Duration) error {
 	s.mu.Lock()
+	for end := time.Now().Add(betweenBoots); want == "stopped" && !s.running && !s.done; s.mu.Lock() { // it is rebooting: the next boot is what ends
+		changed := s.changed
+		s.mu.Unlock()
+		select {
+		case <-changed:
+		case <-time.After(time.Until(end)):
+			return errors.New("the instance is between two boots, and does not come up")
+		}
+	}
 	if !s.running {
 		s.mu.Unlock()
 		return nil

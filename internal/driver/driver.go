@@ -23,7 +23,8 @@ var ErrNotFound = errors.New("no such instance")
 // List after any event, so only duplicates are lost.
 const EventQueue = 1024
 
-// Spec describes one instance. It is stored by the driver at Create and does not change afterwards.
+// Spec describes one instance. It is stored by the driver at Create. Afterwards only the limits and the environment change,
+// by a Create of an instance that does not run.
 type Spec struct {
 	ID        string            // i-0123456789abcdef0
 	ImageDir  string            // directory of the image in the image store; used when Layers is empty

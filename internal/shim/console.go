@@ -48,16 +48,25 @@ func (c *ConsoleLog) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.n+int64(len(p)) > ConsoleMax && c.n > 0 {
-		if os.Rename(c.path, c.path+".1") == nil {
-			c.f.Close()
-			if err := c.open(); err != nil {
-				return len(p), nil
-			}
-		}
+		c.turn()
 	}
 	n, _ := c.f.Write(p)
 	c.n += int64(n)
 	return len(p), nil
+}
+
+// turn makes the file the older one and begins another. Where that can't be, what the file holds is given up.
+func (c *ConsoleLog) turn() {
+	full := c.f
+	if os.Rename(c.path, c.path+".1") == nil {
+		if c.open() == nil {
+			full.Close()
+			return
+		}
+		os.Rename(c.path+".1", c.path)
+	}
+	full.Truncate(0)
+	c.n = 0
 }
 
 // ReadConsole returns the last ConsoleView bytes of the console in dir, cut at a line's start.

@@ -58,6 +58,28 @@ func TestConsoleKeepsTheTail(t *testing.T) {
 	}
 }
 
+// Where the files can't be turned over the console stays bounded, and goes on.
+func TestConsoleThatCannotTurn(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, ConsoleFile+".1", "x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c, err := OpenConsole(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		c.Write(bytes.Repeat([]byte("x"), ConsoleMax/4))
+	}
+	c.Write([]byte("\nlast\n"))
+	if st, err := os.Stat(filepath.Join(dir, ConsoleFile)); err != nil || st.Size() > ConsoleMax {
+		t.Errorf("%v %v, want at most %d", st.Size(), err, ConsoleMax)
+	}
+	if b, err := ReadConsole(dir); err != nil || !bytes.HasSuffix(b, []byte("\nlast\n")) {
+		t.Errorf("it ends with %q %v", b[max(0, len(b)-20):], err)
+	}
+}
+
 func TestConsoleOfNothing(t *testing.T) {
 	if b, err := ReadConsole(t.TempDir()); err != nil || len(b) != 0 {
 		t.Errorf("%q %v, want nothing", b, err)

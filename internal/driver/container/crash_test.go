@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -334,5 +335,75 @@ func TestRefusesBadSpecs(t *testing.T) {
 	}
 	if st := r.awaitExit(t, s.ID); !strings.HasPrefix(st.ExitReason, "failed: ") {
 		t.Errorf("after a failed start: %+v", st)
+	}
+}
+
+// The shim dies between the record of the end and the removal of the state: the end is the one that was recorded.
+func TestShimKilledWhileItRecordsTheEnd(t *testing.T) {
+	r := newRig(t)
+	id := r.boot(t, 1)
+	dir := shim.InstanceDir(r.o.DataDir, id)
+	var st shim.State
+	if err := shim.ReadJSON(filepath.Join(dir, shim.StateFile), &st); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Stop(context.Background(), id, true, 0); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if err := shim.WriteJSON(filepath.Join(dir, shim.StateFile), st); err != nil {
+		t.Fatal(err)
+	}
+	r.reopen(t)
+	if s, _ := r.status(t, id); s.State != driver.Exited || s.ExitReason != "stopped" {
+		t.Errorf("after adoption: %+v, want stopped", s)
+	}
+	if _, err := os.Stat(filepath.Join(dir, shim.StateFile)); !os.IsNotExist(err) {
+		t.Errorf("the state is still there: %v", err)
+	}
+}
+
+// A stop that comes while an instance is between two boots ends the next one, and does not wait for a shim that goes on.
+func TestStopOfAnInstanceThatReboots(t *testing.T) {
+	r := newRig(t)
+	var wg sync.WaitGroup
+	for n := range 4 {
+		s, _ := r.bootWith(t, n+1, "#cloud-boothook\nreboot -f\n", "")
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			time.Sleep(time.Duration(n) * 15 * time.Millisecond)
+			start := time.Now()
+			if err := r.Stop(context.Background(), s.ID, n%2 == 0, 3*time.Second); err != nil {
+				t.Error(err)
+			}
+			if d := time.Since(start); d > 8*time.Second {
+				t.Errorf("the stop took %s", d)
+			}
+			if st, _ := r.status(t, s.ID); st.State != driver.Exited || st.ExitReason == "lost" {
+				t.Errorf("after the stop: %+v", st)
+			}
+		}()
+	}
+	wg.Wait()
+}
+
+// A stopped instance that is another type by now starts with that type's limits.
+func TestLimitsOfAnotherType(t *testing.T) {
+	r := newRig(t)
+	id := r.boot(t, 1)
+	if err := r.Stop(context.Background(), id, true, 0); err != nil {
+		t.Fatal(err)
+	}
+	s := r.spec(1)
+	s.MemoryMiB, s.Env = 2*s.MemoryMiB, map[string]string{"A": "b"}
+	if _, err := r.Create(context.Background(), s); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(context.Background(), id); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := r.Stats(context.Background(), id); err != nil || st.MemoryLimit != uint64(s.MemoryMiB)<<20 {
+		t.Errorf("%d %v, want %d MiB", st.MemoryLimit, err, s.MemoryMiB)
 	}
 }

@@ -182,6 +182,53 @@ false
 	}
 }
 
+// Parts of several kinds: what is for every boot runs at every boot, the rest at the first; bash's options are kept by sh.
+func TestMultipartUserData(t *testing.T) {
+	r := newRig(t)
+	s, _ := r.bootWith(t, 1, `MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary="=="
+
+--==
+Content-Type: text/cloud-boothook
+
+#!/bin/sh
+echo "hook at $(hostname)"
+--==
+Content-Type: text/x-shellscript
+
+#!/bin/bash -xe
+echo "strict"; false
+echo "went on"
+--==
+Content-Type: text/x-shellscript-per-boot
+
+#!/bin/sh
+n=$(cat /boots 2>/dev/null)x; echo $n >/boots; echo "script of each boot: $n"
+--==
+Content-Type: text/jinja2
+
+{{ x }}
+--==--
+`, "")
+	out := r.awaitConsole(t, s.ID, "cloud-init: finished")
+	for _, want := range []string{"hook at " + s.Hostname, "strict", "part-002 failed: exit status 1", "run by /bin/sh -xe", "script of each boot", "text/jinja2, which is not supported here"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the console lacks %q:\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, ": went on") {
+		t.Errorf("bash's -e is not honoured:\n%s", out)
+	}
+	if err := r.Reboot(context.Background(), s.ID); err != nil {
+		t.Fatal(err)
+	}
+	out = r.awaitConsole(t, s.ID, "script of each boot: xx")
+	out = out[strings.LastIndex(out, "Skerry nano"):]
+	if !strings.Contains(out, "hook at ") || strings.Contains(out, "strict") {
+		t.Errorf("at the second boot:\n%s", out)
+	}
+}
+
 func TestPowerOffInside(t *testing.T) {
 	r := newRig(t)
 	s, _ := r.bootWith(t, 1, "#!/bin/sh\npoweroff\n", "")

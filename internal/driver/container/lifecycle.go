@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,6 +44,12 @@ func (d *Driver) Create(ctx context.Context, s driver.Spec) (string, error) {
 		var stored driver.Spec // not into s, whose slices are the caller's
 		if err := shim.ReadJSON(filepath.Join(in.dir, specFile), &stored); err != nil {
 			return "", err
+		}
+		if stored.VCPU != s.VCPU || stored.MemoryMiB != s.MemoryMiB || !maps.Equal(stored.Env, s.Env) { // of another type by now
+			stored.VCPU, stored.MemoryMiB, stored.Env = s.VCPU, s.MemoryMiB, s.Env
+			if err := shim.WriteJSON(filepath.Join(in.dir, specFile), stored); err != nil {
+				return "", err
+			}
 		}
 		s = stored
 	}

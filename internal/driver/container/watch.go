@@ -59,7 +59,15 @@ func (d *Driver) refresh(in *instance) {
 	}
 	var ex shim.Exit
 	var st shim.State
-	if shim.ReadJSON(filepath.Join(in.dir, shim.StateFile), &st) == nil {
+	ended := shim.ReadJSON(filepath.Join(in.dir, shim.ExitFile), &ex) == nil
+	switch {
+	case shim.ReadJSON(filepath.Join(in.dir, shim.StateFile), &st) != nil:
+		if !ended {
+			return // never ran
+		}
+	case ended && ex.StartedAt.Equal(st.StartedAt): // the shim was killed while it recorded the end
+		shim.Finish(in.dir, ex)
+	default:
 		// The shim died without a word: what it ran has lost its console and nobody waits for it.
 		if st.PIDStart != 0 && shim.PIDStart(st.PID) == st.PIDStart {
 			syscall.Kill(st.PID, syscall.SIGKILL)
@@ -69,8 +77,6 @@ func (d *Driver) refresh(in *instance) {
 		}
 		ex = shim.Exit{Code: 128 + int(syscall.SIGKILL), Reason: "lost", StartedAt: st.StartedAt, At: time.Now()}
 		shim.Finish(in.dir, ex)
-	} else if shim.ReadJSON(filepath.Join(in.dir, shim.ExitFile), &ex) != nil {
-		return // never ran
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
