@@ -449,6 +449,17 @@ func (l *loop) linger(c *lconn) {
 	}
 }
 
+// putSoon has b written to a client at the end of the loop's round; nothing else waits to be.
+func (l *loop) putSoon(c *lconn, b []byte) {
+	if c.tls != nil {
+		l.sbuf = c.tls.state.Seal(l.sbuf[:0], b)
+		b = l.sbuf
+	}
+	c.out = l.mem.buf(len(b))
+	c.out.w = copy(c.out.b, b)
+	l.soon(c)
+}
+
 // put writes b to a connection, or keeps what it doesn't take now. It returns false if the connection is broken.
 func (l *loop) put(c *lconn, b []byte) bool {
 	if c.tls != nil {

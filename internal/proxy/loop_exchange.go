@@ -131,7 +131,7 @@ func (l *loop) send(x *lexchange) {
 		if u := l.take(x.choice.t); u != nil {
 			u.reused = true
 			l.attach(x, u)
-			l.transmit(x)
+			l.soon(u)
 			return
 		}
 	}
@@ -546,7 +546,11 @@ func (l *loop) deliver(x *lexchange, from, n int, end, extra bool) bool {
 	}
 	x.bytes.Add(int64(sent))
 	if ok && from < to {
-		ok = l.put(x.c, l.rbuf[from:to])
+		if b := l.rbuf[from:to]; end && len(b) <= sendSoon && x.c.out == nil {
+			l.putSoon(x.c, b)
+		} else {
+			ok = l.put(x.c, b)
+		}
 	}
 	if !ok {
 		l.gone(x)
