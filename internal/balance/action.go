@@ -20,8 +20,11 @@ const (
 	JWTType      = "jwt-validation"
 )
 
-// maxActions is AWS's quota of actions a rule.
-const maxActions = 5
+// Bounds of AWS for actions.
+const (
+	maxActions       = 5 // a rule
+	MaxStickySeconds = 604800
+)
 
 func badAction(format string, args ...any) error {
 	return fault.New(fault.Invalid, "InvalidLoadBalancerAction", format, args...)
@@ -148,8 +151,8 @@ func checkForward(tx store.Tx, lb LoadBalancer, l Listener, a Action) (Action, e
 		if lb.Type == Network {
 			return a, badAction("Target group stickiness is not supported for network load balancers")
 		}
-		if f.StickySeconds < 1 || f.StickySeconds > 604800 {
-			return a, invalid("Target group stickiness duration must be specified and must be between 1 and 604800 seconds")
+		if f.StickySeconds < 1 || f.StickySeconds > MaxStickySeconds {
+			return a, invalid("Target group stickiness duration must be between 1 and %d seconds", MaxStickySeconds)
 		}
 	}
 	a.Forward = &f

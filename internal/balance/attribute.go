@@ -27,7 +27,7 @@ func oneOf(values ...string) func(string) bool {
 func number(low, high int) func(string) bool {
 	return func(v string) bool {
 		n, err := strconv.Atoi(v)
-		return err == nil && n >= low && n <= high
+		return err == nil && n >= low && n <= high && strconv.Itoa(n) == v
 	}
 }
 
@@ -97,7 +97,7 @@ var listenerApplication = []attribute{
 	{"routing.http.response.access_control_max_age.header_value", "", either(oneOf(""), number(0, 86400))},
 	{"routing.http.response.content_security_policy.header_value", "", isHeaderValue},
 	{"routing.http.response.x_content_type_options.header_value", "", oneOf("", "nosniff")},
-	{"routing.http.response.x_frame_options.header_value", "", isHeaderValue},
+	{"routing.http.response.x_frame_options.header_value", "", isFrameOption},
 }
 
 var listenerTLS = append(slices.Clone(listenerApplication), []attribute{
@@ -116,6 +116,12 @@ var listenerTCP = []attribute{{"tcp.idle_timeout.seconds", "350", number(60, 600
 // isHeaderValue tells whether a response may have the value; empty is no header.
 func isHeaderValue(v string) bool {
 	return isText(v) && !strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r >= 0x7f })
+}
+
+// isFrameOption tells whether X-Frame-Options may have the value; empty is no header.
+func isFrameOption(v string) bool {
+	origin, allows := strings.CutPrefix(v, "ALLOW-FROM ")
+	return oneOf("", "DENY", "SAMEORIGIN")(v) || allows && origin != "" && isHeaderValue(origin)
 }
 
 // ownHeaders are those that a load balancer or HTTP itself gives a meaning.
@@ -160,6 +166,14 @@ func isAppCookie(v string) bool {
 		}
 	}
 	return len(v) <= 128 && !strings.ContainsAny(v, " \t;,=\"")
+}
+
+// stickinessOf lists the types of stickiness that a group may have.
+func stickinessOf(g TargetGroup) []string {
+	if g.Protocol == HTTP || g.Protocol == HTTPS {
+		return []string{"lb_cookie", "app_cookie"}
+	}
+	return []string{"source_ip"}
 }
 
 func (l LoadBalancer) known() []attribute {
@@ -246,8 +260,9 @@ func (g TargetGroup) AllAttributes() Attributes { return list(g.known(), g.Attri
 // AllAttributes lists every attribute with its value or default.
 func (l Listener) AllAttributes() Attributes { return list(l.known(), l.Attribute) }
 
-// set returns the values with the changes, checked against what is known.
-func set(what string, known []attribute, old map[string]string, changes map[string]string) (map[string]string, error) {
+// set returns the values with the changes, checked against what is known. Other kinds of the same resource know the keys of
+// others, and where tells what this one is.
+func set(what, where string, known []attribute, others [][]attribute, old, changes map[string]string) (map[string]string, error) {
 	out := map[string]string{}
 	for k, v := range old {
 		out[k] = v
@@ -255,6 +270,9 @@ func set(what string, known []attribute, old map[string]string, changes map[stri
 	for _, k := range sortedKeys(changes) {
 		i := slices.IndexFunc(known, func(a attribute) bool { return a.key == k })
 		if i < 0 {
+			if slices.ContainsFunc(slices.Concat(others...), func(a attribute) bool { return a.key == k }) {
+				return nil, fault.New(fault.Invalid, "InvalidConfigurationRequest", "%s attribute key '%s' is not supported on %s", what, k, where)
+			}
 			return nil, invalid("%s attribute key '%s' is not recognized", what, k)
 		}
 		if !known[i].check(changes[k]) {
@@ -272,7 +290,7 @@ func ModifyLoadBalancerAttributes(w *store.WriteTx, s scope.Scope, arn string, c
 		return lb, err
 	}
 	before := lb.Attribute("secondary_ips.auto_assigned.per_subnet")
-	if lb.Attributes, err = set("Load balancer", lb.known(), lb.Attributes, changes); err != nil {
+	if lb.Attributes, err = set("Load balancer", "load balancers with type '"+lb.Type+"'", lb.known(), [][]attribute{lbApplication, lbNetwork}, lb.Attributes, changes); err != nil {
 		return lb, err
 	}
 	for _, log := range []string{"access_logs", "connection_logs", "health_check_logs"} {
@@ -304,7 +322,10 @@ func ModifyTargetGroupAttributes(w *store.WriteTx, s scope.Scope, arn string, ch
 	if err != nil {
 		return g, err
 	}
-	if g.Attributes, err = set("Target group", g.known(), g.Attributes, changes); err != nil {
+	if v := changes["stickiness.type"]; oneOf("lb_cookie", "app_cookie", "source_ip")(v) && v != "" && !oneOf(stickinessOf(g)...)(v) {
+		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Stickiness type '%s' is not supported for target groups with the %s protocol", v, g.Protocol)
+	}
+	if g.Attributes, err = set("Target group", "target groups with protocol '"+g.Protocol+"'", g.known(), [][]attribute{groupApplication, groupConnections}, g.Attributes, changes); err != nil {
 		return g, err
 	}
 	on := func(key string) bool { return g.Attribute(key) == "true" }
@@ -315,7 +336,9 @@ func ModifyTargetGroupAttributes(w *store.WriteTx, s scope.Scope, arn string, ch
 	case g.Attribute("load_balancing.algorithm.anomaly_mitigation") == "on" && algorithm != "weighted_random":
 		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Anomaly mitigation can be enabled for algorithm type 'weighted_random' only")
 	case algorithm != "" && algorithm != "round_robin" && g.Attribute("slow_start.duration_seconds") != "0":
-		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Slow start mode cannot be enabled for algorithm type '%s'", algorithm)
+		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "You cannot enable both slow start and %s algorithm on a target group", strings.ReplaceAll(algorithm, "_", " "))
+	case algorithm == "weighted_random" && on("stickiness.enabled"):
+		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "You cannot have both stickiness and weighted random algorithm enabled on the same target group.")
 	case algorithm != "" && on("stickiness.enabled") && g.Attribute("load_balancing.cross_zone.enabled") == "false":
 		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Stickiness cannot be enabled when cross-zone load balancing is disabled")
 	case (g.Protocol == UDP || g.Protocol == TCPUDP) && !on("preserve_client_ip.enabled"):
@@ -326,7 +349,7 @@ func ModifyTargetGroupAttributes(w *store.WriteTx, s scope.Scope, arn string, ch
 		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Client IP preservation cannot be disabled for target groups with target type 'alb'")
 	case g.Protocol == TLS && on("stickiness.enabled"):
 		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Stickiness cannot be enabled for target groups with protocol 'TLS'")
-	case g.Attribute("target_health_state.unhealthy.draining_interval_seconds") > "0" && on("target_health_state.unhealthy.connection_termination.enabled"):
+	case !slices.Contains([]string{"", "0"}, g.Attribute("target_health_state.unhealthy.draining_interval_seconds")) && on("target_health_state.unhealthy.connection_termination.enabled"):
 		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "An unhealthy draining interval can be specified only when connection termination for unhealthy targets is disabled")
 	}
 	if err := checkThresholds(g); err != nil {
@@ -355,7 +378,7 @@ func ModifyListenerAttributes(w *store.WriteTx, s scope.Scope, arn string, chang
 	if err != nil {
 		return l, err
 	}
-	if l.Attributes, err = set("Listener", l.known(), l.Attributes, changes); err != nil {
+	if l.Attributes, err = set("Listener", "listeners with protocol '"+l.Protocol+"'", l.known(), [][]attribute{listenerTLS, listenerTCP}, l.Attributes, changes); err != nil {
 		return l, err
 	}
 	Listeners.Put(w, l)

@@ -10,8 +10,11 @@ import (
 
 // Bounds of AWS for capacity reservations.
 const (
-	maxCapacityUnits  = 15000 // of a load balancer
-	capacityDecreases = 2     // a day
+	minCapacityALB    = 100 // units of an application load balancer
+	maxCapacityALB    = 1500
+	minCapacityNLB    = 2750 // of a network load balancer, a zone
+	maxCapacityNLB    = 45000
+	capacityDecreases = 2 // a day
 )
 
 func sameDay(a, b time.Time) bool {
@@ -33,8 +36,21 @@ func ReserveCapacity(w *store.WriteTx, s scope.Scope, arn string, units int32) (
 	if err != nil {
 		return lb, err
 	}
-	if units > maxCapacityUnits {
-		return lb, fault.New(fault.Limit, "CapacityUnitsLimitExceeded", "The maximum number of capacity units of a load balancer is %d", maxCapacityUnits)
+	least, most := int32(minCapacityALB), int32(maxCapacityALB)
+	if lb.Type == Network {
+		n := int32(len(lb.Nodes))
+		least, most = minCapacityNLB*n, maxCapacityNLB*n
+		for l := range Listeners.By(w, "lb", s.Key(lb.ARN)) {
+			if units > 0 && l.Protocol == TLS {
+				return lb, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Capacity cannot be reserved for network load balancers with TLS listeners")
+			}
+		}
+	}
+	if units > most {
+		return lb, fault.New(fault.Limit, "CapacityUnitsLimitExceeded", "The maximum number of capacity units of load balancer '%s' is %d", arn, most)
+	}
+	if units > 0 && units < least {
+		return lb, fault.New(fault.Invalid, "InvalidConfigurationRequest", "The minimum number of capacity units of load balancer '%s' is %d", arn, least)
 	}
 	left := lb.DecreasesLeft(w.Now())
 	if units > 0 && units < lb.CapacityUnits {

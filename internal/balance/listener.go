@@ -245,7 +245,7 @@ func AddCertificates(w *store.WriteTx, s scope.Scope, arn string, certificates [
 		return Listener{}, err
 	}
 	if !l.encrypted() {
-		return Listener{}, fault.New(fault.Invalid, "OperationNotPermitted", "Certificates can be added to HTTPS and TLS listeners only")
+		return Listener{}, invalid("Certificates can be added to HTTPS and TLS listeners only")
 	}
 	l.Certificates = slices.Clone(l.Certificates)
 	extra := 0

@@ -29,19 +29,25 @@ func invalid(format string, args ...any) error {
 	return fault.New(fault.Invalid, "ValidationError", format, args...)
 }
 
-// CheckName refuses the name of a load balancer or target group.
-func CheckName(kind, name string) error {
+// The kinds of names, as AWS's messages begin.
+const (
+	balancerName = "The load balancer name"
+	groupName    = "Target group name"
+)
+
+// checkName refuses the name of a load balancer or target group.
+func checkName(kind, name string) error {
 	switch {
 	case name == "":
-		return invalid("The %s name must be specified", kind)
+		return invalid("%s must be specified", kind)
 	case len(name) > 32:
-		return invalid("The %s name '%s' cannot be longer than '32' characters", kind, name)
+		return invalid("%s '%s' cannot be longer than '32' characters", kind, name)
 	case strings.HasPrefix(name, "-") || strings.HasSuffix(name, "-"):
-		return invalid("The %s name '%s' cannot begin or end with a hyphen(-)", kind, name)
+		return invalid("%s '%s' cannot begin or end with '-'", kind, name)
 	case !resourceName.MatchString(name):
-		return invalid("The %s name '%s' can only contain characters that are alphanumeric characters and hyphens(-)", kind, name)
-	case kind == "load balancer" && strings.HasPrefix(name, "internal-"):
-		return invalid("The load balancer name '%s' cannot begin with the prefix 'internal-'", name)
+		return invalid("%s '%s' can only contain characters that are alphanumeric characters or hyphens(-)", kind, name)
+	case kind == balancerName && strings.HasPrefix(name, "internal-"):
+		return invalid("%s '%s' cannot begin with the prefix 'internal-'", kind, name)
 	}
 	return nil
 }
@@ -80,7 +86,7 @@ func hex16(w *store.WriteTx) string { return fmt.Sprintf("%016x", w.Rand().Uint6
 // CreateLoadBalancer makes a load balancer in state provisioning; it is active when its nodes serve. The same parameters
 // again give the one that is there.
 func CreateLoadBalancer(w *store.WriteTx, s scope.Scope, p LoadBalancerParams) (LoadBalancer, error) {
-	if err := CheckName("load balancer", p.Name); err != nil {
+	if err := checkName(balancerName, p.Name); err != nil {
 		return LoadBalancer{}, err
 	}
 	if err := p.defaults(); err != nil {
@@ -143,7 +149,7 @@ func (p *LoadBalancerParams) defaults() error {
 		p.Scheme = InternetFacing
 	case InternetFacing, Internal:
 	default:
-		return invalid("Scheme '%s' must be one of 'internet-facing, internal'", p.Scheme)
+		return fault.New(fault.Invalid, "InvalidScheme", "The requested scheme is not valid: '%s'", p.Scheme)
 	}
 	if err := checkIPType(p.IPAddressType); err != nil {
 		return err
@@ -238,7 +244,7 @@ func checkSubnets(tx store.Tx, s scope.Scope, lbType, scheme string, mappings []
 			return nil, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Addresses cannot be specified for application load balancers")
 		}
 		if m.AllocationID != "" && scheme == Internal {
-			return nil, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Elastic IP addresses cannot be specified for internal load balancers")
+			return nil, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Elastic IPs are not supported for load balancers with scheme 'internal'")
 		}
 		if m.PrivateIP != "" && scheme != Internal {
 			return nil, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Private IPv4 addresses can be specified for internal load balancers only")
@@ -290,6 +296,9 @@ func addNode(w *store.WriteTx, lb LoadBalancer, sn network.Subnet, m SubnetMappi
 		if f != nil && f.Code == "InsufficientFreeAddressesInSubnet" {
 			return Node{}, fault.New(fault.Invalid, "InvalidSubnet", "Not enough IP space available in %s. ELB requires at least %d free IP addresses in each subnet.", sn.ID, minFreeAddresses).Wrap(err)
 		}
+		if f != nil { // the code would be EC2's
+			return Node{}, fault.New(fault.Invalid, "InvalidConfigurationRequest", "%s", f.Msg).Wrap(err)
+		}
 		return Node{}, err
 	}
 	if len(lb.SecurityGroupIDs) == 0 { // open: an interface allocated without groups would take the VPC's default one
@@ -303,10 +312,10 @@ func addNode(w *store.WriteTx, lb LoadBalancer, sn network.Subnet, m SubnetMappi
 			return Node{}, fault.New(fault.NotFound, "AllocationIdNotFound", "The allocation IDs '%s' do not exist", m.AllocationID)
 		}
 		if a.NetworkInterfaceID != "" {
-			return Node{}, fault.New(fault.Invalid, "InvalidConfigurationRequest", "The allocation IDs are not available for use")
+			return Node{}, fault.New(fault.Conflict, "ResourceInUse", "The allocation IDs are not available for use")
 		}
 		if a, err = network.AssociateAddress(w, lb.Scope, m.AllocationID, e.ID, false); err != nil {
-			return Node{}, err
+			return Node{}, fault.New(fault.Conflict, "ResourceInUse", "The allocation IDs are not available for use").Wrap(err)
 		}
 		n.PublicIP = a.PublicIP
 	}
@@ -379,6 +388,9 @@ func SetSubnets(w *store.WriteTx, s scope.Scope, arn string, mappings []SubnetMa
 			continue
 		}
 		n, err := addNode(w, lb, sn, mappings[i])
+		if fault.Is(err, fault.Conflict) {
+			return LoadBalancer{}, fault.New(fault.Invalid, "InvalidConfigurationRequest", "The allocation IDs are not available for use").Wrap(err)
+		}
 		if err != nil {
 			return LoadBalancer{}, err
 		}

@@ -15,8 +15,8 @@ import (
 // Limits of AWS.
 const (
 	MaxRules          = 100 // a load balancer, without the default ones
-	maxValues         = 5   // of all conditions of a rule
-	maxWildcards      = 5
+	MaxValues         = 5   // of all conditions of a rule
+	MaxWildcards      = 6
 	maxPriority       = 50000
 	maxConditionChars = 128
 	maxHeaderChars    = 40
@@ -123,7 +123,7 @@ func checkPriority(p int32) error {
 	return nil
 }
 
-// ModifyRule replaces the parts that are given. The default rule has actions only.
+// ModifyRule replaces the parts that are given; the default rule refuses.
 func ModifyRule(w *store.WriteTx, s scope.Scope, arn string, p RuleParams) (Rule, error) {
 	r, isDefault, err := GetRule(w, s, arn)
 	if err != nil {
@@ -137,19 +137,16 @@ func ModifyRule(w *store.WriteTx, s scope.Scope, arn string, p RuleParams) (Rule
 	if err != nil {
 		return Rule{}, err
 	}
+	if isDefault { // ModifyListener changes its actions
+		return Rule{}, fault.New(fault.Denied, "OperationNotPermitted", "Default rule '%s' cannot be modified", arn)
+	}
 	if p.Conditions != nil {
-		if isDefault {
-			return Rule{}, fault.New(fault.Denied, "OperationNotPermitted", "Default rule '%s' conditions cannot be modified", arn)
-		}
 		if err := checkConditions(p.Conditions); err != nil {
 			return Rule{}, err
 		}
 		r.Conditions = p.Conditions
 	}
 	if p.Transforms != nil {
-		if isDefault {
-			return Rule{}, fault.New(fault.Denied, "OperationNotPermitted", "Default rule '%s' transforms cannot be modified", arn)
-		}
 		if err := checkTransforms(p.Transforms); err != nil {
 			return Rule{}, err
 		}
@@ -160,12 +157,7 @@ func ModifyRule(w *store.WriteTx, s scope.Scope, arn string, p RuleParams) (Rule
 			return Rule{}, err
 		}
 	}
-	if isDefault {
-		l.DefaultActions = r.Actions
-		Listeners.Put(w, l)
-	} else {
-		Rules.Put(w, r)
-	}
+	Rules.Put(w, r)
 	return r, nil
 }
 
@@ -291,11 +283,11 @@ func checkConditions(conditions []Condition) error {
 			}
 		}
 	}
-	if values > maxValues {
-		return invalid("The maximum number of condition values for a rule is %d", maxValues)
+	if values > MaxValues {
+		return invalid("A rule can only have '%d' condition values and regex values", MaxValues)
 	}
-	if wildcards > maxWildcards {
-		return invalid("The maximum number of wildcards in condition values for a rule is %d", maxWildcards)
+	if wildcards > MaxWildcards {
+		return invalid("A rule can only have '%d' condition wildcards", MaxWildcards)
 	}
 	return nil
 }
@@ -312,7 +304,7 @@ func checkValue(c Condition, v string) error {
 		}
 	case PathPattern:
 		if !pathPattern.MatchString(v) {
-			return invalid("The path pattern '%s' of a condition contains characters that are not valid", v)
+			return invalid("Condition value '%s' contains a character that is not valid", v)
 		}
 	case RequestMethod:
 		if !methodName.MatchString(v) || len(v) > maxHeaderChars {

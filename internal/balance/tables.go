@@ -166,19 +166,18 @@ type FixedResponse struct{ StatusCode, ContentType, Body string }
 // TargetGroup is a set of targets and how they are checked.
 type TargetGroup struct {
 	scope.Scope
-	ARN               string
-	Name              string
-	ID                string
-	Protocol          string
-	ProtocolVersion   string // of an application load balancer's: HTTP1, HTTP2, GRPC
-	Port              int32
-	VpcID             string
-	TargetType        string // instance, ip, lambda, alb
-	IPAddressType     string
-	Check             HealthCheck
-	TargetControlPort int32
-	Attributes        map[string]string
-	CreatedAt         time.Time
+	ARN             string
+	Name            string
+	ID              string
+	Protocol        string
+	ProtocolVersion string // of an application load balancer's: HTTP1, HTTP2, GRPC
+	Port            int32
+	VpcID           string
+	TargetType      string // instance, ip, lambda, alb
+	IPAddressType   string
+	Check           HealthCheck
+	Attributes      map[string]string
+	CreatedAt       time.Time
 }
 
 // HealthCheck are a group's health check settings.

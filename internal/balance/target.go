@@ -2,6 +2,7 @@ package balance
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -97,20 +98,24 @@ func Register(w *store.WriteTx, s scope.Scope, groupARN string, targets []Target
 
 // Quotas of AWS: targets of all groups that a load balancer forwards to.
 const (
-	maxTargetsALB     = 1000
-	maxTargetsNLB     = 3000
-	maxTargetsNLBZone = 500
+	maxTargetsALB       = 1000
+	maxRegistrationsALB = 1000 // of one target
+	maxTargetsNLB       = 3000
+	maxTargetsNLBZone   = 500
 )
 
 // checkTargets refuses a load balancer whose groups have too many targets together.
 func checkTargets(tx store.Tx, lb LoadBalancer, groups []string) error {
-	all, zones := 0, map[string]int{}
+	all, zones, ids := 0, map[string]int{}, map[string]int{}
 	for _, arn := range groups {
 		for r := range Registrations.Prefix(tx, lb.Key(arn)+" ") {
 			if r.Draining() {
 				continue
 			}
 			all++
+			if ids[r.TargetID]++; lb.Type == Application && ids[r.TargetID] > maxRegistrationsALB {
+				return fault.New(fault.Limit, "TooManyRegistrationsForTargetId", "You have reached the maximum number of times that target '%s' can be registered with load balancer '%s'", r.TargetID, lb.ARN)
+			}
 			zone := r.AvailabilityZone
 			if i, ok := compute.Instances.Get(tx, r.Key(r.TargetID)); ok {
 				zone = i.AvailabilityZone
@@ -124,16 +129,52 @@ func checkTargets(tx store.Tx, lb LoadBalancer, groups []string) error {
 	return nil
 }
 
+// checkTargetID refuses an id that no target of the group's type has.
+func checkTargetID(g TargetGroup, id string) error {
+	switch g.TargetType {
+	case "instance":
+		if !strings.HasPrefix(id, "i-") {
+			return invalid("Instance ID '%s' is not valid", id)
+		}
+	case "ip":
+		if a, err := netip.ParseAddr(id); err != nil || !a.Is4() {
+			return invalid("The IP address '%s' is not a valid IPv4 address", id)
+		}
+	case "alb":
+		if !strings.HasPrefix(id, "arn:") || !strings.Contains(id, ":loadbalancer/") {
+			return invalid("'%s' is not a valid load balancer ARN", id)
+		}
+	}
+	return nil
+}
+
+// CheckDescribed refuses the health of what never was a target of the group, nor could be.
+func CheckDescribed(tx store.Tx, g TargetGroup, h Health) error {
+	id := h.Target.TargetID
+	if err := checkTargetID(g, id); err != nil {
+		return err
+	}
+	if g.TargetType == "instance" && h.Reason == "Target.NotRegistered" {
+		if _, ok := compute.Instances.Get(tx, g.Key(id)); !ok {
+			return fault.New(fault.Invalid, "InvalidTarget", "The following targets do not exist: '%s'", id)
+		}
+	}
+	return nil
+}
+
 // checkTarget refuses what can't be a target of the group and finds an address's zone.
 func checkTarget(tx store.Tx, g TargetGroup, t Target) (zone string, err error) {
 	if t.Port < 1 || t.Port > 65535 {
 		return "", fault.New(fault.Invalid, "ValidationError", "Port '%d' is not valid. It must be between 1 and 65535", t.Port)
 	}
+	if t.AvailabilityZone != "" && g.TargetType != "ip" {
+		return "", fault.New(fault.Invalid, "ValidationError", "An Availability Zone cannot be specified for targets of type '%s'", g.TargetType)
+	}
+	if err := checkTargetID(g, t.ID); err != nil {
+		return "", err
+	}
 	switch g.TargetType {
 	case "instance":
-		if !strings.HasPrefix(t.ID, "i-") {
-			return "", fault.New(fault.Invalid, "ValidationError", "Instance ID '%s' is not valid", t.ID)
-		}
 		i, ok := compute.Instances.Get(tx, g.Key(t.ID))
 		if !ok {
 			return "", fault.New(fault.Invalid, "InvalidTarget", "The following targets do not exist: '%s'", t.ID)
@@ -172,27 +213,26 @@ var privateRanges = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.Mu
 	netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("100.64.0.0/10")}
 
 func checkIP(tx store.Tx, g TargetGroup, t Target) (string, error) {
-	a, err := netip.ParseAddr(t.ID)
-	if err != nil || !a.Is4() {
-		return "", fault.New(fault.Invalid, "ValidationError", "The IP address '%s' is not a valid IPv4 address", t.ID)
-	}
+	a, _ := netip.ParseAddr(t.ID) // checkTargetID has parsed it
 	for sn := range network.Subnets.By(tx, "vpc", g.Key(g.VpcID)) {
 		if sn.Prefix().Contains(a) {
-			if t.AvailabilityZone == "all" {
-				return "all", nil
-			}
-			if t.AvailabilityZone != "" && t.AvailabilityZone != sn.AvailabilityZone {
-				return "", fault.New(fault.Invalid, "ValidationError", "The IP address '%s' is not in the Availability Zone '%s'", t.ID, t.AvailabilityZone)
+			if z := t.AvailabilityZone; z != "" && z != sn.AvailabilityZone {
+				return "", invalid("The IP address '%s' is within the VPC, and cannot have its Availability Zone overridden to '%s' from '%s'", t.ID, z, sn.AvailabilityZone)
 			}
 			return sn.AvailabilityZone, nil
 		}
 	}
 	for _, p := range privateRanges {
 		if p.Contains(a) {
-			if t.AvailabilityZone == "" {
-				return "", fault.New(fault.Invalid, "ValidationError", "You must specify an Availability Zone for the IP address '%s', which is outside the VPC", t.ID)
+			z := t.AvailabilityZone
+			if z == "" {
+				return "", invalid("The Availability Zone is required for IP address '%s' because it is not in the VPC", t.ID)
 			}
-			return t.AvailabilityZone, nil
+			isZone := slices.ContainsFunc(network.Zones(g.Region), func(o network.Zone) bool { return o.Name == z })
+			if z != "all" && (!isZone || g.Protocol == HTTP || g.Protocol == HTTPS) {
+				return "", invalid("You must specify a valid Availability Zone or select 'all' for all enabled Availability zones, since the IP address '%s' is outside the VPC", t.ID)
+			}
+			return z, nil
 		}
 	}
 	return "", fault.New(fault.Invalid, "ValidationError", "The IP address '%s' is not within the allowed ranges: the VPC's CIDR blocks, 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16", t.ID)
@@ -207,6 +247,9 @@ func Deregister(w *store.WriteTx, s scope.Scope, groupARN string, targets []Targ
 	}
 	delay, _ := strconv.Atoi(g.Attribute("deregistration_delay.timeout_seconds"))
 	for _, t := range targets {
+		if err := checkTargetID(g, t.ID); err != nil {
+			return err
+		}
 		for r := range Registrations.Prefix(w, s.Key(g.ARN)+" "+t.ID+":") {
 			if t.Port != 0 && r.Port != t.Port || r.Draining() {
 				continue

@@ -29,21 +29,20 @@ type CheckParams struct {
 
 // TargetGroupParams are the parameters of CreateTargetGroup.
 type TargetGroupParams struct {
-	Name              string
-	Protocol          string
-	ProtocolVersion   string
-	Port              int32
-	VpcID             string
-	TargetType        string
-	IPAddressType     string
-	TargetControlPort int32
-	Check             CheckParams
-	Tags              map[string]string
+	Name            string
+	Protocol        string
+	ProtocolVersion string
+	Port            int32
+	VpcID           string
+	TargetType      string
+	IPAddressType   string
+	Check           CheckParams
+	Tags            map[string]string
 }
 
 // CreateTargetGroup makes a target group. The same parameters again give the one that is there.
 func CreateTargetGroup(w *store.WriteTx, s scope.Scope, p TargetGroupParams) (TargetGroup, error) {
-	if err := CheckName("target group", p.Name); err != nil {
+	if err := checkName(groupName, p.Name); err != nil {
 		return TargetGroup{}, err
 	}
 	if err := p.defaults(); err != nil {
@@ -53,7 +52,7 @@ func CreateTargetGroup(w *store.WriteTx, s scope.Scope, p TargetGroupParams) (Ta
 		return TargetGroup{}, invalid("The VPC ID '%s' is not found", p.VpcID)
 	}
 	g := TargetGroup{Scope: s, Name: p.Name, Protocol: p.Protocol, ProtocolVersion: p.ProtocolVersion, Port: p.Port, VpcID: p.VpcID,
-		TargetType: p.TargetType, IPAddressType: p.IPAddressType, TargetControlPort: p.TargetControlPort, CreatedAt: w.Now()}
+		TargetType: p.TargetType, IPAddressType: p.IPAddressType, CreatedAt: w.Now()}
 	var err error
 	if g.Check, err = p.Check.apply(g, defaultCheck(g)); err != nil {
 		return TargetGroup{}, err
@@ -85,7 +84,7 @@ func CreateTargetGroup(w *store.WriteTx, s scope.Scope, p TargetGroupParams) (Ta
 
 func equalGroups(a, b TargetGroup) bool {
 	return a.Name == b.Name && a.Protocol == b.Protocol && a.ProtocolVersion == b.ProtocolVersion && a.Port == b.Port && a.VpcID == b.VpcID &&
-		a.TargetType == b.TargetType && a.IPAddressType == b.IPAddressType && a.TargetControlPort == b.TargetControlPort && a.Check == b.Check
+		a.TargetType == b.TargetType && a.IPAddressType == b.IPAddressType && a.Check == b.Check
 }
 
 func (p *TargetGroupParams) defaults() error {
@@ -107,7 +106,7 @@ func (p *TargetGroupParams) defaults() error {
 		return invalid("A protocol must be specified")
 	case HTTP, HTTPS, TCP, UDP, TCPUDP, TLS:
 	case "GENEVE", "QUIC", "TCP_QUIC":
-		return fault.New(fault.Unsupported, "UnsupportedProtocol", "Target groups with protocol '%s' are not supported", p.Protocol)
+		return fault.New(fault.Unsupported, "InvalidConfigurationRequest", "Target groups with protocol '%s' are not supported", p.Protocol)
 	default:
 		return invalid("Protocol '%s' must be one of 'GENEVE, HTTP, HTTPS, TCP, TLS, UDP, TCP_UDP, QUIC, TCP_QUIC'", p.Protocol)
 	}

@@ -28,6 +28,9 @@ func fromActions(in []elbv2.Action) ([]balance.Action, error) {
 				b.Forward.Groups = append(b.Forward.Groups, balance.Weighted{ARN: api.Val(g.TargetGroupArn), Weight: w})
 			}
 			if st := f.TargetGroupStickinessConfig; st != nil {
+				if d := st.DurationSeconds; d != nil && (*d < 1 || *d > balance.MaxStickySeconds) {
+					return nil, invalid("Target group stickiness duration must be between 1 and %d seconds", balance.MaxStickySeconds)
+				}
 				b.Forward.Sticky, b.Forward.StickyEnabled, b.Forward.StickySeconds = true, api.Val(st.Enabled), api.Val(st.DurationSeconds)
 			}
 		}

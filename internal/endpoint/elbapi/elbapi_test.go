@@ -194,7 +194,7 @@ func TestLoadBalancersThatAreRefused(t *testing.T) {
 		{"unknown subnet", func(i *in) { i.Subnets = []string{"subnet-1", x.subnets[0]} }, "SubnetNotFound", "The subnet ID 'subnet-1' does not exist"},
 		{"both forms", func(i *in) { i.SubnetMappings = []elbv2.SubnetMapping{{SubnetId: &x.subnets[0]}} }, "ValidationError", ""},
 		{"unknown group", func(i *in) { i.SecurityGroups = []string{"sg-1"} }, "InvalidSecurityGroup", ""},
-		{"name with a hyphen in front", func(i *in) { i.Name = api.Ptr("-web") }, "ValidationError", "The load balancer name '-web' cannot begin or end with a hyphen(-)"},
+		{"name with a hyphen in front", func(i *in) { i.Name = api.Ptr("-web") }, "ValidationError", "The load balancer name '-web' cannot begin or end with '-'"},
 		{"reserved prefix", func(i *in) { i.Name = api.Ptr("internal-web") }, "ValidationError", ""},
 		{"long name", func(i *in) { i.Name = api.Ptr(strings.Repeat("a", 33)) }, "ValidationError", ""},
 		{"no name", func(i *in) { i.Name = nil }, "ValidationError", ""},
@@ -353,7 +353,7 @@ func TestTargetGroupsThatAreRefused(t *testing.T) {
 		_, err := x.s.modifyTargetGroupAttributes(x.c, &elbv2.ModifyTargetGroupAttributesInput{TargetGroupArn: g.TargetGroupArn, Attributes: []elbv2.TargetGroupAttribute{{Key: &k, Value: &v}}})
 		return err
 	}
-	refused(t, "an attribute of the other kind", attr("preserve_client_ip.enabled", "true"), "ValidationError", "Target group attribute key 'preserve_client_ip.enabled' is not recognized")
+	refused(t, "an attribute of the other kind", attr("preserve_client_ip.enabled", "true"), "InvalidConfigurationRequest", "Target group attribute key 'preserve_client_ip.enabled' is not supported on target groups with protocol 'HTTP'")
 	refused(t, "a delay that is too long", attr("deregistration_delay.timeout_seconds", "3601"), "ValidationError", "")
 	if err := attr("deregistration_delay.timeout_seconds", "5"); err != nil {
 		t.Error(err)

@@ -15,8 +15,8 @@ var limits = []struct {
 	max  int
 }{
 	{"application-load-balancers", balance.MaxLoadBalancers},
-	{"condition-values-per-alb-rule", 5},
-	{"condition-wildcards-per-alb-rule", 5},
+	{"condition-values-per-alb-rule", balance.MaxValues},
+	{"condition-wildcards-per-alb-rule", balance.MaxWildcards},
 	{"listeners-per-application-load-balancer", balance.MaxListeners},
 	{"listeners-per-network-load-balancer", balance.MaxListeners},
 	{"network-load-balancers", balance.MaxLoadBalancers},

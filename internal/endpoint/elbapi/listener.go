@@ -21,6 +21,9 @@ func listenerParams(tx store.Tx, s scope.Scope, protocol *string, port *int32, c
 		return p, fault.New(fault.Limit, "TooManyCertificates", "Exactly one certificate must be specified")
 	}
 	if len(certificates) == 1 {
+		if certificates[0].IsDefault != nil {
+			return p, invalid("You cannot specify IsDefault for a certificate")
+		}
 		p.Certificate = api.Val(certificates[0].CertificateArn)
 		if err := checkCertificate(tx, s, p.Certificate); err != nil {
 			return p, err
@@ -234,8 +237,8 @@ func certificateARNs(in []elbv2.Certificate) ([]string, error) {
 		}
 		out = append(out, *x.CertificateArn)
 	}
-	if len(out) == 0 {
-		return nil, invalid("At least one certificate must be specified")
+	if len(out) != 1 {
+		return nil, invalid("Exactly one certificate must be specified, but %d were", len(out))
 	}
 	return out, nil
 }

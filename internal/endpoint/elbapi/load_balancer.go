@@ -64,7 +64,7 @@ func (s *Server) createLoadBalancer(c *api.Call, in *elbv2.CreateLoadBalancerInp
 // subnetMappings reads subnets in either of their two forms.
 func subnetMappings(subnets []string, mappings []elbv2.SubnetMapping) ([]balance.SubnetMapping, error) {
 	if len(subnets) > 0 && len(mappings) > 0 {
-		return nil, invalid("You cannot specify both subnets and subnet mappings")
+		return nil, invalid("You can specify either subnets or subnet mappings, not both")
 	}
 	var out []balance.SubnetMapping
 	for _, id := range subnets {
@@ -122,7 +122,13 @@ func (s *Server) deleteLoadBalancer(c *api.Call, in *elbv2.DeleteLoadBalancerInp
 	return nil, c.Update(func(w *store.WriteTx) error { return balance.DeleteLoadBalancer(w, c.Scope(), arn) })
 }
 
+// maxDescribed is how many load balancers a request may name.
+const maxDescribed = 20
+
 func (s *Server) describeLoadBalancers(c *api.Call, in *elbv2.DescribeLoadBalancersInput) (*elbv2.DescribeLoadBalancersOutput, error) {
+	if n := max(len(in.LoadBalancerArns), len(in.Names)); n > maxDescribed {
+		return nil, invalid("Up to %d load balancers can be described at a time, but %d were specified", maxDescribed, n)
+	}
 	if len(in.LoadBalancerArns) > 0 && len(in.Names) > 0 {
 		return nil, invalid("Load balancer names and ARNs cannot be specified at the same time")
 	}
@@ -350,7 +356,7 @@ func (s *Server) modifyIpPools(c *api.Call, in *elbv2.ModifyIpPoolsInput) (*elbv
 			return err
 		}
 		if in.IpamPools != nil {
-			return fault.New(fault.Unsupported, "InvalidConfigurationRequest", "The parameter IpamPools is not supported")
+			return fault.New(fault.Unsupported, "ValidationError", "The parameter IpamPools is not supported")
 		}
 		if slices.ContainsFunc(in.RemoveIpamPools, func(p string) bool { return !strings.EqualFold(p, "ipv4") }) {
 			return invalid("RemoveIpamPools must be one of 'ipv4'")

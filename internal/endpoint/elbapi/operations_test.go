@@ -74,10 +74,10 @@ func TestTheSDKSpeaksEveryOperation(t *testing.T) {
 	ok("security groups", err == nil && len(groups.SecurityGroupIds) == 1, err)
 	ipType, err := x.SetIpAddressType(ctx, &sdk.SetIpAddressTypeInput{LoadBalancerArn: lb, IpAddressType: types.IpAddressTypeIpv4})
 	ok("address type", err == nil && ipType.IpAddressType == "ipv4", err)
-	units, err := x.ModifyCapacityReservation(ctx, &sdk.ModifyCapacityReservationInput{LoadBalancerArn: lb, MinimumLoadBalancerCapacity: &types.MinimumLoadBalancerCapacity{CapacityUnits: api.Ptr(int32(10))}})
-	ok("capacity", err == nil && *units.MinimumLoadBalancerCapacity.CapacityUnits == 10 && len(units.CapacityReservationState) == 2, err)
+	units, err := x.ModifyCapacityReservation(ctx, &sdk.ModifyCapacityReservationInput{LoadBalancerArn: lb, MinimumLoadBalancerCapacity: &types.MinimumLoadBalancerCapacity{CapacityUnits: api.Ptr(int32(100))}})
+	ok("capacity", err == nil && *units.MinimumLoadBalancerCapacity.CapacityUnits == 100 && len(units.CapacityReservationState) == 2, err)
 	capacity, err := x.DescribeCapacityReservation(ctx, &sdk.DescribeCapacityReservationInput{LoadBalancerArn: lb})
-	ok("capacity again", err == nil && *capacity.MinimumLoadBalancerCapacity.CapacityUnits == 10 && *capacity.DecreaseRequestsRemaining == 2, err)
+	ok("capacity again", err == nil && *capacity.MinimumLoadBalancerCapacity.CapacityUnits == 100 && *capacity.DecreaseRequestsRemaining == 2, err)
 	_, err = x.ModifyIpPools(ctx, &sdk.ModifyIpPoolsInput{LoadBalancerArn: lb, RemoveIpamPools: []types.RemoveIpamPoolEnum{types.RemoveIpamPoolEnumIpv4}})
 	ok("pools", true, err)
 

@@ -1,6 +1,7 @@
 package elbapi
 
 import (
+	"fmt"
 	"strconv"
 
 	"skerry/api"
@@ -123,7 +124,8 @@ func (s *Server) describeRules(c *api.Call, in *elbv2.DescribeRulesInput) (*elbv
 			}
 			rows = append(rows, r)
 		}
-		rows, next, err := page(rows, func(r balance.Rule) string { return r.ARN }, in.Marker, in.PageSize)
+		// The default rule, of priority 0, comes last: 65535.
+		rows, next, err := page(rows, func(r balance.Rule) string { return fmt.Sprintf("%05d %s", uint16(r.Priority-1), r.ARN) }, in.Marker, in.PageSize)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package elbapi
 import (
 	"encoding/base64"
 	"slices"
+	"strings"
 
 	"skerry/api"
 	"skerry/api/elbv2"
@@ -117,6 +118,9 @@ func page[T any](rows []T, key func(T) string, marker *string, size *int32) ([]T
 	return rows, api.Ptr(base64.RawURLEncoding.EncodeToString([]byte(key(rows[n-1])))), nil
 }
 
+// reserved tells whether a tag is the system's own.
+func reserved(key string) bool { return len(key) >= 4 && strings.EqualFold(key[:4], "aws:") }
+
 // tagMap reads tags and refuses what ELB refuses.
 func tagMap(tags []elbv2.Tag) (map[string]string, error) {
 	m := map[string]string{}
@@ -127,7 +131,7 @@ func tagMap(tags []elbv2.Tag) (map[string]string, error) {
 			return nil, invalid("1 validation error detected: Value '%s' at 'tags' failed to satisfy constraint: Member must have length between 1 and 128", k)
 		case len(api.Val(t.Value)) > 256:
 			return nil, invalid("1 validation error detected: Value '%s' at 'tags' failed to satisfy constraint: Member must have length less than or equal to 256", api.Val(t.Value))
-		case len(k) >= 4 && (k[:4] == "aws:" || k[:4] == "AWS:"):
+		case reserved(k):
 			return nil, invalid("The tag key '%s' cannot begin with 'aws:'", k)
 		}
 		if _, twice := m[k]; twice {

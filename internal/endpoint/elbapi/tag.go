@@ -1,6 +1,7 @@
 package elbapi
 
 import (
+	"maps"
 	"strings"
 
 	"skerry/api"
@@ -65,9 +66,8 @@ func (s *Server) addTags(c *api.Call, in *elbv2.AddTagsInput) (*elbv2.AddTagsOut
 				return err
 			}
 			all := tag.Map(w, c.Scope(), arn)
-			for k, v := range tags {
-				all[k] = v
-			}
+			maps.Copy(all, tags)
+			maps.DeleteFunc(all, func(k, _ string) bool { return reserved(k) })
 			if len(all) > tag.MaxUser {
 				return fault.New(fault.Limit, "TooManyTags", "The maximum number of tags per resource has been reached")
 			}
@@ -83,6 +83,11 @@ func (s *Server) removeTags(c *api.Call, in *elbv2.RemoveTagsInput) (*elbv2.Remo
 	}
 	if len(in.TagKeys) == 0 {
 		return nil, invalid("At least one tag key must be specified")
+	}
+	for _, k := range in.TagKeys {
+		if reserved(k) {
+			return nil, invalid("The tag key '%s' cannot begin with 'aws:'", k)
+		}
 	}
 	return nil, c.Update(func(w *store.WriteTx) error {
 		for _, arn := range in.ResourceArns {

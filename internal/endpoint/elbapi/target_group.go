@@ -30,10 +30,13 @@ func (s *Server) createTargetGroup(c *api.Call, in *elbv2.CreateTargetGroupInput
 	if err != nil {
 		return nil, err
 	}
+	if in.TargetControlPort != nil { // requests would not wait for the targets' agents
+		return nil, fault.New(fault.Unsupported, "InvalidConfigurationRequest", "The parameter TargetControlPort is not supported")
+	}
 	out := &elbv2.CreateTargetGroupOutput{}
 	return out, c.Update(func(w *store.WriteTx) error {
 		g, err := balance.CreateTargetGroup(w, c.Scope(), balance.TargetGroupParams{Name: api.Val(in.Name), Protocol: api.Val(in.Protocol), ProtocolVersion: api.Val(in.ProtocolVersion),
-			Port: api.Val(in.Port), VpcID: api.Val(in.VpcId), TargetType: api.Val(in.TargetType), IPAddressType: api.Val(in.IpAddressType), TargetControlPort: api.Val(in.TargetControlPort), Tags: tags,
+			Port: api.Val(in.Port), VpcID: api.Val(in.VpcId), TargetType: api.Val(in.TargetType), IPAddressType: api.Val(in.IpAddressType), Tags: tags,
 			Check: balance.CheckParams{Enabled: in.HealthCheckEnabled, Protocol: api.Val(in.HealthCheckProtocol), Port: api.Val(in.HealthCheckPort), Path: api.Val(in.HealthCheckPath),
 				Interval: api.Val(in.HealthCheckIntervalSeconds), Timeout: api.Val(in.HealthCheckTimeoutSeconds), Healthy: api.Val(in.HealthyThresholdCount), Unhealthy: api.Val(in.UnhealthyThresholdCount),
 				HTTPCode: http, GRPCCode: grpc}})
@@ -89,9 +92,6 @@ func toTargetGroup(tx store.Tx, g balance.TargetGroup) elbv2.TargetGroup {
 	}
 	if h.GRPCCode != "" {
 		out.Matcher = &elbv2.Matcher{GrpcCode: &h.GRPCCode}
-	}
-	if g.TargetControlPort != 0 {
-		out.TargetControlPort = &g.TargetControlPort
 	}
 	return out
 }
@@ -284,7 +284,8 @@ func (s *Server) describeTargetHealth(c *api.Call, in *elbv2.DescribeTargetHealt
 	}
 	out := &elbv2.DescribeTargetHealthOutput{TargetHealthDescriptions: []elbv2.TargetHealthDescription{}}
 	return out, c.View(func(tx store.Tx) error {
-		if _, err := balance.GetTargetGroup(tx, c.Scope(), arn); err != nil {
+		g, err := balance.GetTargetGroup(tx, c.Scope(), arn)
+		if err != nil {
 			return err
 		}
 		var rows []balance.Health
@@ -292,7 +293,11 @@ func (s *Server) describeTargetHealth(c *api.Call, in *elbv2.DescribeTargetHealt
 			rows = balance.TargetHealth(tx, c.Scope(), arn)
 		}
 		for _, t := range in.Targets {
-			rows = append(rows, balance.HealthOf(tx, c.Scope(), arn, api.Val(t.Id), api.Val(t.Port)))
+			h := balance.HealthOf(tx, c.Scope(), arn, api.Val(t.Id), api.Val(t.Port))
+			if err := balance.CheckDescribed(tx, g, h); err != nil {
+				return err
+			}
+			rows = append(rows, h)
 		}
 		for _, h := range rows {
 			d := elbv2.TargetHealthDescription{HealthCheckPort: api.Ptr(h.CheckPort), Target: &elbv2.TargetDescription{Id: api.Ptr(h.Target.TargetID), Port: api.Ptr(h.Target.Port)},
@@ -302,6 +307,9 @@ func (s *Server) describeTargetHealth(c *api.Call, in *elbv2.DescribeTargetHealt
 			}
 			if h.Reason != "" {
 				d.TargetHealth.Reason, d.TargetHealth.Description = api.Ptr(h.Reason), api.Ptr(h.Description)
+			}
+			if h.State != balance.Unused { // nothing shifts traffic away from a zone here
+				d.AdministrativeOverride = &elbv2.AdministrativeOverride{State: api.Ptr("no_override"), Reason: api.Ptr("AdministrativeOverride.NoOverride"), Description: api.Ptr("No override is currently active on target")}
 			}
 			if len(in.Include) > 0 {
 				d.AnomalyDetection = &elbv2.AnomalyDetection{Result: api.Ptr("normal"), MitigationInEffect: api.Ptr("no")}
