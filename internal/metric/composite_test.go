@@ -18,6 +18,8 @@ func TestRules(t *testing.T) {
 		"ALARM(a)": true, "OK(a)": false, "NOT OK(a)": true, "ALARM(a) AND ALARM(b)": false, "ALARM(a) OR ALARM(b)": true, `INSUFFICIENT_DATA("c d")`: true, `ALARM("e-(f)")`: true,
 		"TRUE": true, "FALSE OR NOT FALSE": true, "ALARM(a) OR ALARM(b) AND FALSE": true, "(ALARM(a) OR ALARM(b)) AND FALSE": false, "NOT (ALARM(b) OR OK(a))": true,
 		" ALARM( a )\n  AND\tNOT ALARM(b) ": true, "ALARM(" + arn + "a)": true, `NOT NOT ALARM("a")`: true, "ALARM(a)AND(TRUE)": true,
+		`AT_LEAST(2, ALARM, (a, b, "e-(f)"))`: true, `AT_LEAST(2,OK,(a,b,"e-(f)"))`: false, `AT_LEAST(3, NOT OK, (a, "c d", "e-(f)"))`: true, `AT_LEAST(50%, ALARM, (a, b, "c d"))`: false,
+		`AT_LEAST(33%, ALARM, (a, b, "c d"))`: true, `AT_LEAST(100 %, NOT INSUFFICIENT_DATA, (a,b)) AND ALARM(a)`: true, "NOT AT_LEAST(1, INSUFFICIENT_DATA, (a, " + arn + "b))": true,
 	} {
 		r, err := parseRule(text, arn)
 		if err != nil {
@@ -30,7 +32,9 @@ func TestRules(t *testing.T) {
 		t.Errorf("children: %v", err)
 	}
 	for text, part := range map[string]string{"": "too early", "ALARM": "'(' is missing", "ALARM(a": "')' is missing", `ALARM("a)`: "no end", "ALARM()": "empty", "a": "not expected", "ALARM(a) ALARM(b)": "not expected",
-		"ALARM(a) AND": "too early", "NOT": "too early", "(TRUE": "')' is missing", "TRUEX": "not expected", "AT_LEAST(1, ALARM, (a))": "AT_LEAST is not supported", "ALARM(arn:aws:cloudwatch:eu-west-1:1:alarm:a)": "other accounts and regions",
+		"ALARM(a) AND": "too early", "NOT": "too early", "(TRUE": "')' is missing", "TRUEX": "not expected", "AT_LEAST(0, ALARM, (a))": "a number above 0", "AT_LEAST(2, ALARM, (a))": "2 of 1 alarms", "AT_LEAST(101%, ALARM, (a))": "up to 100%",
+		"AT_LEAST(1, FALSE, (a))": "takes ALARM, OK", "AT_LEAST(1, ALARM, a)": "'(' is missing", "AT_LEAST(1, ALARM, (a)": "')' is missing", "AT_LEAST(1, ALARM, ())": "empty", "AT_LEAST": "'(' is missing", "AT_LEAST(1": "',' is missing",
+		"AT_LEAST(99999999999999999999, OK, (a))": "a number", "ALARM(arn:aws:cloudwatch:eu-west-1:1:alarm:a)": "other accounts and regions",
 		strings.Repeat("(", 200) + "TRUE": "nested", strings.Repeat("TRUE OR ", 600) + "TRUE": "elements", strings.Repeat(" ", 11000): "characters"} {
 		if _, err := parseRule(text, arn); err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%.40q: %v, wanted %q", text, err, part)
@@ -40,7 +44,7 @@ func TestRules(t *testing.T) {
 
 // FuzzRules: what is read can be evaluated.
 func FuzzRules(f *testing.F) {
-	for _, s := range []string{"ALARM(a) AND NOT (OK(b) OR TRUE)", `INSUFFICIENT_DATA("x y")`, "((((", "ALARM("} {
+	for _, s := range []string{"ALARM(a) AND NOT (OK(b) OR TRUE)", `INSUFFICIENT_DATA("x y")`, "((((", "ALARM(", "AT_LEAST(60%, NOT OK, (a, b))"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

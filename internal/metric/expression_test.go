@@ -57,14 +57,14 @@ func TestExpressions(t *testing.T) {
 		{"SUM(METRICS())", "5 5 2 4"}, {"SUM(METRICS('a'))", "1 2 _ 4"}, {"DATAPOINT_COUNT(METRICS())", "2 2 1 2"}, {"STDDEV([b, b*0])", "2 1.5 1 0"},
 		{"METRICS() * 2", "[2 4 _ 8; 8 6 4 0; _ _ _ _]"}, {"b + METRICS(\"a\")", "[5 5 _ 4]"}, {"REMOVE_EMPTY(METRICS())", "[1 2 _ 4; 4 3 2 0]"}, {"FIRST(METRICS())", "1 2 _ 4"}, {"LAST([a,b])", "4 3 2 0"},
 		{"SLICE(METRICS(), 1)", "[4 3 2 0; _ _ _ _]"}, {"SLICE(METRICS(), 0, 1)", "[1 2 _ 4]"}, {"SLICE(METRICS(), 7, 9)", "[]"}, {"SORT(METRICS(), SUM, DESC)", "[4 3 2 0; 1 2 _ 4; _ _ _ _]"},
-		{"SORT(METRICS(), SUM, ASC, 1)", "[1 2 _ 4]"}, {"FILL(METRICS(), 0)", "[1 2 0 4; 4 3 2 0; 0 0 0 0]"}, {"IF(METRICS() > 1, 1, 0)", "[0 1 _ 1; 1 1 1 0; _ _ _ _]"},
+		{"SORT(METRICS(), SUM, ASC, 1)", "[1 2 _ 4]"}, {"SORT([a,b], SUM, ASC, SUM(none))", "[1 2 _ 4; 4 3 2 0]"}, {"FILL(METRICS(), 0)", "[1 2 0 4; 4 3 2 0; 0 0 0 0]"}, {"IF(METRICS() > 1, 1, 0)", "[0 1 _ 1; 1 1 1 0; _ _ _ _]"},
 		// along the time
 		{"DIFF(a)", "_ 1 _ 2"}, {"DIFF_TIME(a)", "_ 60 _ 120"}, {"RATE(a)*60", "_ 1 _ 1"}, {"RUNNING_SUM(a)", "1 3 _ 7"},
 		{"FILL(a, 0)", "1 2 0 4"}, {"FILL(a, b)", "1 2 2 4"}, {"FILL(a, REPEAT)", "1 2 2 4"}, {"FILL(a, LINEAR)", "1 2 3 4"}, {"FILL(none, LINEAR)", "_ _ _ _"}, {"FILL(none,7)", "7 7 7 7"},
 		{"MINUTE(a)", "0 1 2 3"}, {"HOUR(none)", "12 12 12 12"}, {"DAY(a)", "1 1 1 1"}, {"DATE(a)*100+MONTH(a)", "101 101 101 101"}, {"YEAR(a)", "2024 2024 2024 2024"},
 		{"EPOCH(a) - 1704110400", "0 60 120 180"},
 		// choices
-		{"IF(b > 2, a, -1)", "1 2 -1 -1"}, {"IF(a, 1, 0)", "1 1 _ 1"}, {"IF(SUM(a) > 5, b, 0)", "4 3 2 0"}, {"IF(1 > 2, b, 9)", "9 9 9 9"}, {"IF(a > 1 AND b > 2, b, FILL(a, 0))", "1 3 _ 4"},
+		{"IF(b > 2, a, -1)", "1 2 -1 -1"}, {"IF(a, 1, 0)", "1 1 _ 1"}, {"IF(b>2, b)", "4 3 _ _"}, {"IF(DAY(a)<6 AND MINUTE(a)>1, b)", "_ _ 2 0"}, {"IF(SUM(a) > 5, b, 0)", "4 3 2 0"}, {"IF(1 > 2, b, 9)", "9 9 9 9"}, {"IF(a > 1 AND b > 2, b, FILL(a, 0))", "1 3 _ 4"},
 	} {
 		lines, single, err := compute(c.text, d)
 		var got []string
@@ -92,7 +92,7 @@ func TestExpressions(t *testing.T) {
 		strings.Repeat("(", 200) + "a": "nested", strings.Repeat("-", 200) + "a": "nested", strings.Repeat("a", 3000): "characters", "c": "no metric with id 'c'", "result": "its own value",
 		"SUM(a)": "not a number", "5": "not a number", "'x'": "not a text", "a + 'x'": "does not take a text", "[a,b] + [a,b]": "two arrays", "[1]": "takes time series", "RATE(5)": "is not a time series",
 		"SORT(METRICS(), COUNT, ASC)": "not an id", "SORT(METRICS(), SUM, UP)": "not an id", "SORT(METRICS(), SUM, MAX)": "in the order", "METRICS(a)": "takes a text", "TIME_SERIES(a)": "takes a number",
-		"IF(a, b)": "IF takes 3 arguments", "a'": "not expected", "'a": "no end", "SLICE(METRICS(), a)": "numbers", "FILL(a, METRICS())": "fills with", "PERIOD(METRICS())": "takes a time series",
+		"IF(a)": "IF takes 2 to 3 arguments", "a'": "not expected", "'a": "no end", "SLICE(METRICS(), a)": "numbers", "FILL(a, METRICS())": "fills with", "PERIOD(METRICS())": "takes a time series",
 		"AND a": "not an id", "a AND": "ends too early", "SUM": "not a text", "1..2+a": "not a number"} {
 		if _, _, err := compute(text, d); err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%.40q: %v, wanted %q", text, err, part)
@@ -127,6 +127,13 @@ func TestMathReadsOtherExpressions(t *testing.T) {
 		if got := m.Period(id); got != want {
 			t.Errorf("the period of %s is %d, not %d", id, got, want)
 		}
+	}
+	chain := []Query{{ID: "e0", Of: &Stat{}, Period: 300}}
+	for i := range 100 { // each reads the one before it twice
+		chain = append(chain, Query{ID: fmt.Sprintf("e%d", i+1), Expression: fmt.Sprintf("e%d+e%d", i, i)})
+	}
+	if m, err = ParseMath(chain, false); err != nil || m.Period("e100") != 300 {
+		t.Errorf("the period of a long chain is %d: %v", m.Period("e100"), err)
 	}
 	if _, err := ParseMath([]Query{{ID: "x", Expression: "y"}, {ID: "y", Expression: "x+1"}}, false); err == nil || !strings.Contains(err.Error(), "its own value") {
 		t.Errorf("%v", err)

@@ -88,22 +88,27 @@ func ParseMath(qs []Query, search bool) (*Math, error) {
 }
 
 // Period is the period of a query in seconds: the longest of its own and of those that it reads; 0 when none has one.
-func (m *Math) Period(id string) int {
-	q := m.queries[m.at[id]]
-	longest := q.Period
-	n := m.trees[id]
-	if n == nil {
-		return longest
+func (m *Math) Period(id string) int { return m.period(id, map[string]int{}) }
+
+// period is Period; known are those of the queries that were looked at.
+func (m *Math) period(id string, known map[string]int) int {
+	if p, ok := known[id]; ok {
+		return p
 	}
-	n.ids(func(on string) { longest = max(longest, m.Period(on)) })
-	if n.calls("METRICS") {
-		for _, q := range m.queries {
-			if q.Of != nil {
-				longest = max(longest, q.Period)
+	longest := m.queries[m.at[id]].Period
+	if n := m.trees[id]; n != nil {
+		n.ids(func(on string) { longest = max(longest, m.period(on, known)) })
+		if n.calls("METRICS") {
+			for _, q := range m.queries {
+				if q.Of != nil {
+					longest = max(longest, q.Period)
+				}
 			}
 		}
+		longest = max(longest, n.searched())
 	}
-	return max(longest, n.searched())
+	known[id] = longest
+	return longest
 }
 
 // searched is the longest period of the searches in an expression.

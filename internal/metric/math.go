@@ -244,7 +244,7 @@ func init() {
 		"SUM": {1, 1, reduced}, "AVG": {1, 1, reduced}, "MIN": {1, 1, reduced}, "MAX": {1, 1, reduced}, "STDDEV": {1, 1, reduced}, "DATAPOINT_COUNT": {1, 1, reduced},
 		"DIFF": {1, 1, stepped}, "DIFF_TIME": {1, 1, stepped}, "RATE": {1, 1, stepped}, "RUNNING_SUM": {1, 1, running},
 		"MINUTE": {1, 1, timeOf}, "HOUR": {1, 1, timeOf}, "DAY": {1, 1, timeOf}, "DATE": {1, 1, timeOf}, "MONTH": {1, 1, timeOf}, "YEAR": {1, 1, timeOf}, "EPOCH": {1, 1, timeOf},
-		"FILL": {2, 2, fill}, "IF": {3, 3, choose}, "PERIOD": {1, 1, period}, "TIME_SERIES": {1, 1, constant},
+		"FILL": {2, 2, fill}, "IF": {2, 3, choose}, "PERIOD": {1, 1, period}, "TIME_SERIES": {1, 1, constant},
 		"METRICS": {0, 1, metrics}, "METRIC_COUNT": {1, 1, counted}, "FIRST": {1, 1, ofArray}, "LAST": {1, 1, ofArray}, "REMOVE_EMPTY": {1, 1, withoutEmpty},
 		"SLICE": {2, 3, slice}, "SORT": {3, 4, sorted}, "SEARCH": {2, 3, search},
 	}
@@ -424,7 +424,8 @@ func fill(e *evaluation, _ string, args []value) (value, error) {
 	})
 }
 
-// choose is IF: point by point, what a condition that is not 0 chooses. Where the condition is missing, so is the result.
+// choose is IF: point by point, what a condition that is not 0 chooses. Where the condition is missing, so is the result; and
+// where it is 0 and nothing is given for that.
 func choose(e *evaluation, _ string, args []value) (value, error) {
 	cond, shape := args[0], args[0]
 	for _, v := range args {
@@ -444,6 +445,9 @@ func choose(e *evaluation, _ string, args []value) (value, error) {
 			return missing
 		case c != 0:
 			return args[1].at(line, i)
+		}
+		if len(args) == 2 {
+			return missing
 		}
 		return args[2].at(line, i)
 	}
@@ -586,7 +590,9 @@ func sorted(_ *evaluation, _ string, args []value) (value, error) {
 		if args[3].kind != aNumber {
 			return value{}, fmt.Errorf("how many is a number, not %s", args[3].kind)
 		}
-		list = list[:int(max(0, min(float64(len(list)), args[3].number)))]
+		if !math.IsNaN(args[3].number) {
+			list = list[:int(max(0, min(float64(len(list)), args[3].number)))]
+		}
 	}
 	out := value{kind: anArray}
 	for _, r := range list {

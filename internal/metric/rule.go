@@ -3,6 +3,7 @@ package metric
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -15,9 +16,10 @@ const (
 
 // rule is a composite alarm's condition: an operator over other rules, a constant, or the state of an alarm.
 type rule struct {
-	op    string // AND, OR, NOT, TRUE, FALSE, or a state
+	op    string // AND, OR, NOT, TRUE, FALSE, AT_LEAST, or a state
 	args  []*rule
 	alarm string // by name
+	least int    // how many of its rules AT_LEAST wants
 }
 
 // holds tells whether the rule is met; state gives that of an alarm.
@@ -33,6 +35,14 @@ func (r *rule) holds(state func(alarm string) string) bool {
 		return r.args[0].holds(state) && r.args[1].holds(state)
 	case "OR":
 		return r.args[0].holds(state) || r.args[1].holds(state)
+	case "AT_LEAST":
+		n := 0
+		for _, a := range r.args {
+			if a.holds(state) {
+				n++
+			}
+		}
+		return n >= r.least
 	}
 	return state(r.alarm) == r.op
 }
@@ -115,21 +125,24 @@ func (p *ruleParser) one() (*rule, error) {
 	case p.word("FALSE"):
 		return &rule{op: "FALSE"}, nil
 	case p.word("AT_LEAST"):
-		return nil, fmt.Errorf("the function AT_LEAST is not supported")
+		return p.atLeast()
 	}
-	for _, state := range []string{StateAlarm, StateOK, StateInsufficient} {
-		if p.word(state) {
-			name, err := p.name()
-			return &rule{op: state, alarm: name}, err
+	if state := p.state(); state != "" {
+		err := p.need("(")
+		if err != nil {
+			return nil, err
 		}
+		r := &rule{op: state}
+		if r.alarm, err = p.name(); err == nil {
+			err = p.need(")")
+		}
+		return r, err
 	}
-	if rest, ok := strings.CutPrefix(p.space(), "("); ok {
-		p.rest = rest
+	if p.take("(") {
 		r, err := p.chain("OR", func() (*rule, error) { return p.chain("AND", p.one) })
-		if err == nil && !strings.HasPrefix(p.space(), ")") {
-			err = fmt.Errorf("')' is missing before '%s'", p.rest)
+		if err == nil {
+			err = p.need(")")
 		}
-		p.rest = strings.TrimPrefix(p.rest, ")")
 		return r, err
 	}
 	if p.rest == "" {
@@ -138,27 +151,104 @@ func (p *ruleParser) one() (*rule, error) {
 	return nil, fmt.Errorf("'%s' is not expected", p.rest)
 }
 
-// name reads an alarm's name or ARN, in brackets, and in quotes if it holds blanks or brackets.
-func (p *ruleParser) name() (string, error) {
-	rest, ok := strings.CutPrefix(p.space(), "(")
-	if !ok {
-		return "", fmt.Errorf("'(' is missing before '%s'", p.rest)
+// take takes a piece of punctuation if it is next.
+func (p *ruleParser) take(c string) bool {
+	rest, ok := strings.CutPrefix(p.space(), c)
+	if ok {
+		p.rest = rest
 	}
-	p.rest = rest
+	return ok
+}
+
+func (p *ruleParser) need(c string) error {
+	switch {
+	case p.take(c):
+		return nil
+	case p.rest == "":
+		return fmt.Errorf("'%s' is missing at its end", c)
+	}
+	return fmt.Errorf("'%s' is missing before '%s'", c, p.rest)
+}
+
+// state takes the name of a state if it is next.
+func (p *ruleParser) state() string {
+	for _, s := range []string{StateAlarm, StateOK, StateInsufficient} {
+		if p.word(s) {
+			return s
+		}
+	}
+	return ""
+}
+
+// atLeast reads what AT_LEAST is given: a number or a percentage, a state or NOT one, and alarms.
+func (p *ruleParser) atLeast() (*rule, error) {
+	if err := p.need("("); err != nil {
+		return nil, err
+	}
+	digits := p.space()[:len(p.rest)-len(strings.TrimLeft(p.rest, "0123456789"))]
+	p.rest = p.rest[len(digits):]
+	n, err := strconv.Atoi(digits)
+	percent := p.take("%")
+	switch {
+	case err != nil || n < 1:
+		return nil, fmt.Errorf("AT_LEAST begins with a number above 0, or a percentage")
+	case percent && n > 100:
+		return nil, fmt.Errorf("AT_LEAST takes up to 100%%")
+	}
+	if err := p.need(","); err != nil {
+		return nil, err
+	}
+	not := p.word("NOT")
+	state := p.state()
+	if state == "" {
+		return nil, fmt.Errorf("AT_LEAST takes ALARM, OK, INSUFFICIENT_DATA or NOT one of them, not '%s'", p.rest)
+	}
+	if err := p.need(","); err != nil {
+		return nil, err
+	}
+	if err := p.need("("); err != nil {
+		return nil, err
+	}
+	r := &rule{op: "AT_LEAST", least: n}
+	for {
+		name, err := p.name()
+		if err != nil {
+			return nil, err
+		}
+		one := &rule{op: state, alarm: name}
+		if not {
+			one = &rule{op: "NOT", args: []*rule{one}}
+		}
+		if r.args = append(r.args, one); !p.take(",") {
+			break
+		}
+	}
+	switch {
+	case percent:
+		r.least = (len(r.args)*n + 99) / 100
+	case n > len(r.args):
+		return nil, fmt.Errorf("AT_LEAST wants %d of %d alarms", n, len(r.args))
+	}
+	if err := p.need(")"); err != nil {
+		return nil, err
+	}
+	return r, p.need(")")
+}
+
+// name reads an alarm's name or ARN, in quotes if it holds blanks, commas or brackets.
+func (p *ruleParser) name() (string, error) {
 	var name string
+	var ok bool
 	if p.space(); strings.HasPrefix(p.rest, `"`) {
 		if name, p.rest, ok = strings.Cut(p.rest[1:], `"`); !ok {
 			return "", fmt.Errorf("a name has no end")
 		}
 	} else {
-		n := strings.IndexAny(p.rest, ") \t\r\n(")
+		n := strings.IndexAny(p.rest, "), \t\r\n(")
 		if n < 0 {
 			return "", fmt.Errorf("')' is missing")
 		}
 		name, p.rest = p.rest[:n], p.rest[n:]
-	}
-	if p.rest, ok = strings.CutPrefix(p.space(), ")"); !ok {
-		return "", fmt.Errorf("')' is missing before '%s'", p.rest)
 	}
 	if strings.HasPrefix(name, "arn:") {
 		if name, ok = strings.CutPrefix(name, p.arn); !ok {
