@@ -3,8 +3,10 @@ package metric
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,8 +32,8 @@ type Evaluator struct {
 	// TimeScale divides periods and intervals: at 20, an alarm of 60 s looks at spans of 3 s of the data, whose timestamps
 	// are real.
 	TimeScale int
-	// OnAction does an action of an alarm that has changed its state, or, for scaling policies, is still in ALARM, unless it
-	// is a message to a topic. It works in the transaction of the change.
+	// OnAction does an action of an alarm that has changed its state, or, for scaling policies, is still in it, unless it is a
+	// message to a topic. It works in the transaction of the change.
 	OnAction func(w *store.WriteTx, a Alarm, oldState string, v Verdict, actionARN string) error
 
 	last  map[string]int64 // by alarm key: the interval that was evaluated last
@@ -195,7 +197,7 @@ func (e *Evaluator) evaluate(a Alarm, now time.Time) error {
 		return err
 	}
 	v := Evaluate(a, points, now)
-	again := a.State == StateAlarm && (v.State == "" || v.State == StateAlarm) && a.ActionsEnabled && hasPolicy(a.AlarmActions)
+	again := (v.State == "" || v.State == a.State) && a.ActionsEnabled && slices.ContainsFunc(a.actions(), isPolicy)
 	if (v.State == "" || v.State == a.State) && !again {
 		return nil
 	}
@@ -251,13 +253,26 @@ func (e *Evaluator) transitionOnly(w *store.WriteTx, a Alarm, v Verdict) (Alarm,
 	return a, nil
 }
 
-// SetState is SetAlarmState: the state lasts until the next evaluation says otherwise; actions run.
+// SetState is SetAlarmState: the state lasts until the next evaluation says otherwise; actions run. Scaling policies take the
+// metric's values from the reason's data, if there are any.
 func (e *Evaluator) SetState(w *store.WriteTx, s scope.Scope, name, state, reason, data string) error {
 	a, err := GetAlarm(w, s, name)
 	if err != nil {
 		return err
 	}
-	return e.transition(w, a, Verdict{State: state, Reason: reason, ReasonData: data})
+	v := Verdict{State: state, Reason: reason, ReasonData: data}
+	var given struct {
+		Recent []float64 `json:"recentDatapoints"`
+	}
+	if json.Unmarshal([]byte(data), &given) == nil {
+		var real []Datapoint
+		for _, x := range given.Recent[max(0, len(given.Recent)-max(1, a.EvaluationPeriods)):] {
+			real = append(real, Datapoint{Value: x})
+			v.Value, v.HasValue = x, true
+		}
+		v.sumUp(real)
+	}
+	return e.transition(w, a, v)
 }
 
 func isPolicy(arn string) bool {
@@ -268,13 +283,4 @@ func isPolicy(arn string) bool {
 func isInstanceAction(arn string) bool {
 	part := strings.SplitN(arn, ":", 6)
 	return len(part) == 6 && (part[2] == "automate" && part[4] == "ec2" || part[2] == "swf" && strings.Contains(part[5], "AWS_EC2.InstanceId."))
-}
-
-func hasPolicy(arns []string) bool {
-	for _, a := range arns {
-		if isPolicy(a) {
-			return true
-		}
-	}
-	return false
 }

@@ -19,7 +19,7 @@ const maxSteps = 20
 type Alarm struct {
 	Name, ARN   string
 	Description string
-	State       string // only ALARM invokes
+	State       string
 	OldState    string
 	Value       float64 // the metric, aggregated over the newest period
 	HasValue    bool    // false when the metric is missing
@@ -166,12 +166,9 @@ func (e *Engine) Warm(tx store.Tx, s scope.Scope, instanceID string) bool {
 	return !tx.Now().Before(m.InServiceAt.Add(warm))
 }
 
-// OnAlarm lets an alarm invoke a policy. CloudWatch calls it when the alarm goes to ALARM, and once a period while it
-// stays there. A policy or group that is gone is a success.
+// OnAlarm lets an alarm invoke a policy. CloudWatch calls it when the alarm goes to a state that has the policy among its
+// actions, and every minute while it stays there. A policy or group that is gone is a success.
 func (e *Engine) OnAlarm(w *store.WriteTx, policyARN string, a Alarm) error {
-	if a.State != "ALARM" {
-		return nil
-	}
 	for p := range Policies.By(w, "arn", policyARN) {
 		g, ok := Groups.Get(w, p.Key(p.Group))
 		if !ok || g.Deleting || !p.Enabled || g.SuspendedProcess(ProcAlarmNotification) {
@@ -181,7 +178,7 @@ func (e *Engine) OnAlarm(w *store.WriteTx, policyARN string, a Alarm) error {
 		if !change {
 			return nil
 		}
-		g.reason(w, fmt.Sprintf("a monitor alarm %s in state ALARM triggered policy %s changing the desired capacity from %d to %d.", a.Name, p.Name, g.Desired, n))
+		g.reason(w, fmt.Sprintf("a monitor alarm %s in state %s triggered policy %s changing the desired capacity from %d to %d.", a.Name, a.State, p.Name, g.Desired, n))
 		g.Alarms = a.details()
 		e.apply(w, g, p, n)
 		return nil
@@ -194,7 +191,7 @@ func (e *Engine) judgePolicy(tx store.Tx, g Group, p Policy, a Alarm) (int, bool
 	return Propose(g, p, c, a, tx.Now(), func() bool { return e.agreed(tx, g, p) })
 }
 
-// Propose is the desired capacity that a policy wants when an alarm in ALARM invokes it, and whether that is a change.
+// Propose is the desired capacity that a policy wants when an alarm invokes it, and whether that is a change.
 // agreed tells whether every other target tracking policy of the group would scale in too. Of policies that scale in at the
 // same time, the one that leaves the most capacity has its way. Pure.
 func Propose(g Group, p Policy, c Capacity, a Alarm, now time.Time, agreed func() bool) (int, bool) {

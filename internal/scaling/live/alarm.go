@@ -56,13 +56,11 @@ func (Alarms) State(tx store.Tx, s scope.Scope, name string) string {
 	return a.State
 }
 
-// ByAction lists the alarms that have an ARN among their actions for ALARM.
+// ByAction lists the alarms that have an ARN among their actions.
 func (Alarms) ByAction(tx store.Tx, s scope.Scope, arn string) []string {
 	var out []string
 	for a := range metric.Alarms.By(tx, "action", s.Key(arn)) {
-		if slices.Contains(a.AlarmActions, arn) {
-			out = append(out, a.Name)
-		}
+		out = append(out, a.Name)
 	}
 	return out
 }

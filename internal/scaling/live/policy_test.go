@@ -2,6 +2,7 @@ package live
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -179,5 +180,56 @@ func TestSeveralPoliciesAtOnce(t *testing.T) {
 	b.run(17, datum("a", 6), datum("b", 7))
 	if n := b.desired(); n != 3 {
 		t.Fatalf("when both agree it has %d", n)
+	}
+}
+
+// TestPoliciesActInAnyState: a policy may be an action for OK too, as often as the alarm is looked at, and SetAlarmState gives
+// policies the metric's values by its reason's data.
+func TestPoliciesActInAnyState(t *testing.T) {
+	b := newBench(t, 4)
+	one := 1
+	b.policy(scaling.Policy{Name: "out", Type: scaling.StepScaling, AdjustmentType: scaling.ChangeInCapacity, Steps: []scaling.Step{{Lower: new(float64), Adjustment: 3}}})
+	b.policy(scaling.Policy{Name: "in", Type: scaling.StepScaling, AdjustmentType: scaling.ChangeInCapacity, Steps: []scaling.Step{{Upper: new(float64), Adjustment: -one}}})
+	arn := func(name string) string {
+		p, err := scaling.FindPolicy(b.db.Read(), here, "web", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.ARN()
+	}
+	b.do(func(w *store.WriteTx) error {
+		_, err := metric.PutAlarm(w, metric.Alarm{Scope: here, Name: "load", Namespace: "App", MetricName: "Load", Statistic: "Average", Period: 60, EvaluationPeriods: 2, Threshold: 50,
+			Comparison: "GreaterThanThreshold", ActionsEnabled: true, AlarmActions: []string{arn("out")}, OKActions: []string{arn("in")}}, nil)
+		return err
+	})
+	if l := (Alarms{}).ByAction(b.db.Read(), here, arn("in")); len(l) != 1 || l[0] != "load" {
+		t.Errorf("the policy's alarms are %v", l)
+	}
+	b.run(1, metric.Datum{Namespace: "App", Name: "Load", Value: 10})
+	if n := b.desired(); n != 3 {
+		t.Fatalf("at the alarm's OK %d are wanted", n)
+	}
+	b.do(func(w *store.WriteTx) error { // its members have gone
+		scaling.Members.Delete(w, here.Key("i-3"))
+		return nil
+	})
+	b.run(1, metric.Datum{Namespace: "App", Name: "Load", Value: 10})
+	if n := b.desired(); n != 1 {
+		t.Errorf("two looks later %d are wanted", n)
+	}
+	set := func(state, data string) {
+		b.do(func(w *store.WriteTx) error { return b.evaluator.SetState(w, here, "load", state, "by hand", data) })
+	}
+	set(metric.StateAlarm, "")
+	if n := b.desired(); n != 1 {
+		t.Errorf("without a value of the metric %d are wanted", n)
+	}
+	set(metric.StateAlarm, `{"version":"1.0","recentDatapoints":[1,60,70]}`)
+	if n := b.desired(); n != 4 {
+		t.Errorf("with values beyond the threshold %d are wanted", n)
+	}
+	g, _ := scaling.Groups.Get(b.db.Read(), here.Key("web"))
+	if why := strings.Join(g.Reasons, " "); !strings.Contains(why, "alarm load in state OK triggered policy in changing the desired capacity from 2 to 1.") {
+		t.Errorf("%q", g.Reasons)
 	}
 }
