@@ -120,7 +120,7 @@ func TestInstanceFromRecordToPacketsAndBack(t *testing.T) {
 	eventually(t, "running", 10*time.Second, func() bool { return get().State == compute.Running })
 	t.Logf("running after %s", time.Since(start))
 	t.Cleanup(func() {
-		b, _ := c.driver.Console(context.Background(), id)
+		b, _ := c.console(context.Background(), id)
 		t.Logf("console: %s", b)
 	})
 	eventually(t, "user data ran", 10*time.Second, func() bool {
@@ -155,7 +155,15 @@ func TestInstanceFromRecordToPacketsAndBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "terminated", 10*time.Second, func() bool { return get().State == compute.Terminated })
-	if _, err := os.Stat("/proc/self"); err != nil {
-		t.Fatal(err)
+	if b, err := c.console(context.Background(), id); err != nil || !strings.Contains(string(b), "hello from ip-172-31-") || !strings.Contains(string(b), "goes down") {
+		t.Errorf("its console after its end: %v %s", err, b)
+	}
+	c.sweepConsoles(time.Now())
+	if _, err := c.console(context.Background(), id); err != nil {
+		t.Errorf("its console is gone at once: %v", err)
+	}
+	c.sweepConsoles(time.Now().Add(compute.VisibleFor + time.Minute))
+	if _, err := c.console(context.Background(), id); err == nil {
+		t.Error("its console is kept longer than it is described")
 	}
 }

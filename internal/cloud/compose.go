@@ -101,10 +101,6 @@ func (c *control) credential(id string, r *http.Request, fromHost bool) (gateway
 	return gateway.Credential{}, &gateway.KeyError{}
 }
 
-func (c *control) console(ctx context.Context, id string) ([]byte, error) {
-	return c.driver.Console(ctx, id)
-}
-
 // serveInside serves the API inside a VPC until the returned function is called.
 func (c *control) serveInside(v network.VPC) (stop func(), err error) {
 	lis, err := fabric.ListenIn(c.fabric.VPCNamespace(v.ID), "tcp", fmt.Sprintf("%s:%d", fabric.APIAddr, fabric.APIPort))

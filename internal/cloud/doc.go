@@ -7,6 +7,7 @@
 //
 //	run.go       start-up in order, shut-down in reverse
 //	instances.go pending → running → terminated: driver, network, metadata, in that order
+//	consoles.go  what terminated instances have said
 //	networks.go  a VPC's desired network from the state
 //	zones.go     the zones' data planes: started, watched, told what to do, listened to
 //	names.go     load balancers' names on this host: fronts, the hosts file, DNS

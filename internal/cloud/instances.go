@@ -282,6 +282,7 @@ func (l *instances) destroy(ctx context.Context, i compute.Instance) error {
 	if err := l.c.driver.Stop(ctx, i.ID, l.c.zoneOff(i.AvailabilityZone), stopTimeout); err != nil && !errors.Is(err, driver.ErrNotFound) {
 		return err
 	}
+	l.c.keepConsole(ctx, i.ID)
 	l.c.networks.setNetNS(i.ID, "") // before its namespace is gone: the network's loop must not look for it
 	if err := l.c.driver.Destroy(ctx, i.ID); err != nil {
 		return err
@@ -386,6 +387,7 @@ func (l *instances) sweep(ctx context.Context) {
 		if err := l.c.db.Update(func(w *store.WriteTx) error { compute.Sweep(w, w.Now()); return nil }); err != nil {
 			l.c.log.Error("terminated instances could not be swept", "err", err)
 		}
+		l.c.sweepConsoles(time.Now())
 		l.check(ctx)
 	}
 }
