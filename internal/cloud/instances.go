@@ -71,6 +71,11 @@ func (l *instances) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(list) == 0 {
+		if err := l.c.images.Prune(); err != nil {
+			l.c.log.Warn("what an upgrade left of the built-in image could not be removed", "err", err)
+		}
+	}
 	have := map[string]driver.Status{}
 	for _, s := range list {
 		have[s.ID] = s

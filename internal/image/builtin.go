@@ -3,6 +3,7 @@ package image
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -65,11 +66,20 @@ func (s *Store) EnsureBuiltin() error {
 	created := time.Now().UTC().Truncate(time.Second)
 	if !old.Created.IsZero() {
 		created = old.Created
-		if err := os.Rename(filepath.Join(s.Dir, Nano), filepath.Join(s.Dir, fmt.Sprintf(".old-%s-%d", Nano, time.Now().UnixNano()))); err != nil {
+		if err := os.Rename(filepath.Join(s.Dir, Nano), filepath.Join(s.Dir, fmt.Sprintf("%s%s-%d", oldPrefix, Nano, time.Now().UnixNano()))); err != nil {
 			return err
 		}
 	}
 	_, err = s.finish(dir, record{Name: Nano, Description: "Skerry nano: busybox and a small init with SSH, user data and curl", Created: created, Sum: sum})
+	return err
+}
+
+// Prune removes built-in images that newer ones replaced. No instance may be there: one could have been made of them.
+func (s *Store) Prune() error {
+	old, err := filepath.Glob(filepath.Join(s.Dir, oldPrefix+"*"))
+	for _, p := range old {
+		err = errors.Join(err, os.RemoveAll(p))
+	}
 	return err
 }
 

@@ -53,6 +53,10 @@ func (s *Store) Commit(ctx context.Context, c Changes, name, description string)
 	}
 	defer os.RemoveAll(dir)
 	k := &copier{c: c, to: filepath.Join(dir, rootDir), links: map[uint64]string{}}
+	if k.upper, err = unix.Open(c.Upper, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return Image{}, fmt.Errorf("what the instance has written: %w", err)
+	}
+	defer unix.Close(k.upper)
 	err = filepath.WalkDir(c.Upper, func(p string, e fs.DirEntry, err error) error {
 		if err != nil {
 			if errors.Is(err, os.ErrNotExist) { // gone meanwhile
@@ -70,7 +74,7 @@ func (s *Store) Commit(ctx context.Context, c Changes, name, description string)
 		if personal(rel) {
 			return nil
 		}
-		if err := k.copy(p, rel); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := k.copy(rel); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ELOOP) {
 			return fmt.Errorf("copying %s: %w", rel, err)
 		}
 		return nil
@@ -121,6 +125,7 @@ func (s *Store) Remove(name string, inUse []string) error {
 
 type copier struct {
 	c     Changes
+	upper int // a descriptor of c.Upper
 	to    string
 	links map[uint64]string // inode → where its copy is, for files with several names
 }
@@ -133,7 +138,18 @@ func (k *copier) id(host uint32) int {
 	return 0
 }
 
-func (k *copier) copy(from, rel string) error {
+// copy copies one name. Its directory is opened without following links: the instance, which may run, could put a link to
+// somewhere of the host in the place of a directory that has been listed. Such a name counts as gone.
+func (k *copier) copy(rel string) error {
+	dir, err := unix.Openat2(k.upper, filepath.Dir(rel), &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
+	if err == unix.ENOTDIR {
+		return os.ErrNotExist
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	from := fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(rel))
 	var st unix.Stat_t
 	if err := unix.Lstat(from, &st); err != nil {
 		return err
@@ -188,7 +204,7 @@ func (k *copier) copy(from, rel string) error {
 }
 
 func copyFile(from, to string) error {
-	in, err := os.OpenFile(from, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	in, err := os.OpenFile(from, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0) // it may be a pipe by now
 	if err != nil {
 		return err
 	}

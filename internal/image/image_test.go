@@ -369,6 +369,40 @@ func TestCommitAndRemove(t *testing.T) {
 	}
 }
 
+// An instance puts a link to the host in the place of a directory that has just been listed.
+func TestCommitDoesNotLeaveTheInstance(t *testing.T) {
+	up, host, to := t.TempDir(), t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(host, "secret"), []byte("of the host"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, target := range map[string]string{"dir": host, "file": filepath.Join(host, "secret"), "up": "../" + filepath.Base(host)} {
+		if err := os.Symlink(target, filepath.Join(up, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fd, err := unix.Open(up, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	k := &copier{upper: fd, to: to, links: map[uint64]string{}}
+	for _, d := range []string{"dir", "up"} {
+		os.Mkdir(filepath.Join(to, d), 0o755)
+		if err := k.copy(d + "/secret"); err == nil {
+			t.Errorf("%s/secret was copied", d)
+		}
+	}
+	if err := copyFile(filepath.Join(up, "file"), filepath.Join(to, "file")); err == nil {
+		t.Error("a link was followed")
+	}
+	filepath.WalkDir(to, func(p string, e os.DirEntry, err error) error {
+		if b, _ := os.ReadFile(p); string(b) == "of the host" {
+			t.Errorf("%s holds what is the host's", p)
+		}
+		return nil
+	})
+}
+
 func TestBuiltin(t *testing.T) {
 	_, err := embedded.Guest()
 	require.That(t, "build", err)
@@ -403,6 +437,12 @@ func TestBuiltin(t *testing.T) {
 	}
 	if list, _ := s.List(); len(list) != 1 {
 		t.Errorf("list: %v", list)
+	}
+	if err := s.Prune(); err != nil {
+		t.Fatal(err)
+	}
+	if ents, _ := os.ReadDir(s.Dir); len(ents) != 1 {
+		t.Errorf("beside the image there is still something: %v", ents)
 	}
 	if len(img.ID) != len("ami-")+17 {
 		t.Errorf("id %s", img.ID)

@@ -20,6 +20,7 @@ const (
 	recordFile = "image.json"
 	rootDir    = "rootfs"
 	tmpPrefix  = ".tmp-"
+	oldPrefix  = ".old-" // of built-in images that were replaced
 	tmpAge     = 24 * time.Hour
 )
 
