@@ -112,10 +112,18 @@ func (t *target) conducted(ok bool) {
 	}
 }
 
-// unconnected counts a target that can't be connected to.
-func (c *choice) unconnected() {
+// unconnected counts a target that can't be connected to. If the means for it were lacking here, that isn't its fault.
+func (c *choice) unconnected(p *Proxy, err error) {
 	c.g.counters.inc(cTargetConnectionError)
-	c.blame()
+	if !Exhausted(err) {
+		c.blame()
+		return
+	}
+	c.blamed = c.t
+	now, last := p.ticks.Load(), p.warned.Load()
+	if (last == 0 || now-last >= int64(time.Second)) && p.warned.CompareAndSwap(last, max(now, 1)) {
+		p.opt.Log.Warn("no connection to a target", "target", c.t.addr, "err", err)
+	}
 }
 
 // blame counts against the target that it failed, once for an attempt.

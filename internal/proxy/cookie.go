@@ -56,19 +56,25 @@ func (s *sealer) seal(dst []byte, purpose string, id uint64, until time.Time) []
 
 // open returns the identity that the value names, if it is genuine and not over.
 func (s *sealer) open(v []byte, purpose string, now time.Time) (uint64, bool) {
+	id, genuine, over := s.read(v, purpose, now)
+	return id, genuine && !over
+}
+
+// read is open that tells what is wrong.
+func (s *sealer) read(v []byte, purpose string, now time.Time) (id uint64, genuine, over bool) {
 	var buf [12 + sealedPlain + 16 + 2]byte
 	if base64.StdEncoding.DecodedLen(len(v)) > len(buf) {
-		return 0, false
+		return 0, false, false
 	}
 	n, err := base64.StdEncoding.Decode(buf[:], v)
 	if err != nil || n != 12+sealedPlain+16 {
-		return 0, false
+		return 0, false, false
 	}
 	plain, err := s.aead.Open(buf[12:12], buf[:12], buf[12:n], []byte(purpose))
-	if err != nil || now.Unix() >= int64(binary.BigEndian.Uint64(plain[8:])) {
-		return 0, false
+	if err != nil {
+		return 0, false, false
 	}
-	return binary.BigEndian.Uint64(plain), true
+	return binary.BigEndian.Uint64(plain), true, now.Unix() >= int64(binary.BigEndian.Uint64(plain[8:]))
 }
 
 // cookie returns the value of the named cookie in the request.

@@ -16,6 +16,7 @@
 //     target, once, if the connection to the first broke before a byte of the answer.
 //   - Apply drops no connection of a listener that stays, and changes nothing if it returns an error.
 //   - Memory a connection is bounded: heads by the AWS limits, bodies by the transfer buffers.
+//   - Above MaxConnections, or when seven eighths of the descriptors are in use, a client that connects is refused at once.
 //
 // Loops (loop*.go; Linux only). An Engine is a set of epoll loops, each on a locked thread, shared by the Proxies of a process. A loop
 // accepts on a socket of its own and carries HTTP/1 in the clear or under TLS (tlsfront's handshake in steps, then record) without a

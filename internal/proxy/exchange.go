@@ -98,7 +98,10 @@ func (x *exchange) forward(a *action, now time.Time) {
 // prepare chooses the target and appends to out the request as the target gets it, as far as it is at hand. If it returns
 // false, the exchange has ended.
 func (x *exchange) prepare(a *action, now time.Time) bool {
-	g, set := a.chooseGroup(x.req, x.lt.sealer, now)
+	g, set, forged := a.chooseGroup(x.req, x.lt.sealer, now)
+	if forged {
+		x.entry.reason = "AWSALBTGCookieInvalid"
+	}
 	if g == nil {
 		x.fail(503)
 		return false
@@ -160,7 +163,7 @@ func (x *exchange) send(now time.Time) {
 		if u == nil {
 			var err error
 			if u, err = x.p.dial(x.p.ctx, ch.t); err != nil {
-				ch.unconnected()
+				ch.unconnected(x.p, err)
 				status := 502
 				var te *targetTLSError
 				if errors.As(err, &te) {

@@ -125,8 +125,7 @@ func (f *h2fast) connect(s *h2stream) {
 	t := s.x.choice.t
 	fd, err := f.c.p.opt.Socket(t.numeric.Addr())
 	if err != nil {
-		f.c.p.opt.Log.Warn("socket to a target", "target", t.addr, "err", err)
-		f.unreachable(s)
+		f.unreachable(s, err)
 		return
 	}
 	u := &h2up{fd: int32(fd), t: t, connecting: true}
@@ -140,7 +139,7 @@ func (f *h2fast) connect(s *h2stream) {
 	}
 	if e != 0 {
 		f.drop(s)
-		f.unreachable(s)
+		f.unreachable(s, e)
 	}
 }
 
@@ -156,9 +155,9 @@ func (f *h2fast) place(u *h2up) {
 }
 
 // unreachable handles a target that can't be connected to: nothing was sent, so another one may have the request.
-func (f *h2fast) unreachable(s *h2stream) {
+func (f *h2fast) unreachable(s *h2stream, err error) {
 	q, ch := &s.quick, &s.x.choice
-	ch.unconnected()
+	ch.unconnected(f.c.p, err)
 	if now := f.c.p.opt.Clock(); q.tried.next(ch, now) {
 		s.x.out = append(f.req[:0], q.out...)
 		f.send(s, now)
@@ -189,7 +188,7 @@ func (f *h2fast) event(e *unix.EpollEvent) {
 	if u.connecting {
 		if e.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 || e.Events&unix.EPOLLOUT != 0 && connectResult(u.fd) != 0 {
 			f.drop(s)
-			f.unreachable(s)
+			f.unreachable(s, unix.ECONNREFUSED)
 			return
 		}
 		if e.Events&unix.EPOLLOUT == 0 {
@@ -522,7 +521,7 @@ func (f *h2fast) look(now int64) {
 				f.lost(s, 502)
 			}
 		case q.u != nil && q.u.connecting && wait > int64(dialTimeout):
-			s.x.choice.unconnected()
+			s.x.choice.unconnected(f.c.p, unix.ETIMEDOUT)
 			f.lost(s, 504)
 		case wait > int64(s.lt.attrs.idle)+int64(tick):
 			s.x.cut = s.x.begun

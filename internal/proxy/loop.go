@@ -154,6 +154,8 @@ type loop struct {
 	ep      int // of clients, listeners and wakeFD
 	targets int // of connections to targets
 	wakeFD  int
+	mostFDs int   // descriptors from here on are for connections to targets and all else: clients that get one are refused
+	shedAt  int64 // when shed looked last
 	cmds    chan func()
 	woken   atomic.Bool
 	ending  bool
@@ -194,6 +196,7 @@ func newLoop(id int) (*loop, error) {
 		l.free()
 		return nil, err
 	}
+	l.mostFDs = mostFDs()
 	c := &lconn{fd: int32(l.wakeFD), kind: kindWake}
 	if err := l.add(c, unix.EPOLLIN); err != nil {
 		l.free()

@@ -34,6 +34,9 @@ func (l *loop) accept(ls *lconn) {
 			case unix.EAGAIN:
 				return
 			case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+				if l.shed() {
+					continue
+				}
 				p.opt.Log.Warn("accept", "listener", ls.ln.addr, "err", errno)
 				epollDelete(l.ep, ls.fd) // EPOLLEXCLUSIVE can't be modified
 				l.conns[ls.fd] = ls
@@ -41,6 +44,11 @@ func (l *loop) accept(ls *lconn) {
 				return
 			}
 			continue // that client is gone
+		}
+		if fd >= l.mostFDs {
+			p.counters.inc(cRejectedConnection)
+			sysClose(int32(fd))
+			continue
 		}
 		if !p.admit() {
 			sysClose(int32(fd))

@@ -156,9 +156,11 @@ func (l *loop) attach(x *lexchange, u *lconn) {
 func (l *loop) connect(x *lexchange) {
 	t := x.choice.t
 	fd, err := x.p.opt.Socket(t.numeric.Addr())
+	if err != nil && Exhausted(err) && l.shed() {
+		fd, err = x.p.opt.Socket(t.numeric.Addr())
+	}
 	if err != nil {
-		x.p.opt.Log.Warn("socket to a target", "target", t.addr, "err", err)
-		l.unreachable(x)
+		l.unreachable(x, err)
 		return
 	}
 	u := l.mem.conn()
@@ -175,7 +177,7 @@ func (l *loop) connect(x *lexchange) {
 	if e != 0 {
 		sysClose(u.fd)
 		l.mem.putConn(u)
-		l.unreachable(x)
+		l.unreachable(x, e)
 		return
 	}
 	l.attach(x, u)
@@ -184,8 +186,8 @@ func (l *loop) connect(x *lexchange) {
 }
 
 // unreachable handles a target that can't be connected to: nothing was sent, so another one may have the request.
-func (l *loop) unreachable(x *lexchange) {
-	x.choice.unconnected()
+func (l *loop) unreachable(x *lexchange, err error) {
+	x.choice.unconnected(x.p, err)
 	if x.tried.next(&x.choice, l.clock(x.p)) {
 		l.send(x)
 		return
@@ -359,7 +361,7 @@ func (l *loop) onTarget(u *lconn, ev uint32) {
 	if u.state == connecting {
 		if ev&(unix.EPOLLERR|unix.EPOLLHUP) != 0 || ev&unix.EPOLLOUT != 0 && connectResult(u.fd) != 0 {
 			l.dropTarget(x)
-			l.unreachable(x)
+			l.unreachable(x, unix.ECONNREFUSED)
 			return
 		}
 		if ev&unix.EPOLLOUT == 0 {
@@ -654,7 +656,7 @@ func (l *loop) tooLate(x *lexchange) {
 		l.finish(x)
 	default:
 		if x.u.state == connecting {
-			x.choice.unconnected()
+			x.choice.unconnected(x.p, unix.ETIMEDOUT)
 		}
 		l.lost(x, 504)
 	}
@@ -700,6 +702,21 @@ func (l *loop) give(u *lconn, limit time.Duration) {
 	u.in = nil
 	p.idle = append(p.idle, u)
 	l.arm(u, limit)
+}
+
+// shed closes the idle connections to targets, when descriptors have run out, and tells whether there were any.
+func (l *loop) shed() (any bool) {
+	if l.now-l.shedAt < int64(tick) && l.shedAt > 0 {
+		return false // looking through all connections is dear
+	}
+	l.shedAt = l.now
+	for _, u := range l.conns {
+		if u != nil && u.kind == kindTarget && u.x == nil {
+			l.close(u)
+			any = true
+		}
+	}
+	return any
 }
 
 // unpool takes a connection from the idle ones, if it is among them.

@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -133,6 +134,16 @@ func connectResult(fd int32) unix.Errno {
 		return e
 	}
 	return unix.Errno(v)
+}
+
+// mostFDs is the descriptor from which on clients get none: an eighth of what the process may have is kept. A client is refused at
+// once then, and those that are there can be served.
+func mostFDs() int {
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil || l.Cur > math.MaxInt32 {
+		return math.MaxInt32
+	}
+	return int(l.Cur - l.Cur/8)
 }
 
 func sysClose(fd int32) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }

@@ -18,10 +18,11 @@ type choice struct {
 	blamed   *target // its failure is counted
 }
 
-// chooseGroup takes the group that the request's cookie names, or one by weight.
-func (a *action) chooseGroup(r *request, s *sealer, now time.Time) (g *group, set bool) {
+// chooseGroup takes the group that the request's cookie names, or one by weight. forged says that there was a cookie which was
+// none of ours.
+func (a *action) chooseGroup(r *request, s *sealer, now time.Time) (g *group, set, forged bool) {
 	if len(a.forward) == 1 {
-		return a.forward[0].g, false
+		return a.forward[0].g, false, false
 	}
 	if a.sticky > 0 {
 		for _, name := range [...]string{cookieTG, cookieTGCORS} {
@@ -29,25 +30,27 @@ func (a *action) chooseGroup(r *request, s *sealer, now time.Time) (g *group, se
 			if !ok {
 				continue
 			}
-			if id, ok := s.open(v, cookieTG, now); ok {
-				for i := range a.forward {
-					if w := &a.forward[i]; hash(w.g.key) == id {
-						return w.g, true
-					}
+			id, genuine, over := s.read(v, cookieTG, now)
+			if forged = forged || !genuine; !genuine || over {
+				continue
+			}
+			for i := range a.forward {
+				if w := &a.forward[i]; hash(w.g.key) == id {
+					return w.g, true, false
 				}
 			}
 		}
 	}
 	if a.total == 0 {
-		return nil, false
+		return nil, false, forged
 	}
 	n := rand.IntN(a.total)
 	for i := range a.forward {
 		if n -= a.forward[i].weight; n < 0 {
-			return a.forward[i].g, a.sticky > 0
+			return a.forward[i].g, a.sticky > 0, forged
 		}
 	}
-	return nil, false
+	return nil, false, forged
 }
 
 // choose picks a target of the group, the one that the request's cookie names if it can still serve.

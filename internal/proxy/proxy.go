@@ -65,6 +65,7 @@ type Proxy struct {
 	sockets     bool    // loops can connect to targets
 	h2          h2set
 	logs        *logWriter
+	warned      atomic.Int64   // ticks, when a lack of means was last logged
 	judged      int64          // when anomalies were looked for, ns since start; only the ticker's
 	wg          sync.WaitGroup // listeners, connections
 	upstreams   sync.WaitGroup // goroutines of HTTP/2 connections to targets

@@ -321,7 +321,7 @@ func TestWeightedGroups(t *testing.T) {
 	now := time.Now()
 	n := 0
 	for range 1000 {
-		if g, set := a.chooseGroup(parsed(t, lines("GET / HTTP/1.1", "Host: a")), l.sealer, now); g.key == "g1" {
+		if g, set, _ := a.chooseGroup(parsed(t, lines("GET / HTTP/1.1", "Host: a")), l.sealer, now); g.key == "g1" {
 			n++
 			if !set {
 				t.Fatal("no cookie for a sticky choice")
@@ -334,13 +334,21 @@ func TestWeightedGroups(t *testing.T) {
 	v := l.sealer.seal(nil, cookieTG, hash("g2"), now.Add(time.Minute))
 	r := parsed(t, lines("GET / HTTP/1.1", "Host: a", "Cookie: x=y; AWSALBTG="+string(v)))
 	for range 50 {
-		if g, _ := a.chooseGroup(r, l.sealer, now); g.key != "g2" {
+		if g, _, _ := a.chooseGroup(r, l.sealer, now); g.key != "g2" {
 			t.Fatal("the cookie's group was not kept")
+		}
+	}
+	for value, forged := range map[string]bool{string(v): false, "%" + string(v): true, string(v[1:]): true, "": true, string(v[:10]) + "A" + string(v[11:]): v[10] != 'A'} {
+		r := parsed(t, lines("GET / HTTP/1.1", "Host: a", "Cookie: AWSALBTG="+value))
+		for _, at := range []time.Time{now, now.Add(2 * time.Minute)} { // one whose time is over is no forgery
+			if _, _, got := a.chooseGroup(r, l.sealer, at); got != forged {
+				t.Errorf("cookie %q forged: %v", value, got)
+			}
 		}
 	}
 	later := 0
 	for range 50 {
-		if g, _ := a.chooseGroup(r, l.sealer, now.Add(2*time.Minute)); g.key == "g2" {
+		if g, _, _ := a.chooseGroup(r, l.sealer, now.Add(2*time.Minute)); g.key == "g2" {
 			later++
 		}
 	}
@@ -348,7 +356,7 @@ func TestWeightedGroups(t *testing.T) {
 		t.Error("the cookie counts after its time")
 	}
 	l = compiled(t, Listener{DefaultActions: []Action{{Type: Forward, Forward: []Weighted{{"g1", 0}, {"g2", 0}}}}}, "g1", "g2")
-	if g, _ := l.fallback[0].chooseGroup(r, l.sealer, now); g != nil {
+	if g, _, _ := l.fallback[0].chooseGroup(r, l.sealer, now); g != nil {
 		t.Error("a group with weight 0 was chosen")
 	}
 }

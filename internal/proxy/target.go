@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -186,6 +187,12 @@ func (p *Proxy) dial(ctx context.Context, t *target) (*upstream, error) {
 		u.Conn = tc
 	}
 	return u, nil
+}
+
+// Exhausted tells whether a connection failed for want of a port, a descriptor or memory of this machine's.
+func Exhausted(err error) bool {
+	e, ok := errors.AsType[syscall.Errno](err)
+	return ok && (e == syscall.EADDRNOTAVAIL || e == syscall.EADDRINUSE || e == syscall.EMFILE || e == syscall.ENFILE || e == syscall.ENOBUFS || e == syscall.ENOMEM)
 }
 
 type targetTLSError struct{ err error }

@@ -206,7 +206,9 @@ func (c *checker) watch(ctx context.Context, w *checked) {
 			return
 		}
 		c.noted(w.plan, r, at, time.Since(began))
-		if r.OK || m.State != Initial || counted.IsZero() || time.Since(counted) >= interval {
+		if r.Reason == reasonInternal {
+			c.log.Warn("health check", "zone", c.o.Zone, "target", w.plan.id, "err", "no port, descriptor or memory left for a connection")
+		} else if r.OK || m.State != Initial || counted.IsZero() || time.Since(counted) >= interval {
 			if !r.OK {
 				counted = began
 			}
@@ -273,10 +275,10 @@ func (c *checker) once(ctx context.Context, p checkPlan, timeout time.Duration) 
 	}
 	_, unconnected := errors.AsType[*connectError](err)
 	switch {
-	case isTimeout(err) && unconnected:
-		return result{Reason: reasonTimeout, Detail: "ConnectionTimedOut"}
+	case unconnected && proxy.Exhausted(err):
+		return result{Reason: reasonInternal, Detail: "InternalError"}
 	case isTimeout(err):
-		return result{Reason: reasonTimeout, Detail: "RequestTimedOut"}
+		return result{Reason: reasonTimeout, Detail: "TimedOut"}
 	case err == errNoGRPCStatus:
 		return result{Reason: reasonFailed, Detail: "GRPCStatusHeaderEmpty"}
 	case unconnected, errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

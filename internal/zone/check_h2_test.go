@@ -65,7 +65,7 @@ func TestChecksOverHTTP2(t *testing.T) {
 		"other status":   {cl.Addr().String(), "HTTP", "HTTP2", "/", "200-203", result{Reason: reasonMismatch, Code: 204, Detail: "ResponseCodeMismatch"}},
 		"TLS":            {secured.Listener.Addr().String(), "HTTPS", "HTTP2", "/", "204", result{OK: true, Code: 204}},
 		"HTTP/1.1":       {old.Listener.Addr().String(), "HTTP", "HTTP2", "/", "200", result{Reason: reasonFailed, Detail: "TargetError"}},
-		"too slow":       {cl.Addr().String(), "HTTP", "HTTP2", "/slow", "200", result{Reason: reasonTimeout, Detail: "RequestTimedOut"}},
+		"too slow":       {cl.Addr().String(), "HTTP", "HTTP2", "/slow", "200", result{Reason: reasonTimeout, Detail: "TimedOut"}},
 		"gRPC":           {gl.Addr().String(), "HTTP", "GRPC", "/AWS.ALB/healthcheck", "12", result{OK: true, Code: 12}},
 		"gRPC mismatch":  {gl.Addr().String(), "HTTP", "GRPC", "/AWS.ALB/healthcheck", "0,1-5", result{Reason: reasonMismatch, Code: 12, Detail: "GRPCUnexpectedStatus"}},
 		"gRPC trailers":  {cl.Addr().String(), "HTTP", "GRPC", "/grpc", "0", result{OK: true}},

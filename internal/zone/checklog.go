@@ -2,6 +2,7 @@ package zone
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -11,7 +12,7 @@ import (
 
 // applyCheckLogs makes the logs of health checks those that the application load balancers want. The caller holds mu.
 func (n *nodes) applyCheckLogs() (errs []error) {
-	byGroup := map[string]*proxy.LineLog{}
+	byGroup := map[string]checkLog{}
 	balancers := map[string]bool{}
 	for _, b := range n.desired.Balancers {
 		if b.Type != "application" {
@@ -34,7 +35,7 @@ func (n *nodes) applyCheckLogs() (errs []error) {
 		}
 		for arn := range n.byGroup {
 			if b.uses(arn) {
-				byGroup[arn] = l
+				byGroup[arn] = checkLog{l, b.Name, b.NodeIP}
 			}
 		}
 	}
@@ -54,15 +55,22 @@ func (n *nodes) logCheck(p checkPlan, r result, at time.Time, took time.Duration
 	if logs == nil {
 		return
 	}
-	if l := (*logs)[p.group]; l != nil {
-		l.Add(func(b []byte) []byte { return appendCheck(b, p, r, at, took) })
+	if l, ok := (*logs)[p.group]; ok {
+		l.log.Add(func(b []byte) []byte { return appendCheck(b, l, p, r, at, took) })
 	}
+}
+
+// checkLog is where a group's checks are logged: the log of the load balancer's node that makes them.
+type checkLog struct {
+	log  *proxy.LineLog
+	name string // of the load balancer
+	node netip.Addr
 }
 
 // appendCheck appends the line of a check:
 //
-//	type time latency target_addr target_group_id status status_code reason_code
-func appendCheck(b []byte, p checkPlan, r result, at time.Time, took time.Duration) []byte {
+//	type time latency target_addr target_group_id status status_code reason_code elb ip_address
+func appendCheck(b []byte, l checkLog, p checkPlan, r result, at time.Time, took time.Duration) []byte {
 	kind := strings.ToLower(p.check.Protocol)
 	switch {
 	case p.version == proxy.GRPC && kind != "tcp":
@@ -96,5 +104,6 @@ func appendCheck(b []byte, p checkPlan, r result, at time.Time, took time.Durati
 	} else {
 		b = append(b, r.Detail...)
 	}
-	return append(b, '\n')
+	b = append(append(append(b, ' '), l.name...), ' ')
+	return append(l.node.AppendTo(b), '\n')
 }

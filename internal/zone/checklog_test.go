@@ -18,6 +18,7 @@ func TestCheckLine(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678000, time.UTC)
 	p := checkPlan{group: "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/web/0123456789abcdef", addr: netip.MustParseAddrPort("10.0.0.7:8080"), check: HealthCheck{Protocol: "HTTP"}}
+	l := checkLog{name: "app/l/fedcba9876543210", node: netip.MustParseAddr("10.0.0.5")}
 	for _, c := range []struct {
 		protocol, version string
 		r                 result
@@ -30,8 +31,8 @@ func TestCheckLine(t *testing.T) {
 		{"HTTP", "GRPC", result{Detail: "GRPCUnexpectedStatus"}, "grpc 2026-01-02T03:04:05.000678Z 0.019584011 10.0.0.7:8080 web FAIL 0 GRPCUnexpectedStatus"},
 	} {
 		p.check.Protocol, p.version = c.protocol, c.version
-		if got := string(appendCheck(nil, p, c.r, at, 19584011*time.Nanosecond)); got != c.want+"\n" {
-			t.Errorf("%q, want %q", got, c.want)
+		if got, want := string(appendCheck(nil, l, p, c.r, at, 19584011*time.Nanosecond)), c.want+" app/l/fedcba9876543210 10.0.0.5\n"; got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }
@@ -123,7 +124,7 @@ func TestCheckLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, err := io.ReadAll(z)
-	if lines := strings.Split(strings.TrimSpace(string(text)), "\n"); err != nil || len(lines) != 1 || !strings.HasSuffix(lines[0], " 10.0.0.7:80 web PASS 200 -") {
+	if lines := strings.Split(strings.TrimSpace(string(text)), "\n"); err != nil || len(lines) != 1 || !strings.HasSuffix(lines[0], " 10.0.0.7:80 web PASS 200 - app/l/fedcba9876543210 10.0.0.5") {
 		t.Errorf("%q %v", text, err)
 	}
 }

@@ -25,6 +25,7 @@ const (
 	reasonMismatch     = "Target.ResponseCodeMismatch"
 	reasonTimeout      = "Target.Timeout"
 	reasonFailed       = "Target.FailedHealthChecks"
+	reasonInternal     = "Elb.InternalError" // a check that could not be made; it changes nothing
 )
 
 // result is the outcome of one check.

@@ -40,7 +40,7 @@ type nodes struct {
 	totals  map[string]*BalancerStats // counters of nodes that live, by ARN
 	healths map[string]*proxy.LineLog // of balancers, by ARN, while they have a node
 
-	checkLogs atomic.Pointer[map[string]*proxy.LineLog] // of those that are on, by group
+	checkLogs atomic.Pointer[map[string]checkLog] // of those that are on, by group
 
 	names func() *names // set before the first state
 }
