@@ -22,12 +22,16 @@ import (
 type initKind struct {
 	name     string
 	argv     []string
-	shutdown syscall.Signal
+	shutdown syscall.Signal // asks for power-off
+	reboot   syscall.Signal // asks for a reboot
 	env      []string
 }
 
-// glibc's SIGRTMIN, which systemd counts from, is 34: +4 asks for poweroff.target.
-const sigSystemdPowerOff = syscall.Signal(34 + 4)
+// glibc's SIGRTMIN, which systemd counts from, is 34: +4 asks for poweroff.target, +5 for reboot.target.
+const (
+	sigSystemdPowerOff = syscall.Signal(34 + 4)
+	sigSystemdReboot   = syscall.Signal(34 + 5)
+)
 
 // detectInit looks into the root file system without following a link out of it.
 func detectInit(rootfs string) (initKind, error) {
@@ -39,11 +43,11 @@ func detectInit(rootfs string) (initKind, error) {
 	has := func(p string) bool { _, err := root.Lstat(p); return err == nil }
 	switch {
 	case has("sbin/skerry-guest"):
-		return initKind{name: "guest", argv: []string{"/sbin/skerry-guest"}, shutdown: unix.SIGPWR}, nil
+		return initKind{name: "guest", argv: []string{"/sbin/skerry-guest"}, shutdown: unix.SIGPWR, reboot: syscall.SIGINT}, nil
 	case has("usr/lib/systemd/systemd"), has("lib/systemd/systemd"):
-		return initKind{name: "systemd", argv: []string{"/sbin/init", "systemd.show_status=1"}, shutdown: sigSystemdPowerOff, env: []string{"container=skerry"}}, nil
+		return initKind{name: "systemd", argv: []string{"/sbin/init", "systemd.show_status=1"}, shutdown: sigSystemdPowerOff, reboot: sigSystemdReboot, env: []string{"container=skerry"}}, nil
 	default:
-		return initKind{name: "init", argv: []string{"/sbin/init"}, shutdown: syscall.SIGTERM}, nil
+		return initKind{name: "init", argv: []string{"/sbin/init"}, shutdown: syscall.SIGTERM, reboot: syscall.SIGTERM}, nil
 	}
 }
 

@@ -373,12 +373,16 @@ func (s *supervisor) stop(want string, force bool, timeout time.Duration) error 
 		s.want = want
 	}
 	s.mu.Unlock()
+	ask := s.kind.shutdown
+	if want == "reboot" {
+		ask = s.kind.reboot
+	}
 	if !force && timeout > 0 {
 		t := time.NewTimer(timeout)
 		defer t.Stop()
 		// Asked again and again: an init that has only just begun does not catch the signal yet, and the kernel drops it.
 	asking:
-		for wait := firstAsk; c.Signal(s.kind.shutdown) == nil; wait = min(2*wait, maxAsk) {
+		for wait := firstAsk; c.Signal(ask) == nil; wait = min(2*wait, maxAsk) {
 			select {
 			case <-gone:
 				return nil

@@ -223,6 +223,9 @@ Content-Type: text/jinja2
 		t.Fatal(err)
 	}
 	out = r.awaitConsole(t, s.ID, "script of each boot: xx")
+	if !strings.Contains(out, "goes down for reboot") {
+		t.Errorf("the reboot was none to the machine:\n%s", out)
+	}
 	out = out[strings.LastIndex(out, "Skerry nano"):]
 	if !strings.Contains(out, "hook at ") || strings.Contains(out, "strict") {
 		t.Errorf("at the second boot:\n%s", out)
