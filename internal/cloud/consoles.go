@@ -11,8 +11,10 @@ import (
 	"skerry/internal/driver"
 )
 
-// consoleDir holds the last console output of terminated instances, a file each, for as long as they are described.
-func (c *control) consoleDir() string { return filepath.Join(c.o.DataDir, "consoles") }
+// consolesDir holds the last console output of terminated instances, a file each, for as long as they are described.
+const consolesDir = "consoles"
+
+func (c *control) consoleDir() string { return filepath.Join(c.o.DataDir, consolesDir) }
 
 // console is the console output of an instance, also after its end.
 func (c *control) console(ctx context.Context, id string) ([]byte, error) {

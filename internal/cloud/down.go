@@ -128,7 +128,7 @@ func Down(ctx context.Context, dir string, purge bool, w io.Writer) error {
 }
 
 // ours are the names of a cloud in its data directory.
-var ours = []string{"bin", "images", "instances", "metrics", "zones", controlSocket, settingsFile, settingsFile + ".new", secretFile, secretFile + ".new", "s3", store.FileName, LogFile, LogFile + ".1"}
+var ours = []string{"bin", consolesDir, "images", "instances", "metrics", "zones", controlSocket, settingsFile, settingsFile + ".new", secretFile, secretFile + ".new", "s3", store.FileName, LogFile, LogFile + ".1"}
 
 // removeDir deletes the cloud in dir, and dir itself if nothing of somebody else's is in it.
 func removeDir(dir string, w io.Writer) error {

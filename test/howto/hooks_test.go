@@ -59,6 +59,9 @@ func TestHooks(t *testing.T) {
 		if err := c.Down(); err != nil {
 			t.Error(err)
 		}
+		if _, err := os.Stat(c.Dir); err == nil {
+			t.Errorf("%s is still there", c.Dir)
+		}
 	})
 	if _, err := c.Up(); err != nil {
 		t.Fatal(err)
