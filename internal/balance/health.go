@@ -295,6 +295,15 @@ func publicOf(tx store.Tx, lb LoadBalancer, n Node) string {
 	return n.PublicIP
 }
 
+// ZonalHealth tells of each zone of a load balancer whether its node serves and has the healthy targets that it needs.
+func ZonalHealth(tx store.Tx, lb LoadBalancer) map[string]bool {
+	out := healthyZones(tx, lb)
+	for _, n := range lb.Nodes {
+		out[n.Zone] = out[n.Zone] && n.Serving
+	}
+	return out
+}
+
 // healthyZones tells from which zones' nodes at least one target of each used group is healthy.
 func healthyZones(tx store.Tx, lb LoadBalancer) map[string]bool {
 	groups := GroupsOf(tx, lb)

@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -125,6 +126,10 @@ func (p ListenerParams) apply(tx store.Tx, lb LoadBalancer, l Listener) (Listene
 			return l, invalid("Listener protocol '%s' must be one of '%s'", p.Protocol, strings.Join(ok, ", "))
 		}
 		l.Protocol = p.Protocol
+		l.Attributes = maps.Clone(l.Attributes)
+		maps.DeleteFunc(l.Attributes, func(k, _ string) bool {
+			return !slices.ContainsFunc(l.known(), func(a attribute) bool { return a.key == k })
+		})
 	}
 	if p.Port != 0 {
 		if p.Port < 1 || p.Port > 65535 {
@@ -236,6 +241,7 @@ func dropListener(w *store.WriteTx, l Listener) {
 	}
 	Listeners.Delete(w, l.Key(l.ARN))
 	tag.DeleteAll(w, l.Scope, l.ARN)
+	tag.DeleteAll(w, l.Scope, l.DefaultRuleARN)
 }
 
 // AddCertificates adds certificates to an HTTPS or TLS listener; one that is there is a success.

@@ -356,8 +356,28 @@ func (p *publisher) groupData(end time.Time, batch map[scope.Scope][]metric.Datu
 				}
 			}
 		}
+		for lb := range balance.LoadBalancers.All(tx) {
+			if lb.Type == balance.Network && len(balance.GroupsOf(tx, lb)) > 0 {
+				batch[lb.Scope] = append(batch[lb.Scope], zonalHealth(lb.Dimension(), balance.ZonalHealth(tx, lb), now)...)
+			}
+		}
 		return nil
 	})
+}
+
+// zonalHealth is 1 of each healthy zone of a network load balancer and 0 of the others, by zone and all together. Pure.
+func zonalHealth(lb string, zones map[string]bool, at time.Time) []metric.Datum {
+	var out []metric.Datum
+	for _, z := range slices.Sorted(maps.Keys(zones)) {
+		d := metric.Datum{Namespace: "AWS/NetworkELB", Name: "ZonalHealthStatus", Unit: "Count", Dimensions: map[string]string{"LoadBalancer": lb}, Timestamp: at, HighResolution: true}
+		if zones[z] {
+			d.Value = 1
+		}
+		out = append(out, d)
+		d.Dimensions = map[string]string{"LoadBalancer": lb, "AvailabilityZone": z}
+		out = append(out, d)
+	}
+	return out
 }
 
 // zoneMetrics tell how the zones see a target group: each by itself, and how many of them have enough healthy targets for DNS

@@ -115,3 +115,16 @@ func TestZoneMetrics(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+func TestZonalHealth(t *testing.T) {
+	got := map[string]float64{}
+	for _, d := range zonalHealth("net/a/1", map[string]bool{"a": true, "b": false}, time.Unix(60, 0)) {
+		if d.Namespace != "AWS/NetworkELB" || d.Name != "ZonalHealthStatus" || d.Dimensions["LoadBalancer"] != "net/a/1" {
+			t.Errorf("%+v", d)
+		}
+		got[d.Dimensions["AvailabilityZone"]] += d.Value
+	}
+	if !maps.Equal(got, map[string]float64{"": 1, "a": 1, "b": 0}) {
+		t.Errorf("got %v", got)
+	}
+}
