@@ -21,7 +21,10 @@ const (
 	imdsTokenTTL  = "21600"
 )
 
-var errNoItem = errors.New("no such item")
+var (
+	errNoItem    = errors.New("no such item")
+	errTurnedOff = errors.New("the metadata service is turned off for this instance")
+)
 
 // imds reads instance metadata with version 2 sessions.
 type imds struct {
@@ -50,7 +53,7 @@ func (m *imds) open(ctx context.Context) error {
 			return nil
 		}
 		if err == nil && status == http.StatusForbidden {
-			return errors.New("the metadata service is turned off for this instance")
+			return errTurnedOff
 		}
 		if err == nil {
 			err = fmt.Errorf("status %d", status)
@@ -63,33 +66,37 @@ func (m *imds) open(ctx context.Context) error {
 	}
 }
 
-// get reads one item; an absent one is errNoItem.
+// get reads one item; an absent one is errNoItem. What fails is tried again until the patience is over: the service's
+// process may be on its way up again, and user data that can't be read is never run.
 func (m *imds) get(ctx context.Context, path string) ([]byte, error) {
-	var err error
-	for wait := imdsFirstWait; wait < imdsMaxWait; wait *= 2 {
+	ctx, cancel := context.WithTimeout(ctx, imdsPatience)
+	defer cancel()
+	for wait := imdsFirstWait; ; wait = min(wait*3/2, imdsMaxWait) {
 		m.mu.Lock()
 		token := m.token
 		m.mu.Unlock()
-		var body []byte
-		var status int
-		body, status, err = m.do(ctx, http.MethodGet, "/latest/"+path, "X-aws-ec2-metadata-token", token)
+		body, status, err := m.do(ctx, http.MethodGet, "/latest/"+path, "X-aws-ec2-metadata-token", token)
 		switch {
-		case err == nil && status == http.StatusOK:
+		case err != nil:
+		case status == http.StatusOK:
 			return body, nil
-		case err == nil && status == http.StatusNotFound:
+		case status == http.StatusNotFound:
 			return nil, errNoItem
-		case err == nil && status == http.StatusUnauthorized:
-			err = m.open(ctx)
-		case err == nil:
+		case status == http.StatusForbidden:
+			return nil, errTurnedOff
+		case status == http.StatusUnauthorized:
+			if err = m.open(ctx); err == nil {
+				err = fmt.Errorf("%s: a new session is refused", path)
+			}
+		default:
 			err = fmt.Errorf("%s: status %d", path, status)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, err
 		case <-time.After(wait):
 		}
 	}
-	return nil, err
 }
 
 func (m *imds) do(ctx context.Context, method, path, header, value string) ([]byte, int, error) {
