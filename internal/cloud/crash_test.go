@@ -63,7 +63,7 @@ func TestEndBeforeTheRecordSaysRunning(t *testing.T) {
 	o.driver = shortLived{sim.New(sim.Options{})}
 	c, _ := startSim(t, o)
 	id := launchOne(t, c, "us-east-1a")
-	eventually(t, "the instance that ended at once is stopped", 5*time.Second, func() bool { return stateOf(c, id) == compute.Stopped })
+	eventually(t, "the instance that ended at once is stopped", func() bool { return stateOf(c, id) == compute.Stopped })
 }
 
 func TestEndOfAnInstanceThatIsToBeRebooted(t *testing.T) {
@@ -73,15 +73,15 @@ func TestEndOfAnInstanceThatIsToBeRebooted(t *testing.T) {
 	o.driver = d
 	c, _ := startSim(t, o)
 	id := launchOne(t, c, "us-east-1a")
-	eventually(t, "running", 5*time.Second, func() bool { return stateOf(c, id) == compute.Running })
+	eventually(t, "running", func() bool { return stateOf(c, id) == compute.Running })
 	if err := c.db.Update(func(w *store.WriteTx) error {
 		d.Exit(id, 0, "poweroff")
 		return compute.Reboot(w, here, []string{id})
 	}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "what ended before its reboot is stopped", 5*time.Second, func() bool { return stateOf(c, id) == compute.Stopped })
-	eventually(t, "its reboot is over", 5*time.Second, func() bool {
+	eventually(t, "what ended before its reboot is stopped", func() bool { return stateOf(c, id) == compute.Stopped })
+	eventually(t, "its reboot is over", func() bool {
 		i, _ := compute.Instances.Get(c.db.Read(), here.Key(id))
 		m, _ := machines.Get(c.db.Read(), here.Key(id))
 		return m.Reboots == i.Reboots && i.Reboots == 1
@@ -95,7 +95,7 @@ func TestLostEventsAreMadeUpFor(t *testing.T) {
 	o.driver = d
 	c, _ := startSim(t, o)
 	a, b := launchOne(t, c, "us-east-1a"), launchOne(t, c, "us-east-1b")
-	eventually(t, "running", 5*time.Second, func() bool { return stateOf(c, a) == compute.Running && stateOf(c, b) == compute.Running })
+	eventually(t, "running", func() bool { return stateOf(c, a) == compute.Running && stateOf(c, b) == compute.Running })
 	if err := c.db.Update(func(w *store.WriteTx) error { // holds up the loop, so that the first events are lost
 		d.Exit(a, 0, "poweroff")
 		time.Sleep(20 * time.Millisecond)
@@ -109,8 +109,8 @@ func TestLostEventsAreMadeUpFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	third := launchOne(t, c, "us-east-1a") // whatever else happens makes the loop look
-	eventually(t, "both are stopped", 5*time.Second, func() bool { return stateOf(c, a) == compute.Stopped && stateOf(c, b) == compute.Stopped })
-	eventually(t, "the third runs", 5*time.Second, func() bool { return stateOf(c, third) == compute.Running })
+	eventually(t, "both are stopped", func() bool { return stateOf(c, a) == compute.Stopped && stateOf(c, b) == compute.Stopped })
+	eventually(t, "the third runs", func() bool { return stateOf(c, third) == compute.Running })
 }
 
 // A control plane that was killed after it had started a zone's process and before it had written down which one, or after
@@ -120,12 +120,12 @@ func TestZoneProcessesOfAnInterruptedControlPlane(t *testing.T) {
 	const z = "us-east-1a"
 	c, _ := startCloud(t, "127.80.0.0/16")
 	id := launchOne(t, c, z)
-	eventually(t, "running", 10*time.Second, func() bool { return stateOf(c, id) == compute.Running })
+	eventually(t, "running", func() bool { return stateOf(c, id) == compute.Running })
 	pid := c.zones.pid(z)
 	if err := os.Remove(c.zones.pidFile(z)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the process is known again", 5*time.Second, func() bool { return c.zones.pid(z) > 0 })
+	eventually(t, "the process is known again", func() bool { return c.zones.pid(z) > 0 })
 	if again := c.zones.pid(z); again != pid || len(processes(c.o.DataDir)["zones"]) != 1 {
 		t.Errorf("the zone's process was %d; now it is %d of %v", pid, again, processes(c.o.DataDir)["zones"])
 	}
@@ -133,7 +133,7 @@ func TestZoneProcessesOfAnInterruptedControlPlane(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.stayDark(context.Background()) // as at start
-	eventually(t, "nothing runs in the dark zone", 5*time.Second, func() bool {
+	eventually(t, "nothing runs in the dark zone", func() bool {
 		return stateOf(c, id) == compute.Stopped && len(processes(c.o.DataDir)["zones"]) == 0
 	})
 }

@@ -54,7 +54,7 @@ func startSim(t *testing.T, o Options) (c *control, stop func() error) {
 	case err := <-done:
 		stopped = true
 		t.Fatal(err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("not ready")
 	}
 	return c, stop

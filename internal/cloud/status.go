@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -20,7 +21,7 @@ import (
 
 // Bounds of a status: it is one screen.
 const (
-	statusTimeout = 3 * time.Second
+	statusTimeout = 10 * time.Second
 	statusRows    = 8 // of each list
 )
 
@@ -107,9 +108,9 @@ func Status(ctx context.Context, dir string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
+	procs := processes(abs)
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	procs := processes(abs)
 	var o Overview
 	b, asked := ask(ctx, abs, "GET", "/status")
 	if asked == nil {
@@ -121,6 +122,8 @@ func Status(ctx context.Context, dir string, w io.Writer) error {
 		state = fmt.Sprintf("running (process %d)", s.PID)
 	case len(procs["up"]) > 0:
 		state = fmt.Sprintf("process %d does not answer", procs["up"][0])
+	case errors.Is(asked, context.DeadlineExceeded): // it listens
+		state = "does not answer"
 	case len(procs["instances"]) > 0 || len(procs["zones"]) > 0:
 		state = "stopped; the workloads go on, and 'skerry up' adopts them"
 	}

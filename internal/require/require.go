@@ -1,6 +1,6 @@
 // Package require is how a test says what it needs of the machine. Without it the test is skipped, loudly: on standard
 // error too, under the name of the need. Where SKERRY_REQUIRED lists that name (separated by commas; all stands for every
-// one), the lack is a failure instead: `make test` lists what it has installed.
+// one), the lack is a failure instead: `make test` lists what it has installed. It also measures what a test spends.
 //
 // Only tests import it.
 package require
