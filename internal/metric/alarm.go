@@ -35,6 +35,8 @@ type Alarm struct {
 	Queries                                        json.RawMessage `json:",omitempty"` // Metrics as given: one metric, or metrics and expressions
 	Rule                                           string          `json:",omitempty"` // of a composite alarm
 	Children                                       []string        `json:",omitempty"` // the alarms that it looks at
+	Suppressor                                     *Suppressor     `json:",omitempty"`
+	Suppression                                    Suppression     `json:",omitzero"`
 	Fresh                                          bool            `json:",omitempty"` // it was put, and not evaluated since
 	ActionsEnabled                                 bool
 	OKActions, AlarmActions, InsufficientActions   []string
@@ -42,7 +44,8 @@ type Alarm struct {
 	StateUpdatedAt, StateTransitionedAt, UpdatedAt time.Time
 }
 
-// Alarms is the table of alarms; the index action holds scope keys of action ARNs, child those of alarms in rules.
+// Alarms is the table of alarms; the index action holds scope keys of action ARNs, child those of alarms in
+// rules, suppressor those of suppressors.
 var Alarms = store.NewTable("alarm", func(a Alarm) string { return a.Key(a.Name) },
 	store.Index[Alarm]{Name: "action", Keys: func(a Alarm) []string {
 		var ks []string
@@ -61,6 +64,12 @@ var Alarms = store.NewTable("alarm", func(a Alarm) string { return a.Key(a.Name)
 			ks = append(ks, a.Key(c))
 		}
 		return ks
+	}},
+	store.Index[Alarm]{Name: "suppressor", Keys: func(a Alarm) []string {
+		if a.Suppressor == nil {
+			return nil
+		}
+		return []string{a.Key(a.suppressorName())}
 	}})
 
 // Tables lists the package's tables.

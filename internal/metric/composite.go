@@ -38,6 +38,9 @@ func PutComposite(w *store.WriteTx, a Alarm, tags map[string]string) (Alarm, err
 	if err != nil {
 		return a, err
 	}
+	if err := a.checkSuppressor(w); err != nil {
+		return a, err
+	}
 	a.Children = r.children(nil)
 	var missing []string
 	for _, c := range a.Children {
@@ -52,6 +55,14 @@ func PutComposite(w *store.WriteTx, a Alarm, tags map[string]string) (Alarm, err
 		return bad("Could not save the composite alarm as its alarm rule would make it depend on itself")
 	}
 	a.Fresh = true
+	if a.Suppressor != nil {
+		old, _ := Alarms.Get(w, a.Key(a.Name))
+		if old.suppressorName() == a.suppressorName() {
+			a.Suppression = old.Suppression
+		} else if s, _ := Alarms.Get(w, a.Key(a.suppressorName())); s.State == StateAlarm {
+			a.hold(byAlarm, time.Time{})
+		}
+	}
 	return put(w, a, tags)
 }
 
@@ -82,20 +93,30 @@ func parentsFirst(tx store.Tx, s scope.Scope, name string) []Alarm {
 // ripple evaluates what depends on an alarm that has changed its state.
 func (e *Evaluator) ripple(w *store.WriteTx, changed Alarm) error {
 	moved := map[string]Alarm{changed.Name: changed}
+	order := []Alarm{changed}
 	for _, p := range parentsFirst(w, changed.Scope, changed.Name) {
 		for _, c := range p.Children {
 			by, ok := moved[c]
 			if !ok {
 				continue
 			}
+			p, _ = Alarms.Get(w, p.Key(p.Name)) // what suppresses it may have changed
 			now, did, err := e.judgeComposite(w, p, &by)
 			if err != nil {
 				return err
 			}
 			if did {
 				moved[p.Name] = now
+				order = append(order, now)
 			}
 			break
+		}
+	}
+	for _, a := range order {
+		if a.State != StateAlarm {
+			if err := e.suppress(w, a); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -145,7 +166,7 @@ func checkDelete(tx store.Tx, s scope.Scope, names []string) error {
 		if a.IsComposite() {
 			composite++
 		}
-		if slices.ContainsFunc(Parents(tx, s, name), func(p Alarm) bool { return !slices.Contains(names, p.Name) }) {
+		if slices.ContainsFunc(slices.AppendSeq(Parents(tx, s, name), Alarms.By(tx, "suppressor", s.Key(name))), func(p Alarm) bool { return !slices.Contains(names, p.Name) }) {
 			held = append(held, name)
 		}
 	}

@@ -9,7 +9,8 @@
 // time. How the values are spread is kept in bins (distribution.go), for percentiles. What Put has returned for is on disk.
 // docs/format/metrics.md has the format.
 //
-// A composite alarm is one whose rule looks at the states of others (composite.go, rule.go); it moves in the transaction that moves
+// A composite alarm is one whose rule looks at the states of others (composite.go, rule.go), and whose actions another one may
+// suppress (suppress.go); it moves in the transaction that moves
 // them.
 //
 // Alarms are rows of the table Alarms, changed by transactions of the caller. Evaluate is pure: alarm, points and time

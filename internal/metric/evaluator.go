@@ -72,7 +72,7 @@ func (e *Evaluator) Step() {
 	e.DB.View(func(tx *store.ReadTx) error {
 		for a := range Alarms.All(tx) {
 			if a.IsComposite() {
-				if a.Fresh {
+				if a.Fresh || a.overdue(now) {
 					due = append(due, a)
 				}
 				continue // others move it
@@ -182,6 +182,12 @@ func (e *Evaluator) evaluate(a Alarm, now time.Time) error {
 	if a.IsComposite() {
 		return e.DB.Update(func(w *store.WriteTx) error {
 			cur, ok := Alarms.Get(w, a.Key(a.Name))
+			if ok && cur.overdue(now) {
+				if err := e.release(w, cur); err != nil {
+					return err
+				}
+				cur, ok = Alarms.Get(w, a.Key(a.Name))
+			}
 			if !ok || !cur.Fresh {
 				return nil
 			}
@@ -223,12 +229,28 @@ func (e *Evaluator) transition(w *store.WriteTx, a Alarm, v Verdict) error {
 	return err
 }
 
-// transitionOnly gives an alarm its state and does the actions that follow.
+// transitionOnly gives an alarm its state and does the actions that follow, or owes them.
 func (e *Evaluator) transitionOnly(w *store.WriteTx, a Alarm, v Verdict) (Alarm, error) {
 	old := a.State
 	a, changed := become(w, a, v.State, v.Reason, v.ReasonData)
+	if changed {
+		if a.State == StateAlarm {
+			if err := e.suppress(w, a); err != nil {
+				return a, err
+			}
+		}
+		var waits bool
+		if a, waits = e.withhold(w, a, old); waits {
+			return a, nil
+		}
+	}
+	return a, e.act(w, a, old, v, changed)
+}
+
+// act does the actions of an alarm's state; those that are not scaling policies only when it has changed.
+func (e *Evaluator) act(w *store.WriteTx, a Alarm, old string, v Verdict, changed bool) error {
 	if !a.ActionsEnabled {
-		return a, nil
+		return nil
 	}
 	for _, arn := range a.actions() {
 		if !changed && !isPolicy(arn) {
@@ -240,7 +262,7 @@ func (e *Evaluator) transitionOnly(w *store.WriteTx, a Alarm, v Verdict) (Alarm,
 		}
 		if e.OnAction != nil {
 			if err := e.OnAction(w, a, old, v, arn); err != nil {
-				return a, err
+				return err
 			}
 		}
 		switch {
@@ -250,7 +272,7 @@ func (e *Evaluator) transitionOnly(w *store.WriteTx, a Alarm, v Verdict) (Alarm,
 			noteAction(w, a, arn, "There is no service here that receives this action.", nil)
 		}
 	}
-	return a, nil
+	return nil
 }
 
 // SetState is SetAlarmState: the state lasts until the next evaluation says otherwise; actions run. Scaling policies take the

@@ -109,6 +109,9 @@ func (a Alarm) configuration() map[string]any {
 	c := map[string]any{"description": a.Description}
 	if a.IsComposite() {
 		c["alarmRule"] = a.Rule
+		if s := a.Suppressor; s != nil {
+			c["actionsSuppressor"], c["actionsSuppressorWaitPeriod"], c["actionsSuppressorExtensionPeriod"] = s.Alarm, s.Wait, s.Extension
+		}
 		return c
 	}
 	of := func(id, label string, returns bool, s Stat, period int) map[string]any {
@@ -151,6 +154,9 @@ func (a Alarm) stateDetail() map[string]any {
 	s := map[string]any{"value": a.State, "reason": a.StateReason, "timestamp": stamp(a.StateUpdatedAt)}
 	if a.StateReasonData != "" {
 		s["reasonData"] = a.StateReasonData
+	}
+	if a.Suppression.By != "" {
+		s["actionsSuppressedBy"], s["actionsSuppressedReason"] = a.Suppression.By, a.Suppression.Reason
 	}
 	return s
 }

@@ -54,9 +54,28 @@ func TestCompositeAlarms(t *testing.T) {
 	}
 	_, err = c.DeleteAlarms(c.ctx, &sdk.DeleteAlarmsInput{AlarmNames: []string{"hot"}})
 	refused(t, err, "ValidationError", 400, "composite alarm(s) depending on it")
-	in.ActionsSuppressor = aws.String("hot")
+	in.ActionsSuppressorWaitPeriod = aws.Int32(60)
 	_, err = c.PutCompositeAlarm(c.ctx, in)
-	refused(t, err, "InvalidParameterValue", 400, "ActionsSuppressor is not supported")
+	refused(t, err, "InvalidParameterCombination", 400, "need an ActionsSuppressor")
+	in.ActionsSuppressor = aws.String("quiet")
+	_, err = c.PutCompositeAlarm(c.ctx, in)
+	refused(t, err, "InvalidParameterCombination", 400, "ActionsSuppressorExtensionPeriod")
+	in.ActionsSuppressorExtensionPeriod = aws.Int32(120)
+	_, err = c.PutCompositeAlarm(c.ctx, in)
+	refused(t, err, "ValidationError", 400, "quiet does not exist")
+	c.alarm(alarmNamed("quiet"))
+	if _, err = c.SetAlarmState(c.ctx, &sdk.SetAlarmStateInput{AlarmName: aws.String("quiet"), StateValue: "ALARM", StateReason: aws.String("r")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = c.PutCompositeAlarm(c.ctx, in); err != nil {
+		t.Fatal(err)
+	}
+	if a = describe(of).CompositeAlarms[0]; *a.ActionsSuppressor != "quiet" || *a.ActionsSuppressorWaitPeriod != 60 || *a.ActionsSuppressorExtensionPeriod != 120 ||
+		a.ActionsSuppressedBy != "Alarm" || aws.ToString(a.ActionsSuppressedReason) == "" {
+		t.Errorf("%+v", a)
+	}
+	_, err = c.DeleteAlarms(c.ctx, &sdk.DeleteAlarmsInput{AlarmNames: []string{"quiet"}})
+	refused(t, err, "ValidationError", 400, "composite alarm(s) depending on it")
 	if _, err = c.DeleteAlarms(c.ctx, &sdk.DeleteAlarmsInput{AlarmNames: []string{"both"}}); err != nil {
 		t.Error(err)
 	}
