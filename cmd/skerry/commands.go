@@ -28,7 +28,7 @@ func zoneCommand() *cobra.Command {
 	c.MarkFlagRequired("zone")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		loops := runtime.GOMAXPROCS(0)
-		runtime.GOMAXPROCS(loops + 1) // busy loops leave goroutines a processor
+		runtime.GOMAXPROCS(loops + max(1, loops/2)) // busy loops leave goroutines a processor
 		return zone.Run(cmd.Context(), zone.Options{DataDir: *dir, CloudID: cloud.ID(*dir), Zone: *name, TimeScale: *scale, Loops: loops,
 			Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	}
@@ -167,7 +167,7 @@ func proxyCommand() *cobra.Command {
 			return fmt.Errorf("--loops %d: want 1 to 1024", st.Loops)
 		}
 		st.AccessLog = *accessLog
-		runtime.GOMAXPROCS(st.Loops + 1) // busy loops leave goroutines a processor
+		runtime.GOMAXPROCS(st.Loops + max(1, st.Loops/2)) // busy loops leave goroutines a processor
 		return proxy.RunStandalone(cmd.Context(), st, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	}
 	return c

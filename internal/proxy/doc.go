@@ -31,7 +31,8 @@
 //   - Time limits stand in a wheel where they are due at the earliest; a request only moves its due time on.
 //   - Connections to targets are pooled a loop, last used first; any event on an idle one closes it.
 //   - The loop looks for events without telling Go's scheduler, and tells it when it has to wait. A process with loops should
-//     have one more processor (GOMAXPROCS) than loops, so that goroutines need not wait for one.
+//     have half as many processors (GOMAXPROCS) again, so that goroutines need not wait for one, nor a loop for them: so many
+//     handshakes use a long RSA key at once, which is no loop's work.
 //
 // HTTP/2 (h2*.go; clients' side on Linux only). A client's connection is a state machine run by one goroutine, which also carries
 // the exchanges of requests without a body with plain HTTP/1.1 targets, on sockets in an epoll set of its own; every other exchange

@@ -44,8 +44,9 @@ func NewEngine(n int) (*Engine, error) {
 		n = runtime.GOMAXPROCS(0)
 	}
 	e := &Engine{}
+	turns := make(chan struct{}, max(1, n/2))
 	for i := range n {
-		l, err := newLoop(i)
+		l, err := newLoop(i, turns)
 		if err != nil {
 			for _, l := range e.loops {
 				l.free()
@@ -68,6 +69,7 @@ func NewEngine(n int) (*Engine, error) {
 func (e *Engine) Close() {
 	e.once.Do(func() {
 		for _, l := range e.loops {
+			l.away.Wait()
 			l.post(func() { l.ending = true })
 		}
 		e.wg.Wait()
@@ -157,6 +159,8 @@ type loop struct {
 	mostFDs int   // descriptors from here on are for connections to targets and all else: clients that get one are refused
 	shedAt  int64 // when shed looked last
 	cmds    chan func()
+	turns   chan struct{}  // of goroutines that work for handshakes; the engine's
+	away    sync.WaitGroup // those that work for this loop
 	woken   atomic.Bool
 	ending  bool
 
@@ -183,8 +187,8 @@ type loop struct {
 	turned int64 // ticks so far
 }
 
-func newLoop(id int) (*loop, error) {
-	l := &loop{id: id, cmds: make(chan func(), commandQueue), base: time.Now(), rbuf: make([]byte, headRoom+readSize+tailRoom), wbuf: make([]byte, 0, 16<<10), sealed: make([]byte, sealedSize)}
+func newLoop(id int, turns chan struct{}) (*loop, error) {
+	l := &loop{id: id, turns: turns, cmds: make(chan func(), commandQueue), base: time.Now(), rbuf: make([]byte, headRoom+readSize+tailRoom), wbuf: make([]byte, 0, 16<<10), sealed: make([]byte, sealedSize)}
 	l.ep, l.targets, l.wakeFD = -1, -1, -1
 	var err error
 	if l.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err == nil {

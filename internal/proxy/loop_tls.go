@@ -5,7 +5,9 @@ package proxy
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -77,6 +79,7 @@ func (l *loop) greet(c *lconn) {
 			return
 		}
 		t.hs = lt.tls.server.Begin(t, l.clock(p))
+		t.hs.Away = l
 	}
 	if !t.hs.Step() {
 		return
@@ -105,6 +108,32 @@ func (l *loop) greet(c *lconn) {
 		l.arm(c, c.ln.table.Load().attrs.idle)
 		l.proceed(c)
 	}
+}
+
+// Away runs what takes long in a handshake on a goroutine. They wait for their turn, so that the loops need not wait for them.
+func (l *loop) Away(sock tlsfront.Socket, job func()) {
+	t := sock.(*loopTLS)
+	hs := t.hs
+	l.away.Add(1)
+	go func() {
+		defer l.away.Done()
+		func() {
+			l.turns <- struct{}{}
+			defer func() {
+				<-l.turns
+				if err := recover(); err != nil {
+					slog.Default().Error("panic", "err", err, "stack", string(debug.Stack()))
+				}
+			}()
+			job()
+		}()
+		l.post(func() {
+			if c := t.c; t.hs == hs { // it is neither over nor given up
+				defer l.recovered(c)
+				l.greet(c)
+			}
+		})
+	}()
 }
 
 // greetingFailed ends a handshake that took too long.

@@ -16,7 +16,8 @@ type Chosen struct {
 	ARN     string
 	Serial  string // hexadecimal
 	cert    tls.Certificate
-	message []byte // shows the chain, TLS 1.3
+	message []byte          // shows the chain, TLS 1.3
+	slow    *rsa.PrivateKey // the key, if it takes long to use
 }
 
 // certificates chooses by server name.
@@ -40,6 +41,9 @@ func newCertificates(cs []Certificate) (*certificates, error) {
 			}
 		}
 		p := &Chosen{ARN: c.ARN, Serial: serial(cert.Leaf), cert: cert, message: certificateMessage(cert.Certificate)}
+		if k, ok := cert.PrivateKey.(*rsa.PrivateKey); ok && k.N.BitLen() >= slowBits {
+			p.slow = k
+		}
 		if i == 0 {
 			out.fallback = p
 		}

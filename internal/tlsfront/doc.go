@@ -16,5 +16,7 @@
 //   - The secrets that crypto/tls logs for the record layer go nowhere else.
 //   - Handshakes in flight are bounded in number, and hold nothing before the client's first byte.
 //
+// An RSA key of 3072 bits or more takes milliseconds to sign: a Handshake with an Away leaves that to it.
+//
 // The package opens no socket and starts no goroutine; who calls it bounds their time.
 package tlsfront

@@ -46,6 +46,7 @@ type accepter struct {
 	in, out    [48]byte // traffic secrets; in: TLS 1.2's master secret
 	nin, nout  int
 	old        []byte // the master secret of the session in a ticket, TLS 1.2
+	h          *Handshake
 }
 
 func (s *Server) accepter(now time.Time) *accepter {
@@ -102,6 +103,11 @@ func (a *accepter) hello(h *tls.ClientHelloInfo) (*tls.Config, error) {
 func (a *accepter) certificate(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c := a.s.certs.choose(h)
 	a.facts.Certificate = c
+	if c.slow != nil && a.h.Away != nil {
+		cert := c.cert
+		cert.PrivateKey = &awayKey{c.slow, a.h}
+		return &cert, nil
+	}
 	return &c.cert, nil
 }
 
@@ -152,15 +158,16 @@ func (k *keyLog) Write(line []byte) (int, error) {
 func (s *Server) Accept(nc net.Conn, now time.Time) (*Session, *Facts, error) {
 	h := &Handshake{Facts: &Facts{Began: now}, s: s, w: wire{nc: nc}, start: time.Now()}
 	if h.quick(); !h.done {
-		h.finish(s.run(&h.w, h.Facts))
+		h.finish(s.run(h))
 	}
 	return h.sess, h.Facts, h.err
 }
 
 // run does one handshake with crypto/tls.
-func (s *Server) run(w *wire, f *Facts) (sess *Session, err error) {
+func (s *Server) run(h *Handshake) (sess *Session, err error) {
+	w, f := &h.w, h.Facts
 	a := s.accepter(f.Began)
-	a.facts = f
+	a.facts, a.h = f, h
 	a.nin, a.nout, a.old = 0, 0, nil
 	w.hear()
 	sess = &Session{Facts: f}
@@ -179,7 +186,7 @@ func (s *Server) run(w *wire, f *Facts) (sess *Session, err error) {
 	clear(a.in[:])
 	clear(a.out[:])
 	clear(a.old)
-	a.facts = nil
+	a.facts, a.h = nil, nil
 	s.spare.Put(a)
 	if err != nil {
 		return nil, err
@@ -244,6 +251,7 @@ var ErrBusy = errors.New("too many handshakes at once")
 // Handshake is a handshake in steps.
 type Handshake struct {
 	Facts *Facts
+	Away  Away // nil: all is done in Step
 	s     *Server
 	w     wire
 	start time.Time
@@ -252,6 +260,8 @@ type Handshake struct {
 	q       *quickHandshake // its first flight has been made
 	flight  *[wireBuffer]byte
 	pending []byte // of the flight
+
+	work *work // a use of the private key that goes on elsewhere, or has ended
 
 	next func() (bool, bool) // crypto/tls, as a coroutine
 	stop func()
@@ -268,8 +278,8 @@ func (s *Server) Begin(sock Socket, now time.Time) *Handshake {
 	return &Handshake{Facts: &Facts{Began: now}, s: s, w: wire{sock: sock}, start: time.Now()}
 }
 
-// Step goes on until the handshake is over, or waits for the socket: to be writable, if Writing, else readable. A panic in
-// crypto/tls is the caller's.
+// Step goes on until the handshake is over, or waits for the socket: to be writable, if Writing, else readable; or for what is Away,
+// during which it does nothing. A panic in crypto/tls is the caller's.
 func (h *Handshake) Step() (done bool) {
 	if h.done {
 		return true
@@ -286,13 +296,16 @@ func (h *Handshake) Step() (done bool) {
 }
 
 func (h *Handshake) step() (done bool) {
+	if h.work != nil && !h.work.ready.Load() {
+		return false
+	}
 	if h.next == nil {
 		if waits := h.quick(); waits || h.done {
 			return h.done
 		}
 		h.next, h.stop = iter.Pull(func(yield func(bool) bool) {
 			h.w.yield = yield
-			h.sess, h.err = h.s.run(&h.w, h.Facts)
+			h.sess, h.err = h.s.run(h)
 		})
 	}
 	writing, more := h.next()
@@ -333,10 +346,21 @@ func (h *Handshake) quick() (waits bool) {
 		}
 		q.w = w
 		h.flight = wireBuffers.Get().(*[wireBuffer]byte)
-		h.pending, err = q.answer(h.flight[:0])
+		h.pending, err = q.answer(h.flight[:0], h.Away != nil)
 		w.r += len(rec)
 		h.q = q
+		if err == errAway {
+			h.writing = false
+			h.sendAway(q.sign)
+			return true
+		}
 		if err != nil {
+			h.fail(err)
+			return false
+		}
+	} else if h.work != nil {
+		var err error
+		if h.pending, err = h.q.signed(h.back()); err != nil {
 			h.fail(err)
 			return false
 		}
@@ -387,6 +411,10 @@ func (h *Handshake) release() {
 func (h *Handshake) finish(sess *Session, err error) {
 	h.sess, h.err, h.done = sess, err, true
 	h.Facts.Took = time.Since(h.start)
+	if h.work != nil {
+		h.work.gone.Store(true)
+		h.work = nil
+	}
 	if h.counted {
 		inFlight.Add(-1)
 	}

@@ -108,6 +108,8 @@ type quickHandshake struct {
 	proto  string
 	psk    []byte // the resumed session's secret
 	pskAt  int
+	asks   bool // for a ticket
+	held   *heldFlight
 
 	keys    *record.State // for the handshake
 	app     *record.State // for what is sent after it
@@ -247,14 +249,18 @@ func (q *quickHandshake) finished(dst, secret, transcript []byte) []byte {
 	return q.kdf.MAC(dst, q.expand(secret, "finished", nil), transcript, nil)
 }
 
-// answer appends the server's flight to dst.
-func (q *quickHandshake) answer(dst []byte) ([]byte, error) {
+// answer appends the server's flight to dst. If the key takes long and may be used elsewhere, it returns errAway: sign is to run
+// there, and signed then returns the flight.
+func (q *quickHandshake) answer(dst []byte, away bool) (flight []byte, err error) {
 	f, h := q.f, &q.h
 	f.ServerName, f.Offered, f.Certificate, f.Resumed = h.serverName, h.alpn, q.chosen, q.psk != nil
-	q.kdf = record.GetKDF(q.sha384)
+	q.kdf, q.asks = record.GetKDF(q.sha384), h.pskDHE
 	defer func() {
-		q.kdf.Put()
-		q.kdf, q.h = nil, clientHello{} // it points into what is read next
+		q.h = clientHello{} // it points into what is read next
+		if err != errAway {
+			q.kdf.Put()
+			q.kdf = nil
+		}
 	}()
 	empty, early := constants[index(q.sha384)].empty, constants[index(q.sha384)].derived
 	size := q.kdf.Size()
@@ -278,7 +284,7 @@ func (q *quickHandshake) answer(dst []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	flight := q.serverHello(dst, public)
+	flight = q.serverHello(dst, public)
 	transcript.Write(flight[headerLen:])
 	if len(h.session) > 0 {
 		flight = append(flight, recordCCS, 3, 3, 0, 1, 1)
@@ -290,32 +296,78 @@ func (q *quickHandshake) answer(dst []byte) ([]byte, error) {
 	if q.keys, err = record.New13(q.suite, cSecret, sSecret, 0); err != nil {
 		return nil, &alertError{alertInternal, err.Error()}
 	}
+	master := q.extract(q.expand(secret, "derived", empty), make([]byte, size))
 	msgs := q.extensions(make([]byte, 0, 256+len(q.chosen.message)))
 	if q.psk == nil {
 		msgs = append(msgs, q.chosen.message...)
 		transcript.Write(msgs)
+		digest, opts := q.proof(sum())
+		if away && q.chosen.slow != nil {
+			q.held = &heldFlight{flight, msgs, transcript, cSecret, sSecret, master, digest, opts}
+			return nil, errAway
+		}
 		from := len(msgs)
-		if msgs, err = q.verify(msgs, sum()); err != nil {
+		sig, err := q.chosen.cert.PrivateKey.(crypto.Signer).Sign(rand.Reader, digest, opts)
+		if err != nil {
 			return nil, &alertError{alertInternal, "signing: " + err.Error()}
 		}
+		msgs = q.verify(msgs, sig)
 		transcript.Write(msgs[from:])
 	} else {
 		transcript.Write(msgs)
 	}
+	return q.complete(flight, msgs, transcript, cSecret, sSecret, master)
+}
+
+// heldFlight is a flight that lacks the signature.
+type heldFlight struct {
+	flight, msgs             []byte
+	transcript               hash.Hash
+	cSecret, sSecret, master []byte
+	digest                   []byte
+	opts                     crypto.SignerOpts
+}
+
+// sign makes the signature. It touches nothing else of the handshake.
+func (q *quickHandshake) sign() ([]byte, error) {
+	return q.chosen.slow.Sign(rand.Reader, q.held.digest, q.held.opts)
+}
+
+// signed returns the flight that was held.
+func (q *quickHandshake) signed(sig []byte, err error) ([]byte, error) {
+	k := q.held
+	q.held = nil
+	defer func() {
+		q.kdf.Put()
+		q.kdf = nil
+	}()
+	if err != nil {
+		return nil, &alertError{alertInternal, "signing: " + err.Error()}
+	}
+	from := len(k.msgs)
+	msgs := q.verify(k.msgs, sig)
+	k.transcript.Write(msgs[from:])
+	return q.complete(k.flight, msgs, k.transcript, k.cSecret, k.sSecret, k.master)
+}
+
+// complete appends all that is encrypted to the flight. msgs, which are in the transcript, lack the Finished only.
+func (q *quickHandshake) complete(flight, msgs []byte, transcript hash.Hash, cSecret, sSecret, master []byte) ([]byte, error) {
+	f, size := q.f, q.kdf.Size()
+	var hashed [sha512.Size384]byte
+	sum := func() []byte { return transcript.Sum(hashed[:0]) }
 	from := len(msgs)
 	msgs = q.finished(append(msgs, msgFinished, 0, 0, byte(size)), sSecret, sum())
 	transcript.Write(msgs[from:])
 	flight = q.keys.SealMessage(flight, msgs)
 
-	master := q.extract(q.expand(secret, "derived", empty), make([]byte, size))
-	at = sum()
+	at := sum()
 	st, err := record.New13(q.suite, q.expand(master, "c ap traffic", at), q.expand(master, "s ap traffic", at), 0)
 	if err != nil {
 		return nil, &alertError{alertInternal, err.Error()}
 	}
 	// What the client's Finished must be is known, so a ticket can go out with the first flight.
 	q.want = q.finished(append(make([]byte, 0, 4+sha512.Size384), msgFinished, 0, 0, byte(size)), cSecret, at)
-	if q.s.tickets != nil && h.pskDHE {
+	if q.s.tickets != nil && q.asks {
 		transcript.Write(q.want)
 		flight = st.SealMessage(flight, q.ticket(q.expand(master, "res master", sum())))
 	}
@@ -392,8 +444,8 @@ func certificateMessage(chain [][]byte) []byte {
 
 var signedPrefix = append(bytes.Repeat([]byte{' '}, 64), "TLS 1.3, server CertificateVerify\x00"...)
 
-// verify appends the message that proves the key.
-func (q *quickHandshake) verify(dst, transcript []byte) ([]byte, error) {
+// proof is what the signature is over.
+func (q *quickHandshake) proof(transcript []byte) ([]byte, crypto.SignerOpts) {
 	var opts crypto.SignerOpts = crypto.SHA256
 	digest := sha256.New()
 	switch tls.SignatureScheme(q.scheme) {
@@ -404,15 +456,16 @@ func (q *quickHandshake) verify(dst, transcript []byte) ([]byte, error) {
 	}
 	digest.Write(signedPrefix)
 	digest.Write(transcript)
-	sig, err := q.chosen.cert.PrivateKey.(crypto.Signer).Sign(rand.Reader, digest.Sum(nil), opts)
-	if err != nil {
-		return nil, err
-	}
+	return digest.Sum(nil), opts
+}
+
+// verify appends the message that proves the key.
+func (q *quickHandshake) verify(dst, sig []byte) []byte {
 	n := 4 + len(sig)
 	dst = append(dst, msgVerify, byte(n>>16), byte(n>>8), byte(n))
 	dst = binary.BigEndian.AppendUint16(dst, q.scheme)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(sig)))
-	return append(dst, sig...), nil
+	return append(dst, sig...)
 }
 
 // ticket makes the message with a ticket.

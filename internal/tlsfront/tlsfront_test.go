@@ -148,6 +148,11 @@ type outcome struct {
 // echo serves connections in turn: in steps, or waiting. Each line comes back in capitals.
 func echo(t testing.TB, s *Server, steps bool) (addr string, outcomes chan outcome) {
 	t.Helper()
+	return echoWith(t, s, steps, nil)
+}
+
+func echoWith(t testing.TB, s *Server, steps bool, away Away) (addr string, outcomes chan outcome) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -168,6 +173,7 @@ func echo(t testing.TB, s *Server, steps bool) (addr string, outcomes chan outco
 			if steps {
 				raw, _ := nc.(*net.TCPConn).SyscallConn()
 				h := s.Begin(&chop{fd: fd{raw}}, time.Now())
+				h.Away = away
 				for i := 0; !h.Step(); i++ {
 					if i > 100000 {
 						h.Abort()
