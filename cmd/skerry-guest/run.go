@@ -273,14 +273,15 @@ func (g *guest) copyOutput(r *os.File, who string) {
 			wait = time.Now().Add(lineWait)
 		}
 		r.SetReadDeadline(wait)
-		n, err := r.Read(lines.room())
+		room := lines.room()
+		n, err := r.Read(room)
 		late := errors.Is(err, os.ErrDeadlineExceeded)
-		for _, line := range lines.cut(n, err != nil) {
-			if log != nil {
-				if st, serr := log.Stat(); serr == nil && st.Size() < maxLogSize {
-					log.Write(line)
-				}
+		if log != nil && n > 0 {
+			if st, serr := log.Stat(); serr == nil && st.Size() < maxLogSize {
+				log.Write(room[:n])
 			}
+		}
+		for _, line := range lines.cut(n, err != nil) {
 			g.logf(who, "%s", bytes.TrimRight(line, "\r\n"))
 		}
 		if err != nil && !late {
