@@ -12,7 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"skerry/internal/compute"
+	"skerry/internal/fabric"
 	"skerry/internal/network"
 	"skerry/internal/require"
 	"skerry/internal/scope"
@@ -153,6 +156,32 @@ func TestInstanceFromRecordToPacketsAndBack(t *testing.T) {
 	if conn, err := net.DialTimeout("tcp", public+":22", 500*time.Millisecond); err == nil {
 		conn.Close()
 		t.Error("port 22 is open though no rule says so")
+	}
+	// Its status checks pass until its interface is down.
+	eth0 := func(change func(netlink.Link) error) {
+		t.Helper()
+		if err := fabric.InNamespace(c.networks.netNS(id), func() error {
+			l, err := netlink.LinkByName("eth0")
+			if err != nil {
+				return err
+			}
+			return change(l)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		c.checkInstances(context.Background())
+	}
+	eth0(func(netlink.Link) error { return nil })
+	if k := get().Checks; k != (compute.Checks{}) {
+		t.Errorf("checks %+v", k)
+	}
+	eth0(netlink.LinkSetDown)
+	if k := get().Checks; k.Instance.IsZero() || !k.System.IsZero() {
+		t.Errorf("with its interface down: checks %+v", k)
+	}
+	eth0(netlink.LinkSetUp)
+	if k := get().Checks; k != (compute.Checks{}) {
+		t.Errorf("with its interface up again: checks %+v", k)
 	}
 	if err := c.db.Update(func(w *store.WriteTx) error { _, err := compute.Terminate(w, here, []string{id}); return err }); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@
 //	networks.go  a VPC's desired network from the state
 //	zones.go     the zones' data planes: started, watched, told what to do, listened to
 //	names.go     load balancers' names on this host: fronts, the hosts file, DNS
+//	vitals.go    status checks: does the shim answer, can init run, does the interface answer ARP
 //	publish.go   measured CPU, memory, network and load-balancer counters into CloudWatch
 //	check.go     what is refused before anything changes
 //	logs.go      the bounds of the logs

@@ -163,8 +163,12 @@ func instanceMetrics(i compute.Instance, vcpu float64, last, cur sample) []metri
 	amount("AWS/EC2", "NetworkOut", "Bytes", diff(last.stats.NetTxBytes, cur.stats.NetTxBytes), dims...)
 	amount("AWS/EC2", "NetworkPacketsIn", "Count", diff(last.stats.NetRxPkts, cur.stats.NetRxPkts), dims...)
 	amount("AWS/EC2", "NetworkPacketsOut", "Count", diff(last.stats.NetTxPkts, cur.stats.NetTxPkts), dims...)
-	for _, name := range []string{"StatusCheckFailed", "StatusCheckFailed_Instance", "StatusCheckFailed_System"} {
-		level("AWS/EC2", name, "Count", 0, dims...)
+	for name, failing := range map[string]time.Time{"StatusCheckFailed": i.Checks.Since(), "StatusCheckFailed_Instance": i.Checks.Instance, "StatusCheckFailed_System": i.Checks.System} {
+		failed := 0.0
+		if !failing.IsZero() {
+			failed = 1
+		}
+		level("AWS/EC2", name, "Count", failed, dims...)
 	}
 	if cur.stats.MemoryLimit > 0 {
 		d := []map[string]string{{"InstanceId": i.ID}}

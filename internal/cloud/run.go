@@ -273,6 +273,7 @@ func (c *control) serve(ctx context.Context, lis net.Listener) error {
 	})
 	start(c.runAlarms)
 	start(c.runInterruptions)
+	start(c.runChecks)
 	if c.sink != nil {
 		start(c.runSink)
 	}

@@ -95,6 +95,7 @@ type Instance struct {
 	Tenancy                                                         string
 	PlatformDetails                                                 string
 	Spot                                                            *Spot `json:",omitempty"` // nil: on demand
+	Checks                                                          Checks
 }
 
 // Instances is the table of instances. Its index values are scope keys, but for state, which is over the whole cloud.

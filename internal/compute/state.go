@@ -24,7 +24,7 @@ type Change struct {
 const stateTime = "2006-01-02 15:04:05 GMT"
 
 func (i *Instance) become(w *store.WriteTx, state, code, message string) {
-	i.State, i.StateSince, i.StateReasonCode, i.StateReasonMessage = state, w.Now(), code, message
+	i.State, i.StateSince, i.StateReasonCode, i.StateReasonMessage, i.Checks = state, w.Now(), code, message, Checks{}
 	Instances.Put(w, *i)
 	i.tell(w, "EC2 Instance State-change Notification", map[string]string{"instance-id": i.ID, "state": state})
 }

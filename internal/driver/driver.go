@@ -64,6 +64,12 @@ type Stats struct {
 	NetTxPkts    uint64
 }
 
+// Vitals is how a running instance fares, as far as it shows from outside: nil is well.
+type Vitals struct {
+	Guest  error // its own processes can't do anything
+	Holder error // what holds it doesn't answer
+}
+
 // Event says that an instance's state changed.
 type Event struct {
 	ID    string
@@ -92,6 +98,8 @@ type Driver interface {
 	Console(ctx context.Context, id string) ([]byte, error)
 	// Stats returns the counters of a running instance.
 	Stats(ctx context.Context, id string) (Stats, error)
+	// Vitals looks at a running instance.
+	Vitals(ctx context.Context, id string) (Vitals, error)
 	// Events returns the driver's one event channel. It is never closed.
 	Events() <-chan Event
 }

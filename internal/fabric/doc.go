@@ -44,6 +44,8 @@
 // the old one ended; memory holds only what was last written, to write less, and losing it costs one full (still atomic)
 // rewrite. Connections end with their address; a rule that is taken back stops new ones only, as in AWS.
 //
+// Probe asks interfaces by ARP whether somebody is there: what instances' status checks are made of.
+//
 // Goroutines: one for each namespace that DialIn is used with, on a thread inside it, which ends when it is not used for a
 // while. All functions and methods are safe for concurrent use; calls for one VPC take turns.
 //

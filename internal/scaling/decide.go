@@ -21,6 +21,9 @@ const (
 // target that is back at once is not replaced. It is not scaled, as it is about real machines.
 const elbPeriod = 5 * time.Second
 
+// impairedFor is how long a member's status checks must have failed, in seconds: AWS gives them a few minutes to recover.
+const impairedFor = 120
+
 // anyZone is the backoff of failures that have nothing to do with a zone.
 const anyZone = "*"
 
@@ -114,7 +117,7 @@ type Action struct {
 	Member    string
 	Zone      string
 	Subnet    string
-	Cause     string   // of Mark: ec2, elb, user
+	Cause     string   // of Mark: ec2, status, elb, user
 	Why       []string // sentences
 	Reasoned  bool     // the group's reasons come first in the cause
 	Replaces  bool     // of Launch: pays one of the group's owed replacements
@@ -149,6 +152,7 @@ func (p *Plan) at(t time.Time) {
 const (
 	whyEC2      = "an instance was taken out of service in response to an EC2 health check indicating it has been terminated or stopped."
 	whyELB      = "an instance was taken out of service in response to an ELB system health check failure."
+	whyStatus   = "an instance was taken out of service in response to an EC2 instance status checks failure."
 	whyUser     = "an instance was taken out of service in response to a user health-check."
 	whyReplaced = "an instance was launched in response to an unhealthy instance needing to be replaced."
 	whyLifetime = "an instance was taken out of service in response to instance max lifetime expiration."
@@ -158,6 +162,11 @@ const (
 	whyAbandon  = "an instance was taken out of service in response to a launch lifecycle action that was abandoned."
 	whyDelete   = "a user request force deleted the AutoScalingGroup changing the desired capacity from %d to 0."
 )
+
+var whySick = map[string]string{"ec2": whyEC2, "status": whyStatus, "elb": whyELB, "user": whyUser}
+
+// mild tells of causes that a member may live with for a while: those are replaced a share at a time.
+func mild(cause string) bool { return cause == "elb" || cause == "status" }
 
 func whySelected(id string) string { return "instance " + id + " was selected for termination." }
 
@@ -378,6 +387,23 @@ func (d *decider) attachments() {
 	}
 }
 
+// impaired tells whether a member's status checks have failed for so long, and its grace is over, that it is given up.
+func (d *decider) impaired(v *View, grace time.Time) bool {
+	since := v.Instance.ImpairedSince
+	if since.IsZero() {
+		return false
+	}
+	sure := since.Add(d.s.scaled(impairedFor))
+	if sure.Before(grace) {
+		sure = grace
+	}
+	if d.s.Now.Before(sure) {
+		d.plan.at(sure)
+		return false
+	}
+	return true
+}
+
 // judge tells why a member in service is unhealthy now, or "".
 func (d *decider) judge(v *View) string {
 	g := &d.s.Group
@@ -390,10 +416,13 @@ func (d *decider) judge(v *View) string {
 	if v.Instance.State != "running" {
 		return "ec2"
 	}
+	grace := v.InServiceAt.Add((&Engine{TimeScale: d.s.TimeScale}).grace(*g))
+	if d.impaired(v, grace) {
+		return "status"
+	}
 	if !d.asksELB {
 		return ""
 	}
-	grace := v.InServiceAt.Add((&Engine{TimeScale: d.s.TimeScale}).grace(*g))
 	failed := false
 	for _, a := range g.Attachments {
 		if (a.AtCreation || a.State == "InService") && slices.Contains(v.Member.Targets, a.ARN) && v.Targets[a.ARN] == "unhealthy" {
@@ -421,7 +450,7 @@ func (d *decider) judge(v *View) string {
 }
 
 // replaceUnhealthy marks members that fail their checks and takes them out: those that do not run, and those that a user
-// has marked, at once; those that fail an ELB check a share at a time.
+// has marked, at once; those that fail an ELB or a status check a share at a time.
 func (d *decider) replaceUnhealthy() {
 	g := d.s.Group
 	starting, inService := 0, 0
@@ -453,7 +482,7 @@ func (d *decider) replaceUnhealthy() {
 		if g.SuspendedProcess(ProcReplaceUnhealthy) || g.SuspendedProcess(ProcTerminate) {
 			continue
 		}
-		if cause == "elb" {
+		if mild(cause) {
 			if soft <= 0 {
 				continue
 			}
@@ -469,7 +498,7 @@ func (d *decider) replaceUnhealthy() {
 				continue
 			}
 		}
-		d.retire(*v, false, map[string]string{"ec2": whyEC2, "elb": whyELB, "user": whyUser}[cause])
+		d.retire(*v, false, whySick[cause])
 	}
 }
 
@@ -600,8 +629,8 @@ func (d *decider) shrink(have int) {
 			d.retire(*v, true, whyRefresh, whySelected(v.ID))
 		case d.aged(v):
 			d.retire(*v, true, whyLifetime, whySelected(v.ID))
-		case v.Health == Unhealthy && v.Cause == "elb":
-			d.retire(*v, true, whyELB)
+		case v.Health == Unhealthy && mild(v.Cause):
+			d.retire(*v, true, whySick[v.Cause])
 		case d.atRisk(v):
 			d.retire(*v, true, map[bool]string{false: whyRecommended, true: whyInterrupted}[v.Instance.Interrupting])
 		default:

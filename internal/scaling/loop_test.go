@@ -3,6 +3,7 @@ package scaling
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -249,6 +250,60 @@ func TestELBHealthCountsAfterTheGracePeriod(t *testing.T) {
 		all += a.Cause + "\n"
 	}
 	if !strings.Contains(all, "an instance was taken out of service in response to an ELB system health check failure.") {
+		t.Errorf("causes:\n%s", all)
+	}
+}
+
+// impair lets an instance's status checks fail, or pass again.
+func (w *world) impair(id string, fail bool) {
+	w.must(func(tx *store.WriteTx) error {
+		i, _ := fakeInstances.Get(tx, here.Key(id))
+		if i.ImpairedSince = (time.Time{}); fail {
+			i.ImpairedSince = w.now
+		}
+		fakeInstances.Put(tx, i)
+		return nil
+	})
+}
+
+func TestImpairedStatusChecksReplaceAMember(t *testing.T) {
+	w := newWorld(t, 1)
+	g := settings(4, 8)
+	g.GracePeriod = 300
+	w.create(g, 4)
+	w.run(2 * time.Second)
+	first := w.in(InService)
+	w.impair(first[0].ID, true)
+	w.run(130 * time.Second)
+	if len(w.in(InService)) != 4 {
+		t.Fatal("replaced within the grace period")
+	}
+	w.impair(first[0].ID, false)
+	w.run(180 * time.Second)
+	for _, m := range first {
+		w.impair(m.ID, true)
+	}
+	w.run(119 * time.Second)
+	if len(w.in(InService)) != 4 {
+		t.Fatal("the checks had no time to recover")
+	}
+	w.impair(first[1].ID, false)
+	w.run(1 * time.Second)
+	if n := len(w.in(Terminating)) + len(w.in(TerminatingProceed)); n != 1 {
+		t.Fatalf("%d go at once", n)
+	}
+	w.run(20 * time.Second)
+	left := slices.DeleteFunc(w.in(InService), func(m Member) bool {
+		return !slices.ContainsFunc(first, func(f Member) bool { return f.ID == m.ID })
+	})
+	if len(w.in(InService)) != 4 || len(left) != 1 || left[0].ID != first[1].ID {
+		t.Fatalf("members %+v", w.members())
+	}
+	all := ""
+	for _, a := range w.history() {
+		all += a.Cause + "\n"
+	}
+	if strings.Count(all, "an instance was taken out of service in response to an EC2 instance status checks failure.") != 3 {
 		t.Errorf("causes:\n%s", all)
 	}
 }

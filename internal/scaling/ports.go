@@ -21,6 +21,8 @@ type Instance struct {
 	AtRisk         bool // its interruption is announced, or likely
 	Interrupting   bool // it is announced
 	Detailed       bool // its metrics come every minute
+	// ImpairedSince is when its status checks began to fail; zero is that they pass.
+	ImpairedSince time.Time
 }
 
 // Subnet is where instances of a zone go.

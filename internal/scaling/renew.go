@@ -64,7 +64,7 @@ func (d *decider) aged(v *View) bool {
 
 // leaver tells whether a member in service is there only until its replacement is.
 func (d *decider) leaver(v *View) bool {
-	return v.State == InService && (d.stale(v) || d.aged(v) || v.Health == Unhealthy && v.Cause == "elb")
+	return v.State == InService && (d.stale(v) || d.aged(v) || v.Health == Unhealthy && mild(v.Cause))
 }
 
 // renew replaces members, room of them at most (less than 0 is no bound): it takes out as many as the span leaves ready,

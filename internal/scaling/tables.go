@@ -185,7 +185,7 @@ type Member struct {
 	Weight              int          `json:",omitempty"`
 	State               string
 	Health              string
-	Cause               string `json:",omitempty"` // why unhealthy: ec2, elb, user
+	Cause               string `json:",omitempty"` // why unhealthy: ec2, status, elb, user
 	Protected           bool   `json:",omitempty"`
 	Spot                bool   `json:",omitempty"`
 	LaunchedAt          time.Time

@@ -128,6 +128,9 @@ func (d *decider) warmMember(v View) {
 		case !well && !g.SuspendedProcess(ProcHealthCheck):
 			d.plan.do(Action{Kind: Mark, Member: v.ID, Cause: "ec2"})
 			d.retireWarm(v, whyEC2)
+		case v.State == WarmedRunning && !g.SuspendedProcess(ProcHealthCheck) && d.impaired(&v, time.Time{}):
+			d.plan.do(Action{Kind: Mark, Member: v.ID, Cause: "status"})
+			d.retireWarm(v, whyStatus)
 		}
 	case WarmedTerminating:
 		if v.Ending {

@@ -243,7 +243,13 @@ func (s *suite) stats(t *testing.T) {
 	if later.CPUNanos < st.CPUNanos {
 		t.Errorf("CPU time runs backwards: %d after %d", later.CPUNanos, st.CPUNanos)
 	}
+	if v, err := s.Driver.Vitals(s.ctx, sp.ID); err != nil || v != (driver.Vitals{}) {
+		t.Errorf("its vitals are %+v, %v", v, err)
+	}
 	must(t, s.Driver.Stop(s.ctx, sp.ID, true, 0))
+	if _, err := s.Driver.Vitals(s.ctx, sp.ID); err == nil {
+		t.Error("an instance that doesn't run has vitals")
+	}
 	if _, err := s.Driver.Stats(s.ctx, sp.ID); err == nil {
 		t.Error("an instance that doesn't run has stats")
 	}

@@ -15,6 +15,8 @@ type Options struct {
 	Clock func() time.Time // default time.Now
 	// Fail, when set, is asked before each call and makes it fail with the error that it returns. op is the method's name.
 	Fail func(op, id string) error
+	// Vitals, when set, is how a running instance fares.
+	Vitals func(id string) driver.Vitals
 	// CPU, when set, is the load of an instance in processors; Stats integrates it over the clock.
 	CPU func(id string) float64
 }
@@ -174,6 +176,23 @@ func (d *Driver) Console(ctx context.Context, id string) ([]byte, error) {
 		return nil, err
 	}
 	return append([]byte(nil), in.console...), nil
+}
+
+// Vitals looks at a running instance; see driver.Driver.
+func (d *Driver) Vitals(ctx context.Context, id string) (driver.Vitals, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	in, err := d.find(ctx, "Vitals", id)
+	if err != nil {
+		return driver.Vitals{}, err
+	}
+	if in.status.State != driver.Running {
+		return driver.Vitals{}, fmt.Errorf("instance %s is not running", id)
+	}
+	if d.o.Vitals != nil {
+		return d.o.Vitals(id), nil
+	}
+	return driver.Vitals{}, nil
 }
 
 // Stats returns CPU time as Options.CPU has it, and no network traffic.

@@ -113,6 +113,11 @@ func TestInstanceCallsInOrder(t *testing.T) {
 	if s := status(false); len(s) != 1 || *s[0].SystemStatus.Status != "ok" || *s[0].InstanceStatus.Details[0].Status != "passed" {
 		t.Errorf("%+v", s)
 	}
+	c.write(func(w *store.WriteTx) error { compute.SetChecks(w, c.scope, id, true, false); return nil })
+	if s := status(false)[0]; *s.SystemStatus.Status != "ok" || *s.InstanceStatus.Status != "impaired" || *s.InstanceStatus.Details[0].Status != "failed" || s.InstanceStatus.Details[0].ImpairedSince == nil {
+		t.Errorf("%+v", s)
+	}
+	c.write(func(w *store.WriteTx) error { compute.SetChecks(w, c.scope, id, true, true); return nil })
 	if out := must(c, ec2.GetConsoleOutput, ec2.GetConsoleOutputRequest{InstanceId: &id}); *out.Output != *b64("boot " + id) {
 		t.Errorf("%+v", out)
 	}

@@ -3,6 +3,7 @@ package ec2api
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"skerry/api"
 	"skerry/api/ec2"
@@ -282,8 +283,14 @@ func reachability(s *ec2.InstanceStatusSummary) []string {
 	return texts(s.Details[0].Status)
 }
 
-// status is an instance's status checks: those of one that runs pass unless Live says otherwise.
+// status is an instance's status checks.
 func (s *Server) status(i compute.Instance) ec2.InstanceStatus {
+	check := func(failing time.Time) *ec2.InstanceStatusSummary {
+		if failing.IsZero() {
+			return &ec2.InstanceStatusSummary{Status: ptr("ok"), Details: []ec2.InstanceStatusDetails{{Name: ptr("reachability"), Status: ptr("passed")}}}
+		}
+		return &ec2.InstanceStatusSummary{Status: ptr("impaired"), Details: []ec2.InstanceStatusDetails{{Name: ptr("reachability"), Status: ptr("failed"), ImpairedSince: when(failing)}}}
+	}
 	sum := func(status, detail string) *ec2.InstanceStatusSummary {
 		out := &ec2.InstanceStatusSummary{Status: ptr(status)}
 		if detail != "" {
@@ -294,11 +301,8 @@ func (s *Server) status(i compute.Instance) ec2.InstanceStatus {
 	out := ec2.InstanceStatus{InstanceId: ptr(i.ID), AvailabilityZone: ptr(i.AvailabilityZone), AvailabilityZoneId: str(network.ZoneID(i.Region, i.AvailabilityZone)), InstanceState: stateOf(i.State), Events: nil}
 	switch i.State {
 	case compute.Running:
-		out.SystemStatus, out.InstanceStatus = sum("ok", "passed"), sum("ok", "passed")
+		out.SystemStatus, out.InstanceStatus = check(i.Checks.System), check(i.Checks.Instance)
 		out.AttachedEbsStatus = &ec2.EbsStatusSummary{Status: ptr("ok"), Details: []ec2.EbsStatusDetails{{Name: ptr("reachability"), Status: ptr("passed")}}}
-		if s.Live != nil && !s.Live(i.ID) {
-			out.InstanceStatus = sum("impaired", "failed")
-		}
 	case compute.Pending:
 		out.SystemStatus, out.InstanceStatus = sum("initializing", "initializing"), sum("initializing", "initializing")
 	default:

@@ -32,8 +32,6 @@ type Server struct {
 	Log    *slog.Logger
 	// Random is the source of private keys; nil: the system's.
 	Random io.Reader
-	// Live tells whether an instance that runs is reachable (nil: each is).
-	Live func(instanceID string) bool
 }
 
 func (s *Server) log() *slog.Logger {

@@ -28,7 +28,7 @@ func (Compute) Instance(tx store.Tx, s scope.Scope, id string) (scaling.Instance
 func instance(i compute.Instance) scaling.Instance {
 	return scaling.Instance{ID: i.ID, State: i.State, ImageID: i.ImageID, InstanceType: i.InstanceType, SubnetID: i.SubnetID, Zone: i.AvailabilityZone,
 		VpcID: i.VpcID, Reason: i.StateReasonMessage, LaunchTime: i.LaunchTime, Spot: i.Spot != nil, AtRisk: i.Spot != nil && (!i.Spot.RecommendedAt.IsZero() || !i.Spot.NoticedAt.IsZero()),
-		Detailed: i.Monitoring, Interrupting: i.Spot != nil && !i.Spot.NoticedAt.IsZero()}
+		Detailed: i.Monitoring, ImpairedSince: i.Checks.Since(), Interrupting: i.Spot != nil && !i.Spot.NoticedAt.IsZero()}
 }
 
 // Resolve finds a launch template's version.
