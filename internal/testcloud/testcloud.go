@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -51,16 +52,27 @@ func New(binary, pool string, args ...string) (*Cloud, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	listen, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	listen := l.Addr().String()
-	l.Close()
 	cfg := awsclient.Config("http://"+listen, Region, "skerry", "skerry", "")
 	cfg.RetryMaxAttempts = 10
 	return &Cloud{Dir: dir, Binary: binary, Listen: listen, EC2: ec2.NewFromConfig(cfg), ASG: autoscaling.NewFromConfig(cfg), ELB: elb.NewFromConfig(cfg),
 		args: append([]string{"up", "--data-dir", dir, "--listen", listen, "--public-pool", pool, "--egress", "none", "--no-hosts-file", "--detach"}, args...)}, nil
+}
+
+// freePort finds an address to listen on that stays free until it is used, and while the control plane is away: its port is
+// none of those that the kernel gives to outgoing connections.
+func freePort() (string, error) {
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String(), nil
+		}
+	}
+	return "", errors.New("no free port on 127.0.0.1")
 }
 
 // Up starts the control plane and returns how long it took to be ready.
