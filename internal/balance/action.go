@@ -131,7 +131,7 @@ func checkForward(tx store.Tx, lb LoadBalancer, l Listener, a Action) (Action, e
 		return a, badAction("You cannot specify both a target group ARN and a ForwardConfig that differs from it")
 	}
 	f := *a.Forward
-	if len(f.Groups) > MaxGroupsPerForward || lb.Type == Network && len(f.Groups) > 1 {
+	if len(f.Groups) > MaxGroupsPerForward {
 		return a, fault.New(fault.Limit, "TooManyTargetGroups", "The maximum number of target groups of an action has been reached")
 	}
 	seen := map[string]bool{}
@@ -144,6 +144,11 @@ func checkForward(tx store.Tx, lb LoadBalancer, l Listener, a Action) (Action, e
 		}
 		seen[g.ARN] = true
 		if err := checkGroup(tx, lb, l, g.ARN); err != nil {
+			return a, err
+		}
+	}
+	if lb.Type == Network {
+		if err := checkAction(tx, lb, f); err != nil {
 			return a, err
 		}
 	}

@@ -269,13 +269,16 @@ func checkGroups(tx store.Tx, s scope.Scope, lb LoadBalancer, sn network.Subnet,
 	}
 	for _, id := range ids {
 		g, ok := network.SecurityGroups.Get(tx, s.Key(id))
-		if !ok || g.VpcID != lb.VpcID {
-			return nil, fault.New(fault.Invalid, "InvalidSecurityGroup", "One or more security groups are invalid")
+		if !ok {
+			return nil, fault.New(fault.Invalid, "InvalidSecurityGroup", "The security group '%s' does not exist", id)
+		}
+		if g.VpcID != lb.VpcID {
+			return nil, fault.New(fault.Invalid, "InvalidConfigurationRequest", "One or more security groups are invalid")
 		}
 	}
 	groups, err := network.CheckGroups(tx, s, sn, ids)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "InvalidSecurityGroup", "One or more security groups are invalid").Wrap(err)
+		return nil, fault.New(fault.Invalid, "InvalidConfigurationRequest", "One or more security groups are invalid").Wrap(err)
 	}
 	return groups, nil
 }

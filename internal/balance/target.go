@@ -91,6 +91,13 @@ func Register(w *store.WriteTx, s scope.Scope, groupARN string, targets []Target
 			if err := checkTargets(w, lb, GroupsOf(w, lb)); err != nil {
 				return err
 			}
+			for l := range Listeners.By(w, "lb", s.Key(arn)) {
+				if f := l.DefaultActions[0].Forward; lb.Type == Network && f != nil {
+					if err := checkAction(w, lb, *f); err != nil {
+						return err
+					}
+				}
+			}
 		}
 	}
 	return nil
@@ -103,6 +110,18 @@ const (
 	maxTargetsNLB       = 3000
 	maxTargetsNLBZone   = 500
 )
+
+// checkAction refuses an action of a network load balancer whose groups have more targets together than one of them may have.
+func checkAction(tx store.Tx, lb LoadBalancer, f Forward) error {
+	n := 0
+	for _, g := range f.Groups {
+		n += len(Targets(tx, lb.Scope, g.ARN))
+	}
+	if len(f.Groups) > 1 && n > maxTargets {
+		return fault.New(fault.Limit, "TooManyTargets", "You have reached the maximum number of targets for an action of load balancer '%s'", lb.ARN)
+	}
+	return nil
+}
 
 // checkTargets refuses a load balancer whose groups have too many targets together.
 func checkTargets(tx store.Tx, lb LoadBalancer, groups []string) error {

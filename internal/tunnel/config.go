@@ -37,7 +37,13 @@ type Listener struct {
 	ALPN         string // name of an ALPN policy; empty is None
 	Mutual       tlsfront.MutualTLS
 	Attributes   map[string]string
-	Group        string
+	Forward      []Weighted
+}
+
+// Weighted is a target group with its share of the new flows.
+type Weighted struct {
+	Group  string
+	Weight int
 }
 
 // Group is a target group with the targets that this node may choose.
@@ -82,7 +88,13 @@ type table struct {
 	tls    *tlsfront.Server
 	config tlsfront.Config // of tls
 	idle   time.Duration
-	group  *group
+	groups []weighted // those with a weight
+	total  int        // of all weights
+}
+
+type weighted struct {
+	g      *group
+	weight int
 }
 
 // group is a target group compiled.
@@ -123,8 +135,14 @@ func compile(cfg Config, old map[string]*listener, targets func(key, addr string
 		if err != nil {
 			return nil, nil, fmt.Errorf("listener %s: %w", l.Addr, err)
 		}
-		if t.group = groups[l.Group]; t.group == nil {
-			return nil, nil, fmt.Errorf("listener %s: target group %q does not exist", l.Addr, l.Group)
+		for _, w := range l.Forward {
+			g := groups[w.Group]
+			if g == nil {
+				return nil, nil, fmt.Errorf("listener %s: target group %q does not exist", l.Addr, w.Group)
+			}
+			if len(l.Forward) == 1 || w.Weight > 0 && len(g.targets) > 0 {
+				t.groups, t.total = append(t.groups, weighted{g, w.Weight}), t.total+w.Weight
+			}
 		}
 		out[l.Addr] = t
 	}

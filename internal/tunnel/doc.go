@@ -5,7 +5,7 @@
 // that a node serves; Apply makes it count for new flows.
 //
 // Guarantees.
-//   - A flow goes to the target that its addresses choose, or its client's address alone where the group is sticky.
+//   - A flow goes to the target group and target that its addresses choose, or its client's address alone where the group is sticky.
 //   - An end of one side is passed on as what it was: a close as a close, a reset as a reset. A flow whose target was lost, or that was
 //     idle for too long, is reset on both sides.
 //   - Apply ends no flow, but those to targets that the group's attributes say must end; it changes nothing if it returns an error.

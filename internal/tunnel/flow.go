@@ -107,8 +107,10 @@ func (f *flow) run(e *Entry) {
 		f.client.SetDeadline(time.Time{})
 		clear = sess.Conn(f.client, nil, sess.Rest)
 	}
-	g := tb.group
-	f.tg = g.pick(client, local)
+	g := tb.choose(client, local)
+	if g != nil {
+		f.tg = g.pick(client, local)
+	}
 	if f.tg == nil {
 		t.reject(f.kind)
 		f.abort()

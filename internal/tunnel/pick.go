@@ -4,7 +4,35 @@ import (
 	"encoding/binary"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 )
+
+// choose returns the group of a new flow by the weights: by the flow's addresses, or by the client's alone where a group is
+// sticky. Groups without a target have no share; nil if none has one.
+func (t *table) choose(client, local netip.AddrPort) *group {
+	if len(t.groups) < 2 {
+		for _, w := range t.groups {
+			return w.g
+		}
+		return nil
+	}
+	h := fnv.New64a()
+	h.Write([]byte(t.arn)) // not as the group's target is picked
+	ip := client.Addr().As16()
+	h.Write(ip[:])
+	if !slices.ContainsFunc(t.groups, func(w weighted) bool { return w.g.sticky }) {
+		h.Write(binary.BigEndian.AppendUint16(nil, client.Port()))
+		ip = local.Addr().As16()
+		h.Write(ip[:])
+	}
+	n := int(mix(h.Sum64()) % uint64(t.total))
+	for _, w := range t.groups {
+		if n -= w.weight; n < 0 {
+			return w.g
+		}
+	}
+	return nil
+}
 
 // pick returns the target of a new flow, nil if there is none: by the flow's addresses, or by the client's alone where the group is
 // sticky. Then a change of the targets moves only the clients of those that changed.

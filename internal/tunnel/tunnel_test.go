@@ -188,7 +188,7 @@ func simple(bs ...*backend) Config {
 		g.Targets = append(g.Targets, Target{ID: b.name, Addr: b.addr()})
 	}
 	return Config{LBName: "net/x/1", TicketSecret: []byte("k"), Groups: map[string]Group{"g": g},
-		Listeners: []Listener{{ARN: "arn:l/net/x/1/abc", Addr: "10.0.0.1:443", Protocol: TCP, Group: "g", Attributes: map[string]string{}}}}
+		Listeners: []Listener{{ARN: "arn:l/net/x/1/abc", Addr: "10.0.0.1:443", Protocol: TCP, Forward: []Weighted{{"g", 1}}, Attributes: map[string]string{}}}}
 }
 
 func secure(t testing.TB, cfg Config) Config {
@@ -565,6 +565,54 @@ func TestChoice(t *testing.T) {
 	}
 }
 
+// TestGroupsByWeight: new flows go to the groups by their weights, and a sticky client stays with one.
+func TestGroupsByWeight(t *testing.T) {
+	t.Parallel()
+	cfg := func(sticky string, weights ...int) *table {
+		c := Config{LBName: "net/x/1", Groups: map[string]Group{"empty": {Protocol: TCP}}}
+		l := Listener{ARN: "l", Addr: "10.0.0.1:80", Protocol: TCP, Forward: []Weighted{{"empty", 1000}}}
+		for i, w := range weights {
+			g := string(rune('a' + i))
+			c.Groups[g] = Group{Protocol: TCP, Attributes: map[string]string{"stickiness.enabled": sticky}, Targets: []Target{{ID: g, Addr: "10.0.1.1:80"}}}
+			l.Forward = append(l.Forward, Weighted{g, w})
+		}
+		c.Listeners = []Listener{l}
+		tables, _, err := compile(c, nil, func(key, addr string) *target { return &target{} })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tables[l.Addr]
+	}
+	local := netip.MustParseAddrPort("10.0.0.1:80")
+	chosen := func(tb *table, client func(i int) netip.AddrPort) map[string]int {
+		n := map[string]int{}
+		for i := range 4000 {
+			g := tb.choose(client(i), local)
+			if g == nil {
+				t.Fatal("no group")
+			}
+			n[g.key]++
+		}
+		return n
+	}
+	ports := func(i int) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr("10.0.2.1"), uint16(1024+i)) }
+	hosts := func(i int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), uint16(1024+i))
+	}
+	if n := chosen(cfg("false", 3, 1, 0), ports); n["a"] < 2850 || n["a"] > 3150 || n["c"] != 0 {
+		t.Errorf("of 4000 flows, by weights of 3, 1 and 0: %v", n)
+	}
+	if n := chosen(cfg("true", 3, 1), ports); len(n) != 1 {
+		t.Errorf("a sticky client went to %v", n)
+	}
+	if n := chosen(cfg("true", 3, 1), hosts); n["a"] < 2850 || n["a"] > 3150 {
+		t.Errorf("of 4000 sticky clients: %v", n)
+	}
+	if g := cfg("false", 0).choose(local, local); g != nil {
+		t.Error("a group without a share got a flow")
+	}
+}
+
 func TestConfigErrors(t *testing.T) {
 	t.Parallel()
 	one := newBackend(t, "one", nil)
@@ -572,7 +620,7 @@ func TestConfigErrors(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"protocol":      func(c *Config) { c.Listeners[0].Protocol = "UDP" },
 		"address":       func(c *Config) { c.Listeners[0].Addr = "x" },
-		"group":         func(c *Config) { c.Listeners[0].Group = "y" },
+		"group":         func(c *Config) { c.Listeners[0].Forward[0].Group = "y" },
 		"certificate":   func(c *Config) { c.Listeners[0].Protocol = TLS },
 		"ALPN":          func(c *Config) { secure(t, *c); c.Listeners[0].ALPN = "HTTP9" },
 		"idle":          func(c *Config) { c.Listeners[0].Attributes["tcp.idle_timeout.seconds"] = "5" },

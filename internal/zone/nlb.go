@@ -29,13 +29,25 @@ type nlbState struct {
 // kernelService is one listener and protocol that the kernel serves.
 type kernelService struct {
 	fabric.NLBService
-	arn       string // of the load balancer
-	failOpen  bool   // not enough targets are healthy, so all get flows
-	cutGone   bool   // flows end when their target's deregistration delay is over
-	cutSick   bool   // flows end when their target becomes unhealthy,
+	arn      string // of the load balancer
+	failOpen bool   // a group has too few healthy targets, so all of its get flows
+	groups   []kernelGroup
+}
+
+// kernelGroup is one of the target groups that a service's flows go to.
+type kernelGroup struct {
+	failOpen  bool // not enough targets are healthy, so all get flows
+	cutGone   bool // flows end when their target's deregistration delay is over
+	cutSick   bool // flows end when their target becomes unhealthy,
 	sickAfter time.Duration
 	healthy   map[netip.AddrPort]bool // what flows may go on to
 	unhealthy map[netip.AddrPort]bool
+}
+
+// forwarded is a target group with its share of a listener's flows.
+type forwarded struct {
+	TargetGroup
+	weight int
 }
 
 func (s kernelService) flows(target netip.AddrPort) fabric.NLBFlows {
@@ -114,7 +126,7 @@ func (n *nodes) applyNLB(ctx context.Context, ns string, balancers []Balancer) e
 	for _, b := range balancers {
 		failed = errors.Join(failed, n.applyTunnel(b, ident))
 		for _, l := range b.Listeners {
-			if g, ok := n.byGroup[l.forwardsTo()]; ok && l.userSpace(g) {
+			if groups := n.forwardedTo(l); len(groups) > 0 && l.userSpace(groups) {
 				services = append(services, l.process(b))
 			}
 		}
@@ -135,43 +147,51 @@ func (n *nodes) endFlows(ns string, old, next *nlbState, now time.Time) error {
 	next.open, next.sick = map[fabric.NLBFlows]bool{}, map[fabric.NLBFlows]time.Time{}
 	var errs []error
 	for _, s := range next.services {
-		for t := range s.healthy {
-			next.open[s.flows(t)] = true
-		}
-		for t := range s.unhealthy {
-			f := s.flows(t)
-			since, was := now, false
-			if old != nil {
-				if at, ok := old.sick[f]; ok {
-					since, was = at, true
+		all, cutGone := map[netip.AddrPort]bool{}, true
+		for _, g := range s.groups {
+			for t := range g.healthy {
+				next.open[s.flows(t)] = true
+			}
+			for t := range g.unhealthy {
+				f := s.flows(t)
+				since, was := now, false
+				if old != nil {
+					if at, ok := old.sick[f]; ok {
+						since, was = at, true
+					}
+				}
+				next.sick[f] = since
+				switch {
+				case g.failOpen, !g.cutSick && g.sickAfter == 0, !g.cutSick && now.Sub(since) < g.sickAfter:
+					next.open[f] = true
+				case old == nil || old.open[f] || !was:
+					cuts = append(cuts, f)
 				}
 			}
-			next.sick[f] = since
-			switch {
-			case s.failOpen, !s.cutSick && s.sickAfter == 0, !s.cutSick && now.Sub(since) < s.sickAfter:
-				next.open[f] = true
-			case old == nil || old.open[f] || !was:
-				cuts = append(cuts, f)
-			}
+			maps.Copy(all, g.targets())
+			cutGone = cutGone && g.cutGone
 		}
-		if old == nil && s.cutGone { // who knows what left while nobody looked
-			_, err := n.o.Net.CutOthers(ns, s.Key(), slices.Collect(maps.Keys(mergeSets(s.healthy, s.unhealthy))))
+		if old == nil && cutGone { // who knows what left while nobody looked
+			_, err := n.o.Net.CutOthers(ns, s.Key(), slices.Collect(maps.Keys(all)))
 			errs = append(errs, err)
 		}
 	}
 	if old != nil {
 		for _, s := range old.services {
-			if !s.cutGone {
-				continue
-			}
-			for t := range mergeSets(s.healthy, s.unhealthy) {
-				f := s.flows(t)
-				if _, sick := next.sick[f]; !sick && !next.open[f] {
-					cuts = append(cuts, f)
+			for _, g := range s.groups {
+				if !g.cutGone {
+					continue
+				}
+				for t := range g.targets() {
+					f := s.flows(t)
+					if _, sick := next.sick[f]; !sick && !next.open[f] {
+						cuts = append(cuts, f)
+					}
 				}
 			}
 		}
 	}
+	cuts = slices.DeleteFunc(cuts, func(f fabric.NLBFlows) bool { return next.open[f] }) // good for another group
 	if len(cuts) > 0 {
 		_, err := n.o.Net.CutFlows(ns, cuts)
 		errs = append(errs, err)
@@ -179,9 +199,9 @@ func (n *nodes) endFlows(ns string, old, next *nlbState, now time.Time) error {
 	return errors.Join(errs...)
 }
 
-func mergeSets[K comparable](a, b map[K]bool) map[K]bool {
-	out := maps.Clone(a)
-	maps.Copy(out, b)
+func (g kernelGroup) targets() map[netip.AddrPort]bool {
+	out := maps.Clone(g.healthy)
+	maps.Copy(out, g.unhealthy)
 	return out
 }
 
@@ -201,18 +221,60 @@ func (s kernelService) empty() bool {
 func (n *nodes) kernelServices(balancers []Balancer) (out []kernelService) {
 	for _, b := range balancers {
 		for _, l := range b.Listeners {
-			g, ok := n.byGroup[l.forwardsTo()]
-			if !ok || l.userSpace(g) {
+			groups := n.forwardedTo(l)
+			if len(groups) == 0 || l.userSpace(groups) {
 				continue
 			}
-			out = append(out, n.listenerServices(b, l, g)...)
+			out = append(out, n.listenerServices(b, l, groups)...)
 		}
 	}
 	return out
 }
 
-func (n *nodes) listenerServices(b Balancer, l Listener, g TargetGroup) (out []kernelService) {
-	s := kernelService{arn: b.ARN, healthy: map[netip.AddrPort]bool{}, unhealthy: map[netip.AddrPort]bool{},
+func (n *nodes) listenerServices(b Balancer, l Listener, groups []forwarded) (out []kernelService) {
+	s := kernelService{arn: b.ARN, NLBService: fabric.NLBService{VIP: b.NodeIP, Port: uint16(l.Port)}}
+	at := map[netip.AddrPort]int{} // where a target is in the service's list: two groups may share it
+	for _, f := range groups {
+		g, targets := n.kernelGroup(f.TargetGroup)
+		s.groups = append(s.groups, g)
+		s.failOpen = s.failOpen || g.failOpen && f.weight > 0
+		takes := 0
+		for _, t := range targets {
+			takes += t.Weight
+		}
+		for _, t := range targets {
+			if len(groups) > 1 && t.Weight > 0 { // each has an equal part of its group's share
+				if t.Weight = 0; f.weight > 0 {
+					t.Weight = max(1, f.weight*shares/takes)
+				}
+			}
+			key := netip.AddrPortFrom(t.IP, t.Port)
+			if i, ok := at[key]; ok {
+				s.Targets[i].Weight += t.Weight
+				continue
+			}
+			at[key] = len(s.Targets)
+			s.Targets = append(s.Targets, t)
+		}
+		s.PreserveClientIP = s.PreserveClientIP || f.Attributes["preserve_client_ip.enabled"] == "true"
+		s.StickySourceIP = s.StickySourceIP || f.Attributes["stickiness.enabled"] == "true"
+	}
+	for _, proto := range l.kernelProtocols() {
+		s.Proto, s.Idle = proto, 0
+		if v, err := strconv.Atoi(l.Attributes["tcp.idle_timeout.seconds"]); err == nil && proto == "tcp" {
+			s.Idle = time.Duration(v) * time.Second
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// shares is what a group's weight of 1 is divided into among its targets: all of up to 16 get the same.
+const shares = 720720
+
+// kernelGroup tells which of a group's targets get new flows (weight 1), and which flows may go on.
+func (n *nodes) kernelGroup(g TargetGroup) (kernelGroup, []fabric.NLBTarget) {
+	s := kernelGroup{healthy: map[netip.AddrPort]bool{}, unhealthy: map[netip.AddrPort]bool{},
 		cutGone: g.Attributes["deregistration_delay.connection_termination.enabled"] == "true",
 		cutSick: g.cutsSick()}
 	s.sickAfter = n.o.sickInterval(g)
@@ -245,17 +307,7 @@ func (n *nodes) listenerServices(b Balancer, l Listener, g TargetGroup) (out []k
 			}
 		}
 	}
-	s.NLBService = fabric.NLBService{VIP: b.NodeIP, Port: uint16(l.Port), Targets: append(all, draining...),
-		PreserveClientIP: g.Attributes["preserve_client_ip.enabled"] == "true",
-		StickySourceIP:   g.Attributes["stickiness.enabled"] == "true"}
-	for _, proto := range l.kernelProtocols() {
-		s.Proto, s.Idle = proto, 0
-		if v, err := strconv.Atoi(l.Attributes["tcp.idle_timeout.seconds"]); err == nil && proto == "tcp" {
-			s.Idle = time.Duration(v) * time.Second
-		}
-		out = append(out, s)
-	}
-	return out
+	return s, append(all, draining...)
 }
 
 // cutsSick tells whether flows end at once when their target becomes unhealthy.
@@ -284,14 +336,16 @@ func (g TargetGroup) enoughHealthy(healthy, all int) bool {
 	return healthy > 0
 }
 
-// forwardsTo is the one group of a network load balancer's listener.
-func (l Listener) forwardsTo() string {
+// forwardedTo are the groups that a network load balancer's listener forwards to.
+func (n *nodes) forwardedTo(l Listener) (out []forwarded) {
 	for _, a := range l.Default {
 		for _, w := range a.Forward {
-			return w.GroupARN
+			if g, ok := n.byGroup[w.GroupARN]; ok {
+				out = append(out, forwarded{g, w.Weight})
+			}
 		}
 	}
-	return ""
+	return out
 }
 
 func (l Listener) kernelProtocols() []string {

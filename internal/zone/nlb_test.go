@@ -49,7 +49,10 @@ func (w *nlbWorld) health(states ...string) {
 func (w *nlbWorld) apply() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.desired, w.byGroup = w.d, map[string]TargetGroup{groupARN: w.d.Groups[0]}
+	w.desired, w.byGroup = w.d, map[string]TargetGroup{}
+	for _, g := range w.d.Groups {
+		w.byGroup[g.ARN] = g
+	}
 	w.applyNLBs(context.Background(), map[string]bool{})
 }
 
@@ -133,6 +136,59 @@ func TestNewFlowsGoWhereHealthSays(t *testing.T) {
 	w.apply()
 	if s := w.net.lastNLB(); len(s) != 2 || s[0].Proto != "tcp" || s[0].Idle != time.Minute || s[1].Proto != "udp" || s[1].Idle != 0 {
 		t.Errorf("a listener for both protocols: %+v", s)
+	}
+}
+
+// TestGroupsShareFlowsByWeight: each target has its part of its group's share, whoever is healthy.
+func TestGroupsShareFlowsByWeight(t *testing.T) {
+	w := newNLBWorld(t, nil)
+	second := w.d.Groups[0]
+	second.ARN, second.Targets = groupARN+"b", []Target{{ID: "i-9", Port: 1009, IP: netip.MustParseAddr("127.0.0.1"), Zone: "us-east-1a", Registered: 1}}
+	second.Attributes = maps.Clone(second.Attributes)
+	w.d.Groups = append(slices.Clone(w.d.Groups), second)
+	w.d.Balancers[0].Listeners[0].Default[0].Forward = []Weighted{{GroupARN: groupARN, Weight: 3}, {GroupARN: second.ARN, Weight: 1}}
+	of := func() string {
+		s := ""
+		for _, x := range w.net.lastNLB() {
+			if x.Process {
+				return "in the process"
+			}
+			for _, t := range x.Targets {
+				s += fmt.Sprintf("%d:%v ", t.Port, float64(t.Weight)/shares)
+			}
+		}
+		return s
+	}
+	w.apply() // nobody has looked at i-9 yet: it gets flows, as no other of its group is healthy
+	if got := of(); got != "1001:1.5 1002:1.5 1009:1 " {
+		t.Errorf("all healthy: %s", got)
+	}
+	w.cut()
+	w.health(Unhealthy, Healthy)
+	if got := of(); got != "1001:0 1002:3 1009:1 " {
+		t.Errorf("one unhealthy: %s", got)
+	}
+	if got := w.cut(); !slices.Equal(got, []int{1001}) {
+		t.Errorf("flows to %v ended", got)
+	}
+	w.d.Balancers[0].Listeners[0].Default[0].Forward = []Weighted{{GroupARN: groupARN, Weight: 0}, {GroupARN: second.ARN, Weight: 1}}
+	w.health(Healthy, Healthy)
+	if got := of(); got != "1001:0 1002:0 1009:1 " {
+		t.Errorf("the first without a share: %s", got)
+	}
+	if got := w.cut(); len(got) != 0 {
+		t.Errorf("flows to %v ended, though only new ones go elsewhere", got)
+	}
+	w.d.Groups[1].Targets = append(slices.Clone(second.Targets), w.d.Groups[0].Targets[0])
+	w.d.Balancers[0].Listeners[0].Default[0].Forward[0].Weight = 2
+	w.apply()
+	if got := of(); got != "1001:1.5 1002:1 1009:0.5 " {
+		t.Errorf("a target of both: %s", got)
+	}
+	w.d.Groups[1].Attributes["preserve_client_ip.enabled"] = "false"
+	w.apply()
+	if got := of(); got != "in the process" {
+		t.Errorf("groups that differ: %s", got)
 	}
 }
 

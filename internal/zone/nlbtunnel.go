@@ -73,17 +73,20 @@ func (n *nodes) applyTunnel(b Balancer, ident string) error {
 func (n *nodes) tunnelConfig(b Balancer) (cfg tunnel.Config, ok bool) {
 	cfg = tunnel.Config{LBName: b.Name, Groups: map[string]tunnel.Group{}, TicketSecret: b.CookieKey}
 	for _, l := range b.Listeners {
-		g, known := n.byGroup[l.forwardsTo()]
-		if !known || !l.userSpace(g) {
+		groups := n.forwardedTo(l)
+		if len(groups) == 0 || !l.userSpace(groups) {
 			continue
 		}
 		tl := tunnel.Listener{ARN: l.ARN, Addr: netip.AddrPortFrom(b.NodeIP, uint16(l.Port)).String(), Protocol: l.tunnelProtocol(),
-			SSLPolicy: l.SSLPolicy, ALPN: l.ALPN, Attributes: l.Attributes, Group: g.ARN}
+			SSLPolicy: l.SSLPolicy, ALPN: l.ALPN, Attributes: l.Attributes}
 		for _, c := range l.Certificates {
 			tl.Certificates = append(tl.Certificates, tlsfront.Certificate{ARN: c.ARN, CertPEM: c.CertPEM, KeyPEM: c.KeyPEM})
 		}
+		for _, g := range groups {
+			tl.Forward = append(tl.Forward, tunnel.Weighted{Group: g.ARN, Weight: g.weight})
+			cfg.Groups[g.ARN] = n.tunnelGroup(g.TargetGroup)
+		}
 		cfg.Listeners = append(cfg.Listeners, tl)
-		cfg.Groups[g.ARN] = n.tunnelGroup(g)
 	}
 	return cfg, len(cfg.Listeners) > 0
 }
@@ -103,10 +106,16 @@ func (n *nodes) tunnelGroup(g TargetGroup) tunnel.Group {
 	return out
 }
 
-// userSpace tells whether a listener is served by this process, because it looks into its connections. TCP_UDP's packets
-// have no PROXY protocol: the kernel serves them.
-func (l Listener) userSpace(g TargetGroup) bool {
-	return l.Protocol == "TLS" || l.Protocol == "TCP" && g.Attributes["proxy_protocol_v2.enabled"] == "true"
+// userSpace tells whether a listener is served by this process: because it looks into its connections, or because its groups'
+// flows differ in what the kernel does for a whole listener. TCP_UDP's packets have no PROXY protocol: the kernel serves them.
+func (l Listener) userSpace(groups []forwarded) bool {
+	if l.Protocol != "TCP" {
+		return l.Protocol == "TLS"
+	}
+	return slices.ContainsFunc(groups, func(g forwarded) bool {
+		differs := func(key string) bool { return g.Attributes[key] != groups[0].Attributes[key] }
+		return g.Attributes["proxy_protocol_v2.enabled"] == "true" || differs("preserve_client_ip.enabled") || differs("stickiness.enabled")
+	})
 }
 
 func (l Listener) tunnelProtocol() string {

@@ -2,6 +2,7 @@ package elbapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -191,6 +192,23 @@ func TestAnElasticAddressServesOneLoadBalancer(t *testing.T) {
 	refused(t, "the same address again", create("two"), "ResourceInUse", "The allocation IDs are not available for use")
 }
 
+// TestSecurityGroupsOfAnotherVPC: the code that clients know for it; one that does not exist has another.
+func TestSecurityGroupsOfAnotherVPC(t *testing.T) {
+	x := newCloud(t)
+	var far string
+	x.update(func(w *store.WriteTx) error {
+		v, err := network.CreateVPC(w, home, network.VPCParams{CIDR: "10.8.0.0/16"})
+		far = v.DefaultGroupID
+		return err
+	})
+	create := func(groups ...string) error {
+		_, err := x.s.createLoadBalancer(x.c, &elbv2.CreateLoadBalancerInput{Name: api.Ptr("web"), Subnets: x.subnets, SecurityGroups: groups})
+		return err
+	}
+	refused(t, "of another VPC", create(far), "InvalidConfigurationRequest", "One or more security groups are invalid")
+	refused(t, "of none", create("sg-1"), "InvalidSecurityGroup", "The security group 'sg-1' does not exist")
+}
+
 // TestOneTargetsRegistrations: a target may be registered a thousand times with one load balancer, at a port each.
 func TestOneTargetsRegistrations(t *testing.T) {
 	x := newCloud(t)
@@ -237,4 +255,44 @@ func TestPagesOfRules(t *testing.T) {
 	if strings.Join(got, " ") != "10 20 30 40 50 default" {
 		t.Errorf("pages: %v", got)
 	}
+}
+
+// TestANetworkLoadBalancersWeights: a listener forwards to up to five groups by weight, whose targets are counted together.
+func TestANetworkLoadBalancersWeights(t *testing.T) {
+	x := newCloud(t)
+	lb := *must[elbv2.CreateLoadBalancerOutput](t)(x.createLB("net", "network")).LoadBalancers[0].LoadBalancerArn
+	forward := func(n int) []elbv2.Action {
+		f := &elbv2.ForwardActionConfig{}
+		for i := range n {
+			arn := *must[elbv2.CreateTargetGroupOutput](t)(x.createGroup(fmt.Sprintf("g%d", i), "TCP")).TargetGroups[0].TargetGroupArn
+			f.TargetGroups = append(f.TargetGroups, elbv2.TargetGroupTuple{TargetGroupArn: &arn, Weight: api.Ptr(int32(i))})
+		}
+		return []elbv2.Action{{Type: api.Ptr("forward"), ForwardConfig: f}}
+	}
+	create := func(n int) (*elbv2.CreateListenerOutput, error) {
+		return x.s.createListener(x.c, &elbv2.CreateListenerInput{LoadBalancerArn: &lb, Protocol: api.Ptr("TCP"), Port: api.Ptr(int32(80)), DefaultActions: forward(n)})
+	}
+	_, err := create(6)
+	refused(t, "six groups", err, "TooManyTargetGroups", "")
+	a := must[elbv2.CreateListenerOutput](t)(create(5)).Listeners[0].DefaultActions[0]
+	if a.TargetGroupArn != nil || len(a.ForwardConfig.TargetGroups) != 5 || *a.ForwardConfig.TargetGroups[4].Weight != 4 {
+		t.Errorf("%+v", a)
+	}
+	many := func(group, n int) error {
+		var list []elbv2.TargetDescription
+		for i := range n {
+			list = append(list, elbv2.TargetDescription{Id: api.Ptr(fmt.Sprintf("i-%d", group%2)), Port: api.Ptr(int32(1000 + i))})
+		}
+		_, err := x.s.registerTargets(x.c, &elbv2.RegisterTargetsInput{TargetGroupArn: a.ForwardConfig.TargetGroups[group].TargetGroupArn, Targets: list})
+		return err
+	}
+	x.instance("i-0", x.subnets[0], compute.Running)
+	x.instance("i-1", x.subnets[1], compute.Running)
+	if err := many(0, 400); err != nil {
+		t.Fatal(err)
+	}
+	if err := many(1, 400); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, "too many in all groups", many(3, 201), "TooManyTargets", "")
 }

@@ -23,7 +23,7 @@ var limits = []struct {
 	{"rules-per-application-load-balancer", balance.MaxRules},
 	{"target-groups", balance.MaxTargetGroups},
 	{"target-groups-per-action-on-application-load-balancer", balance.MaxGroupsPerForward},
-	{"target-groups-per-action-on-network-load-balancer", 1},
+	{"target-groups-per-action-on-network-load-balancer", balance.MaxGroupsPerForward},
 	{"target-groups-per-application-load-balancer", balance.MaxGroupsPerLB},
 	{"targets-per-application-load-balancer", 1000},
 	{"targets-per-availability-zone-per-network-load-balancer", 500},
