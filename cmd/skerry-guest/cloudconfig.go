@@ -55,11 +55,16 @@ var (
 
 // parseConfig reads a cloud-config and names the keys that have no effect here.
 func parseConfig(b []byte) (c config, unused []string, err error) {
-	if err := yaml.Unmarshal(b, &c); err != nil {
-		return c, nil, fmt.Errorf("cloud-config: %w", err)
-	}
+	var doc yaml.Node
 	var all map[string]yaml.Node
-	if err := yaml.Unmarshal(b, &all); err != nil {
+	err = yaml.Unmarshal(b, &doc)
+	if err == nil {
+		err = decodeNode(&doc, &c)
+	}
+	if err == nil {
+		err = decodeNode(&doc, &all)
+	}
+	if err != nil {
 		return c, nil, fmt.Errorf("cloud-config: %w", err)
 	}
 	for k, n := range all {
@@ -81,6 +86,16 @@ func parseConfig(b []byte) (c config, unused []string, err error) {
 	}
 	slices.Sort(unused)
 	return c, slices.Compact(unused), nil
+}
+
+// decodeNode decodes a part of a document. The decoder panics on some keys that are no scalars.
+func decodeNode(n *yaml.Node, to any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("line %d: %v", n.Line, p)
+		}
+	}()
+	return n.Decode(to)
 }
 
 // apply does everything of a cloud-config but its commands.
@@ -105,7 +120,7 @@ func (g *guest) apply(c config) (errs []error) {
 			continue
 		}
 		var u userEntry
-		if err := n.Decode(&u); err != nil {
+		if err := decodeNode(&n, &u); err != nil {
 			note(fmt.Errorf("users: %w", err))
 			continue
 		}

@@ -26,6 +26,11 @@ const (
 // firstBoot asks the metadata service who this instance is, and runs user data unless it has been run for this instance.
 func (g *guest) firstBoot(ctx context.Context) {
 	defer g.command(ctx)
+	defer func() {
+		if p := recover(); p != nil { // user data must not take the machine down
+			g.logf("cloud-init", "given up: %v", p)
+		}
+	}()
 	if err := g.md.open(ctx); err != nil {
 		g.logf("cloud-init", "%v; no user data is run", err)
 		return

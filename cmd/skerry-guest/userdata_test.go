@@ -273,7 +273,49 @@ func TestRunCmdScript(t *testing.T) {
 	if _, err := shellScript(c.RunCmd); err == nil {
 		t.Error("a map as a command is accepted")
 	}
-	if _, _, err := parseConfig([]byte("runcmd: {")); err == nil {
-		t.Error("broken YAML is accepted")
+	if _, unused, err := parseConfig([]byte("#cloud-config\n")); err != nil || unused != nil {
+		t.Errorf("an empty one: %v %v", unused, err)
 	}
+	for _, bad := range []string{"runcmd: {", "? [a]\n: b\n<<: {c: d}\n"} {
+		if _, _, err := parseConfig([]byte(bad)); err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
+
+// Init reads user data: it must not end by any.
+func FuzzUserData(f *testing.F) {
+	f.Add([]byte(mixed))
+	f.Add([]byte(gz(mixed)))
+	f.Add([]byte("#cloud-config\nusers: [default, {name: a, groups: [x]}, &a b, *a]\nwrite_files: [{path: /x, content: !!binary aGk=}]\nruncmd: [a, [b, 1], &c {d: e}, *c]\nbootcmd: x\n"))
+	f.Add([]byte("#cloud-config\n? [a]\n: b\n<<: {c: d}\n"))
+	f.Add([]byte("#!/bin/bash -xe"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		parts, refused := parseUserData(b)
+		if len(parts) > maxParts || len(parts) == 0 && len(refused) == 0 && len(bytes.TrimSpace(b)) > 3 && !bytes.HasPrefix(b, []byte{0x1f, 0x8b}) && !bytes.Contains(b, []byte(":")) {
+			t.Errorf("%d parts, refused %q", len(parts), refused)
+		}
+		for _, p := range parts {
+			if strings.ContainsAny(p.name, "/\x00") || p.name == "" {
+				t.Errorf("a part is called %q", p.name)
+			}
+			if bytes.HasPrefix(p.body, []byte("#!")) {
+				interpreter(p.body)
+			}
+			if p.kind != cloudConfig {
+				continue
+			}
+			if c, _, err := parseConfig(p.body); err == nil {
+				shellScript(c.BootCmd)
+				shellScript(c.RunCmd)
+				for _, w := range c.WriteFiles {
+					decodeContent(w.Content, w.Encoding)
+				}
+				for _, n := range c.Users {
+					var u userEntry
+					decodeNode(&n, &u)
+				}
+			}
+		}
+	})
 }
