@@ -28,7 +28,8 @@ The group comes from the running cloud (--group), from a file in the CLI's JSON 
 Each --policies file is a candidate: what describe-policies prints, or the input of put-scaling-policy; MetricAlarms,
 ScheduledUpdateGroupActions and a WarmPoolConfiguration may stand beside ScalingPolicies. --cpu-target N is short for target
 tracking at N % of the CPU. The traffic comes from a CSV file of times and requests (--trace), or has a shape (--shape).
-Predictive policies need a day of load before their first forecast: a trace that is longer, or --history.`
+Predictive policies need a day of load before their first forecast: a trace that is longer, or --history.
+The group begins with its own desired capacity in service, or that of --desired.`
 
 const simulateExamples = `  skerry simulate --example black-friday --peak-instances 100 --cpu-target 30,50,70 --compare
   skerry simulate --group web --cpu-target 40,60 --shape week --peak-rate 2000 --boot-time 90s --svg week.svg
@@ -45,7 +46,8 @@ type simulateFlags struct {
 	metrics                                     map[string]string
 	step, service, boot, drain, patience, mtbf  time.Duration
 	warmBoot, history                           time.Duration
-	bytesIn, bytesOut                           float64
+	bytesIn, bytesOut, memoryIdle, memoryBusy   float64
+	desired                                     int
 	price, objectiveP95, objectiveUnserved      float64
 	seed                                        uint64
 	asJSON, compare, points                     bool
@@ -76,7 +78,10 @@ func simulateCommand() *cobra.Command {
 	f.DurationVar(&o.warmBoot, "warm-boot-time", 10*time.Second, "from the start of a stopped instance of the warm pool to its first request")
 	f.Float64Var(&o.bytesIn, "bytes-in", 0, "bytes of a request, for policies on NetworkIn")
 	f.Float64Var(&o.bytesOut, "bytes-out", 0, "bytes of a response, for policies on NetworkOut")
-	f.StringToStringVar(&o.metrics, "metric", nil, "NAME=METRIC: a customized metric goes like CPUUtilization, RequestCountPerTarget, NetworkIn or NetworkOut; may be repeated")
+	f.Float64Var(&o.memoryIdle, "memory-idle", 0, "percent of its memory that an idle instance uses, for policies on mem_used_percent")
+	f.Float64Var(&o.memoryBusy, "memory-busy", 0, "percent of its memory that an instance uses when all its workers are busy")
+	f.StringToStringVar(&o.metrics, "metric", nil, "NAME=METRIC: a customized metric goes like this one of "+strings.Join(simulate.MetricNames(), ", ")+"; may be repeated")
+	f.IntVar(&o.desired, "desired", -1, "desired capacity at the trace's beginning; -1 is the group's own")
 	f.DurationVar(&o.history, "history", 0, "time before the trace in which it has repeated itself, for forecasts")
 	f.Float64Var(&o.price, "price", 0.0416, "USD an instance-hour; types in a mixed instances policy have the catalogue's prices")
 	f.DurationVar(&o.mtbf, "instance-mtbf", 0, "mean time between failures of an instance; 0 for none")
@@ -138,7 +143,7 @@ func (o *simulateFlags) run(ctx context.Context, out io.Writer) error {
 // scenario reads the group, the traffic and the candidates.
 func (o *simulateFlags) scenario(ctx context.Context) (simulate.Scenario, []simulate.Candidate, error) {
 	s := simulate.Scenario{Service: o.service, Workers: o.workers, Boot: o.boot, Drain: o.drain, Patience: o.patience, Price: o.price, MTBF: o.mtbf, Seed: o.seed,
-		WarmBoot: o.warmBoot, BytesIn: o.bytesIn, BytesOut: o.bytesOut, History: o.history, Metrics: map[string]simulate.Metric{},
+		WarmBoot: o.warmBoot, BytesIn: o.bytesIn, BytesOut: o.bytesOut, MemIdle: o.memoryIdle, MemBusy: o.memoryBusy, History: o.history, Metrics: map[string]simulate.Metric{},
 		Start: time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)}
 	for name, as := range o.metrics {
 		m, err := simulate.ParseMetric(as)
@@ -199,6 +204,9 @@ func (o *simulateFlags) scenario(ctx context.Context) (simulate.Scenario, []simu
 		if s.Group, s.Zones, err = simulate.ReadGroup(doc); err != nil {
 			return s, nil, err
 		}
+	}
+	if o.desired >= 0 {
+		s.Group.Desired = o.desired
 	}
 	for _, file := range o.policies {
 		doc, err := os.ReadFile(file)

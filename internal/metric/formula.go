@@ -87,6 +87,19 @@ func ParseMath(qs []Query, search bool) (*Math, error) {
 	return m, nil
 }
 
+// Stats are the statistics of metrics that the list reads.
+func (m *Math) Stats() (out []Stat) {
+	for _, q := range m.queries {
+		if q.Of != nil {
+			out = append(out, *q.Of)
+		}
+	}
+	return out
+}
+
+// Again forgets what evaluations have cost, which is bounded: the list is evaluated for something else.
+func (m *Math) Again() { m.cells = 0 }
+
 // Period is the period of a query in seconds: the longest of its own and of those that it reads; 0 when none has one.
 func (m *Math) Period(id string) int { return m.period(id, map[string]int{}) }
 

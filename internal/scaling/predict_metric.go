@@ -30,8 +30,8 @@ var (
 		"ALBTargetGroupRequestCount": "ALBRequestCountPerTarget"}
 )
 
-// isPair tells whether load and scaling metric are a predefined pair: then it is known how much load one instance carries.
-func (c *Predictive) isPair() bool {
+// IsPair tells whether load and scaling metric are a predefined pair: then it is known how much load one instance carries.
+func (c *Predictive) IsPair() bool {
 	return len(c.LoadQueries) == 0 && len(c.ScalingQueries) == 0 && metricPairs[c.Load] == c.Scaling
 }
 
@@ -105,7 +105,7 @@ type Past struct{ Load, Scaling, Capacity []float64 }
 // taken to grow with the load of an instance: the factor is what it was over all of the past.
 func (p Policy) carried(was Past) (float64, bool) {
 	c := p.Predictive
-	if c.isPair() {
+	if c.IsPair() {
 		return c.Target * perHour, true
 	}
 	busy, load, hours := 0.0, 0.0, 0

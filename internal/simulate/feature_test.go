@@ -55,6 +55,36 @@ func TestCustomizedMetric(t *testing.T) {
 	}
 }
 
+// Metric math is computed over the series of the simulation, in target tracking as the API's documents have it.
+func TestMetricMath(t *testing.T) {
+	for name, c := range map[string]struct {
+		doc  string
+		want int
+	}{
+		"requests per instance": {`{"PolicyName":"p","PolicyType":"TargetTrackingScaling","TargetTrackingConfiguration":{"TargetValue":300,"CustomizedMetricSpecification":{"Metrics":[
+			{"Id":"each","Expression":"requests / size","ReturnData":true},
+			{"Id":"requests","MetricStat":{"Metric":{"Namespace":"AWS/ApplicationELB","MetricName":"RequestCount","Dimensions":[{"Name":"LoadBalancer","Value":"app/l/1"}]},"Stat":"Sum"},"ReturnData":false},
+			{"Id":"size","MetricStat":{"Metric":{"Namespace":"AWS/AutoScaling","MetricName":"GroupInServiceInstances"},"Stat":"Average"},"ReturnData":false}]}}}`, 12},
+		"one metric": {`{"PolicyName":"p","PolicyType":"TargetTrackingScaling","TargetTrackingConfiguration":{"TargetValue":50,"CustomizedMetricSpecification":{"Metrics":[
+			{"Id":"m","MetricStat":{"Metric":{"Namespace":"AWS/EC2","MetricName":"CPUUtilization"},"Stat":"Average"}}]}}}`, 12},
+		"memory": {`{"PolicyName":"p","PolicyType":"TargetTrackingScaling","TargetTrackingConfiguration":{"TargetValue":56,"CustomizedMetricSpecification":{"Namespace":"CWAgent","MetricName":"mem_used_percent","Statistic":"Average"}}}`, 13},
+		"an alarm": {`{"ScalingPolicies":[{"PolicyName":"p","PolicyType":"StepScaling","AdjustmentType":"ExactCapacity","MetricAggregationType":"Maximum","StepAdjustments":[{"MetricIntervalLowerBound":0,"ScalingAdjustment":7}]}],
+			"MetricAlarms":[{"AlarmName":"a","Threshold":2,"ComparisonOperator":"GreaterThanThreshold","EvaluationPeriods":2,"AlarmActions":["p"],"Metrics":[
+			{"Id":"growth","Expression":"RATE(m)*60+DATAPOINT_COUNT(m)","ReturnData":true},
+			{"Id":"m","MetricStat":{"Metric":{"Namespace":"AWS/EC2","MetricName":"CPUUtilization"},"Stat":"Average","Period":120},"ReturnData":false}]}]}`, 7},
+	} {
+		candidate, err := ReadCandidate("c", []byte(c.doc))
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		s := scenario(steady(60, 60), scaling.Group{Name: "g", Min: 4, Max: 50, Desired: 4})
+		s.Candidate, s.MemIdle, s.MemBusy = candidate, 10, 100
+		if d := last(mustRun(t, s)).Desired; d != c.want {
+			t.Errorf("%s: %d are wanted, not %d", name, d, c.want)
+		}
+	}
+}
+
 // The Sum of requests in five minutes is five times that in one.
 func TestStatisticsOfAlarms(t *testing.T) {
 	group, _, err := ReadGroup([]byte(`{"AutoScalingGroupName":"g","MinSize":2,"MaxSize":9}`))

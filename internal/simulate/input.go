@@ -59,6 +59,7 @@ type policyDocument struct {
 	PolicyName                  string
 	PolicyType                  string
 	AdjustmentType              string
+	MetricAggregationType       string
 	ScalingAdjustment           *int
 	MinAdjustmentMagnitude      *int
 	Cooldown                    *int
@@ -71,12 +72,7 @@ type policyDocument struct {
 		CustomizedMetricSpecification *struct {
 			MetricName, Namespace, Statistic string
 			Period                           int
-			Metrics                          []struct {
-				MetricStat *struct {
-					Metric struct{ MetricName, Namespace string }
-					Stat   string
-				}
-			}
+			Metrics                          json.RawMessage
 		}
 		TargetValue    float64
 		DisableScaleIn bool
@@ -115,6 +111,7 @@ type alarmDocument struct {
 	Period             int
 	EvaluationPeriods  int
 	DatapointsToAlarm  int
+	Metrics            json.RawMessage
 }
 
 type scheduleDocument struct {
@@ -302,7 +299,7 @@ func ReadCandidate(name string, doc []byte) (Candidate, error) {
 }
 
 func (d policyDocument) policy() (Policy, error) {
-	p := Policy{Policy: scaling.Policy{Name: d.PolicyName, Type: d.PolicyType, Enabled: true, AdjustmentType: d.AdjustmentType, Adjustment: d.ScalingAdjustment,
+	p := Policy{Policy: scaling.Policy{Name: d.PolicyName, Type: d.PolicyType, Enabled: true, AdjustmentType: d.AdjustmentType, Aggregation: d.MetricAggregationType, Adjustment: d.ScalingAdjustment,
 		MinMagnitude: d.MinAdjustmentMagnitude, Cooldown: d.Cooldown, Warmup: d.EstimatedInstanceWarmup}}
 	if p.Type == "" {
 		p.Type = scaling.SimpleScaling
@@ -317,11 +314,8 @@ func (d policyDocument) policy() (Policy, error) {
 		}
 		if m := t.CustomizedMetricSpecification; m != nil {
 			p.Tracking.MetricName, p.Tracking.Namespace, p.Tracking.Statistic, p.Tracking.Period = m.MetricName, m.Namespace, m.Statistic, m.Period
-			if len(m.Metrics) == 1 && m.Metrics[0].MetricStat != nil {
-				one := m.Metrics[0].MetricStat
-				p.Tracking.MetricName, p.Tracking.Namespace, p.Tracking.Statistic = one.Metric.MetricName, one.Metric.Namespace, one.Stat
-			} else if len(m.Metrics) > 0 {
-				return p, fmt.Errorf("policy %s: metric math is not simulated", d.PolicyName)
+			if given(m.Metrics) {
+				p.Tracking.Queries = m.Metrics
 			}
 		}
 		if p.Tracking.Predefined == "ALBRequestCountPerTarget" && p.Tracking.ResourceLabel == "" {
@@ -370,10 +364,29 @@ func (d *predictiveDocument) predictive() (*scaling.Predictive, error) {
 	return p, nil
 }
 
+// given tells whether a document has a list that is not empty.
+func given(list json.RawMessage) bool {
+	var l []json.RawMessage
+	return json.Unmarshal(list, &l) == nil && len(l) > 0
+}
+
 func (d alarmDocument) alarm() (Alarm, error) {
-	if d.MetricName == "" {
-		return Alarm{}, fmt.Errorf("the alarm %s has no MetricName; metric math is not simulated", d.AlarmName)
+	a := Alarm{Name: d.AlarmName, MetricName: d.MetricName, Statistic: cmp.Or(d.Statistic, d.ExtendedStatistic), Threshold: d.Threshold, Comparison: d.ComparisonOperator, Period: d.Period,
+		Evaluations: d.EvaluationPeriods, Datapoint: d.DatapointsToAlarm, Missing: d.TreatMissingData}
+	switch {
+	case given(d.Metrics):
+		var list []struct{ MetricStat *struct{ Period int } }
+		if err := json.Unmarshal(d.Metrics, &list); err != nil {
+			return a, fmt.Errorf("the Metrics of the alarm %s: %w", d.AlarmName, err)
+		}
+		a.Queries = d.Metrics
+		for _, q := range list {
+			if q.MetricStat != nil {
+				a.Period = max(a.Period, q.MetricStat.Period)
+			}
+		}
+	case d.MetricName == "":
+		return a, fmt.Errorf("the alarm %s has neither a MetricName nor Metrics", d.AlarmName)
 	}
-	return Alarm{Name: d.AlarmName, MetricName: d.MetricName, Statistic: cmp.Or(d.Statistic, d.ExtendedStatistic), Threshold: d.Threshold, Comparison: d.ComparisonOperator, Period: d.Period,
-		Evaluations: d.EvaluationPeriods, Datapoint: d.DatapointsToAlarm, Missing: d.TreatMissingData}, nil
+	return a, nil
 }

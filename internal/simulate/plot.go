@@ -20,7 +20,8 @@ import (
 const (
 	plotWidth, plotHeight  = 960, 320 // of one candidate
 	plotLeft, plotRight    = 64, 16
-	plotTop, plotBottom    = 36, 36
+	plotTop, plotBottom    = 52, 36
+	plotTitle, plotLegend  = 32, 12 // above the plot
 	plotColumns, plotLines = 72, 12 // of the terminal's
 )
 
@@ -34,11 +35,11 @@ type series struct {
 }
 
 func (s Scenario) series(r Result, n int) series {
-	n = min(n, len(r.Points))
 	out := series{need: make([]float64, n), have: make([]float64, n), lost: make([]float64, n), start: s.Start, length: time.Duration(len(r.Points)) * s.Trace.Step}
 	each := s.Service.Seconds() / float64(s.Workers)
 	for i := range n {
-		a, b := i*len(r.Points)/n, (i+1)*len(r.Points)/n
+		a := i * len(r.Points) / n
+		b := max(a+1, (i+1)*len(r.Points)/n)
 		for _, p := range r.Points[a:b] {
 			out.need[i] = max(out.need[i], p.Demand*each)
 			out.have[i] += p.Capacity / float64(b-a)
@@ -89,6 +90,12 @@ func (s Scenario) Text(r Result) string {
 
 var ink = struct{ have, need, lost, grid, text string }{"#9ecae1", "#d95f0e", "#c51b1b", "#dddddd", "#333333"}
 
+// legend is what the colours mean, and how far from the left it stands.
+var legend = []struct {
+	at          int
+	color, text string
+}{{0, ink.have, "instances in service"}, {190, ink.need, "instances that the demand keeps busy"}, {490, ink.lost, "requests without capacity"}}
+
 // SVG draws the results, one below the other.
 func (s Scenario) SVG(w io.Writer, rs []Result) error {
 	var b strings.Builder
@@ -99,7 +106,10 @@ func (s Scenario) SVG(w io.Writer, rs []Result) error {
 		top := k*plotHeight + plotTop
 		high := float64(plotHeight - plotTop - plotBottom)
 		y := func(v float64) float64 { return float64(top) + high*(1-v/d.most) }
-		fmt.Fprintf(&b, `<text x="%d" y="%d" fill="%s" font-size="14">%s</text>`+"\n", plotLeft, top-16, ink.text, escape(r.title()))
+		fmt.Fprintf(&b, `<text x="%d" y="%d" fill="%s" font-size="14">%s</text>`+"\n", plotLeft, top-plotTitle, ink.text, escape(r.title()))
+		for _, l := range legend {
+			fmt.Fprintf(&b, `<rect x="%d" y="%d" width="10" height="10" fill="%s"/><text x="%d" y="%d" fill="%s">%s</text>`+"\n", plotLeft+l.at, top-plotLegend-9, l.color, plotLeft+l.at+16, top-plotLegend, ink.text, l.text)
+		}
 		for i := range 5 {
 			v := d.most * float64(i) / 4
 			fmt.Fprintf(&b, `<line x1="%d" x2="%d" y1="%.1f" y2="%.1f" stroke="%s"/><text x="%d" y="%.1f" fill="%s" text-anchor="end">%.0f</text>`+"\n",
@@ -173,7 +183,12 @@ func (s Scenario) PNG(w io.Writer, rs []Result) error {
 				bar(plotLeft+i, y(0), y(0)+6, hex(ink.lost))
 			}
 		}
-		label(img, r.title(), plotLeft, top-16, 0)
+		label(img, r.title(), plotLeft, top-plotTitle, 0)
+		for _, l := range legend {
+			x, y := plotLeft+l.at, top-plotLegend
+			draw.Draw(img, image.Rect(x, y-9, x+10, y+1), image.NewUniform(hex(l.color)), image.Point{}, draw.Src)
+			label(img, l.text, x+16, y, 0)
+		}
 		for i, t := range d.times() {
 			label(img, t, plotLeft+i*(len(d.have)-1)/4, y(0)+20, 0.5)
 		}

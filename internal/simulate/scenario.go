@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"skerry/internal/fault"
+	"skerry/internal/metric"
 	"skerry/internal/scaling"
 )
 
@@ -34,9 +36,10 @@ type Policy struct {
 // Alarm is an alarm that invokes a step or simple policy.
 type Alarm struct {
 	Name                           string
-	Metric                         Metric // or
-	MetricName                     string // by which it is found
-	Statistic                      string // Average, Minimum, Maximum; Sum of RequestsPerTarget
+	Metric                         Metric          // or
+	MetricName                     string          // by which it is found, or
+	Queries                        json.RawMessage // metric math, as the API's JSON
+	Statistic                      string          // Average, Minimum, Maximum; Sum of RequestsPerTarget
 	Threshold                      float64
 	Comparison                     string
 	Missing                        string // TreatMissingData
@@ -47,16 +50,27 @@ type Alarm struct {
 type Metric int
 
 // The metrics. Utilisation is the average share of the workers that are busy, percent; RequestsPerTarget is requests in a
-// minute over the targets in service; NetworkIn and NetworkOut are bytes in a minute, of one instance.
+// minute over the targets in service; NetworkIn and NetworkOut are bytes in a minute, of one instance; Memory is that of an
+// instance in use, percent. Requests is all of them in a minute, Waiting those that wait, InService and DesiredCapacity the
+// group's sizes.
 const (
 	Utilisation Metric = iota
 	RequestsPerTarget
 	NetworkIn
 	NetworkOut
+	Memory
+	Requests
+	Waiting
+	InService
+	DesiredCapacity
 	metrics // how many there are
 )
 
-var metricNames = [metrics]string{"CPUUtilization", "RequestCountPerTarget", "NetworkIn", "NetworkOut"}
+var metricNames = [metrics]string{"CPUUtilization", "RequestCountPerTarget", "NetworkIn", "NetworkOut", "mem_used_percent", "RequestCount", "ApproximateNumberOfMessagesVisible",
+	"GroupInServiceInstances", "GroupDesiredCapacity"}
+
+// MetricNames are CloudWatch's names of what the simulation makes.
+func MetricNames() []string { return metricNames[:] }
 
 // ParseMetric finds a metric by CloudWatch's name.
 func ParseMetric(name string) (Metric, error) {
@@ -83,6 +97,8 @@ type Scenario struct {
 	WarmBoot  time.Duration     // from the start of a stopped instance of the warm pool to the end of its hooks
 	BytesIn   float64           // of a request, for network metrics
 	BytesOut  float64           // of its response
+	MemIdle   float64           // percent of its memory that an idle instance uses, and
+	MemBusy   float64           // one whose workers are all busy
 	Price     float64           // USD an instance-hour, of types that the catalogue does not price
 	History   time.Duration     // before the trace for which forecasts take it to have repeated itself
 	MTBF      time.Duration     // mean time between failures of one instance, 0 for none
@@ -113,6 +129,9 @@ func (s *Scenario) check() error {
 	if s.Service <= 0 || s.Workers <= 0 || s.Boot < 0 || s.Drain < 0 || s.Patience < 0 || s.Price < 0 || s.MTBF < 0 || s.WarmBoot < 0 || s.BytesIn < 0 || s.BytesOut < 0 || s.History < 0 {
 		return fmt.Errorf("service time and workers must be more than nothing, and no time, price or size less")
 	}
+	if s.MemIdle < 0 || s.MemBusy < s.MemIdle && s.MemBusy != 0 || s.MemBusy > 100 {
+		return fmt.Errorf("the memory in use is between 0 and 100 %%, and of a busy instance not less than of an idle one")
+	}
 	s.Candidate.Policies = slices.Clone(s.Candidate.Policies)
 	for i := range s.Candidate.Policies {
 		if err := s.checkPolicy(&s.Candidate.Policies[i]); err != nil {
@@ -126,15 +145,20 @@ func (s *Scenario) check() error {
 // simulatedLabel stands for a load balancer's target group where a policy names none.
 const simulatedLabel = "app/simulated/0/targetgroup/simulated/0"
 
-// history lets policies be checked as in a cloud that has one.
-type history struct{ scaling.Metrics }
+// history lets policies be checked as in a cloud that has one, and formulas in one that has alarms.
+type (
+	history  struct{ scaling.Metrics }
+	formulas struct{ scaling.Alarms }
+)
+
+func (formulas) CheckMath(queries json.RawMessage, period int) error {
+	return metric.CheckMath(queries, period)
+}
 
 // checkPolicy refuses what a cloud refuses, and what the simulation has no series for.
 func (s *Scenario) checkPolicy(p *Policy) error {
 	label := ""
 	switch {
-	case p.Tracking != nil && len(p.Tracking.Queries) > 0:
-		return fmt.Errorf("metric math is not simulated")
 	case p.Tracking != nil:
 		label = p.Tracking.ResourceLabel
 	case p.Predictive != nil:
@@ -144,20 +168,21 @@ func (s *Scenario) checkPolicy(p *Policy) error {
 	if i := strings.Index(label, "/targetgroup/"); i >= 0 {
 		g.Attachments = []scaling.Attachment{{ARN: ":" + label[i+1:]}}
 	}
-	if err := (&scaling.Engine{Metrics: history{}}).CheckPolicy(p.Policy, g); err != nil {
-		if f, ok := fault.As(err); ok {
-			return errors.New(f.Msg)
-		}
-		return err
+	if err := (&scaling.Engine{Metrics: history{}, Alarms: formulas{}}).CheckPolicy(p.Policy, g); err != nil {
+		return plain(err)
 	}
 	switch p.Type {
 	case scaling.TargetTracking:
-		of, err := s.metricOf(p.Tracking)
-		if err != nil {
-			return err
+		for _, spec := range p.TrackingAlarms(func() string { return "" }) {
+			if _, err := s.tracked(p, spec); err != nil {
+				return err
+			}
 		}
-		return s.made(of, p.Tracking.Statistic)
+		return nil
 	case scaling.PredictiveScaling:
+		if !p.Predictive.IsPair() {
+			return fmt.Errorf("predictive scaling is simulated with a load and a scaling metric that are a predefined pair")
+		}
 		of, err := loadOf(p.Predictive)
 		if err != nil {
 			return err
@@ -167,20 +192,12 @@ func (s *Scenario) checkPolicy(p *Policy) error {
 	if len(p.Alarms) == 0 {
 		return fmt.Errorf("a policy of type %s does nothing without an alarm; give MetricAlarms whose AlarmActions name it", p.Type)
 	}
-	p.Alarms = slices.Clone(p.Alarms)
-	for i := range p.Alarms {
-		a := &p.Alarms[i]
-		if a.MetricName != "" {
-			var err error
-			if a.Metric, err = s.named(a.MetricName); err != nil {
-				return fmt.Errorf("alarm %s: %w", a.Name, err)
-			}
-		}
-		if err := s.made(a.Metric, a.Statistic); err != nil {
-			return fmt.Errorf("alarm %s: %w", a.Name, err)
-		}
+	for _, a := range p.Alarms {
 		if a.Period < 0 || a.Period%10 != 0 || a.Evaluations < 0 || a.Datapoint > max(1, a.Evaluations) {
 			return fmt.Errorf("alarm %s: its periods contradict each other", a.Name)
+		}
+		if _, err := s.alarm(p, a); err != nil {
+			return fmt.Errorf("alarm %s: %w", a.Name, err)
 		}
 		if !slices.Contains([]string{"GreaterThanThreshold", "GreaterThanOrEqualToThreshold", "LessThanThreshold", "LessThanOrEqualToThreshold"}, a.Comparison) {
 			return fmt.Errorf("alarm %s: the comparison %q is not simulated", a.Name, a.Comparison)
@@ -189,32 +206,27 @@ func (s *Scenario) checkPolicy(p *Policy) error {
 	return nil
 }
 
+// plain is an error without what only a client of the API needs.
+func plain(err error) error {
+	if f, ok := fault.As(err); ok {
+		return errors.New(f.Msg)
+	}
+	return err
+}
+
 // made refuses a series that the scenario does not say enough for.
 func (s *Scenario) made(m Metric, statistic string) error {
 	switch {
 	case m == NetworkIn && s.BytesIn == 0, m == NetworkOut && s.BytesOut == 0:
 		return fmt.Errorf("the metric %s needs the bytes of a request; say them by --bytes-in and --bytes-out", metricNames[m])
-	case statistic == "Sum" && m != RequestsPerTarget:
+	case m == Memory && s.MemBusy == 0:
+		return fmt.Errorf("the metric %s needs the memory that instances use; say it by --memory-idle and --memory-busy", metricNames[m])
+	case statistic == "Sum" && (m == Utilisation || m == NetworkIn || m == NetworkOut || m == Memory):
 		return fmt.Errorf("the Sum of %s is not simulated; Average, Minimum and Maximum are", metricNames[m])
 	case !slices.Contains([]string{"", "Average", "Minimum", "Maximum", "Sum"}, statistic):
 		return fmt.Errorf("the statistic %s is not simulated", statistic)
 	}
 	return nil
-}
-
-// metricOf tells which series a target tracking policy follows.
-func (s *Scenario) metricOf(t *scaling.Tracking) (Metric, error) {
-	switch t.Predefined {
-	case "ASGAverageCPUUtilization":
-		return Utilisation, nil
-	case "ALBRequestCountPerTarget":
-		return RequestsPerTarget, nil
-	case "ASGAverageNetworkIn":
-		return NetworkIn, nil
-	case "ASGAverageNetworkOut":
-		return NetworkOut, nil
-	}
-	return s.named(t.MetricName)
 }
 
 // named finds a metric by its name in CloudWatch, or by what the scenario says of it.

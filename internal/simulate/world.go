@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"skerry/internal/metric"
 	"skerry/internal/scaling"
 )
 
@@ -42,32 +41,6 @@ type world struct {
 	queue                       queue
 	aliveSeconds, spent         float64
 	err                         error
-}
-
-// alarm is one with the policy that it invokes.
-type alarm struct {
-	metric.Alarm
-	of     Metric
-	policy *Policy
-	low    bool // of target tracking
-	points []metric.Datapoint
-	sum, n float64 // of the period under way
-	most   float64
-	least  float64
-	began  time.Time
-}
-
-// value is the period's value by the alarm's statistic. The metrics are per minute.
-func (a *alarm) value() float64 {
-	switch a.Statistic {
-	case "Maximum":
-		return a.most
-	case "Minimum":
-		return a.least
-	case "Sum":
-		return a.sum / a.n * float64(a.Period) / 60
-	}
-	return a.sum / a.n
 }
 
 // Run plays a scenario. The error says what of it can't be simulated.
@@ -147,20 +120,18 @@ func (w *world) listen() {
 			w.predictions = append(w.predictions, &prediction{policy: p})
 			continue
 		case scaling.TargetTracking:
-			of, _ := w.s.metricOf(p.Tracking) // it was checked
 			specs := p.TrackingAlarms(func() string { id++; return fmt.Sprintf("%04d", id) })
 			p.AlarmNames = nil
 			for _, spec := range specs {
 				p.AlarmNames = append(p.AlarmNames, spec.Name)
-				w.alarms = append(w.alarms, &alarm{of: of, policy: p, low: spec.Comparison == "LessThanThreshold", began: w.now,
-					Alarm: metric.Alarm{Name: spec.Name, Statistic: spec.Statistic, Period: spec.Period, EvaluationPeriods: spec.Evaluations, Threshold: spec.Threshold, Comparison: spec.Comparison}})
+				a, _ := w.s.tracked(p, spec) // it was checked
+				w.alarms = append(w.alarms, a)
 			}
 			continue
 		}
-		for _, a := range p.Alarms {
-			w.alarms = append(w.alarms, &alarm{of: a.Metric, policy: p, began: w.now,
-				Alarm: metric.Alarm{Name: a.Name, Statistic: a.Statistic, Period: cmp.Or(a.Period, 60), EvaluationPeriods: max(1, a.Evaluations), DatapointsToAlarm: a.Datapoint,
-					Threshold: a.Threshold, Comparison: a.Comparison, TreatMissingData: a.Missing}})
+		for _, x := range p.Alarms {
+			a, _ := w.s.alarm(p, x)
+			w.alarms = append(w.alarms, a)
 		}
 	}
 }
@@ -205,11 +176,13 @@ func (w *world) step(demand float64) Point {
 	p.Unserved = w.queue.unserved - unserved
 	p.P95 = w.queue.step.quantile(0.95) * 1000
 	requests := max(0, demand*step-p.Unserved)
-	values := [metrics]float64{math.NaN(), math.NaN(), math.NaN(), math.NaN()}
+	values := [metrics]float64{math.NaN(), math.NaN(), math.NaN(), math.NaN(), math.NaN(), Requests: demand * 60, Waiting: w.queue.backlog, InService: float64(w.inService),
+		DesiredCapacity: float64(w.group.Desired)}
 	if served > 0 {
 		p.Utilisation = busy / served * 100
-		values = [metrics]float64{Utilisation: p.Utilisation, RequestsPerTarget: demand * 60 * served / members,
-			NetworkIn: requests * w.s.BytesIn * 60 / members, NetworkOut: requests * w.s.BytesOut * 60 / members}
+		values[Utilisation], values[RequestsPerTarget] = p.Utilisation, demand*60*served/members
+		values[NetworkIn], values[NetworkOut] = requests*w.s.BytesIn*60/members, requests*w.s.BytesOut*60/members
+		values[Memory] = w.s.MemIdle + (w.s.MemBusy-w.s.MemIdle)*busy/served
 	}
 	w.record(begin, [metrics]float64{Utilisation: work / 60 * 100, RequestsPerTarget: demand * step, NetworkIn: requests * w.s.BytesIn, NetworkOut: requests * w.s.BytesOut})
 	w.measure(values)
@@ -348,66 +321,4 @@ func (w *world) capacity(p *Policy) scaling.Capacity {
 		c.Add(&w.members[i].Member, w.now, warm)
 	}
 	return c.Of(w.group)
-}
-
-// measure gives the step's values to the alarms, and lets those in ALARM invoke their policies.
-func (w *world) measure(values [metrics]float64) {
-	var scratch [64]metric.Datapoint
-	for _, a := range w.alarms {
-		if v := values[a.of]; !math.IsNaN(v) {
-			if a.n == 0 {
-				a.most, a.least = v, v
-			}
-			a.sum, a.n, a.most, a.least = a.sum+v, a.n+1, max(a.most, v), min(a.least, v)
-		}
-		period := time.Duration(a.Period) * time.Second
-		judged := false
-		for !a.began.Add(period).After(w.now) {
-			p := metric.Datapoint{Time: a.began, Missing: a.n == 0}
-			if a.n > 0 {
-				p.Value = a.value()
-			}
-			if most := a.EvaluationPeriods + 2; len(a.points) == most { // as many as a cloud's evaluation looks at
-				copy(a.points, a.points[1:])
-				a.points = a.points[:most-1]
-			}
-			a.points = append(a.points, p)
-			a.began = a.began.Add(period)
-			judged = true
-		}
-		if !judged {
-			continue
-		}
-		a.sum, a.n = 0, 0
-		verdict := metric.Judge(a.Alarm, a.points, scratch[:0])
-		if verdict.State != "" {
-			a.State = verdict.State
-		}
-		if a.State == metric.StateAlarm {
-			w.invoke(a, verdict)
-		}
-	}
-}
-
-func (w *world) invoke(a *alarm, v metric.Verdict) {
-	if w.group.SuspendedProcess(scaling.ProcAlarmNotification) {
-		return
-	}
-	n, change := scaling.Propose(w.group, a.policy.Policy, w.capacity(a.policy),
-		scaling.Alarm{Name: a.Name, State: a.State, Value: v.Value, HasValue: v.HasValue, Threshold: a.Threshold,
-			Recent: scaling.Recent{N: v.N, Average: v.Average, Minimum: v.Minimum, Maximum: v.Maximum}}, w.now, func() bool { return w.agreed(a.policy) })
-	if change {
-		w.group = w.e.Follow(w.group, a.policy.Policy, n, w.now)
-		w.dirty = true
-	}
-}
-
-// agreed tells whether every other target tracking policy wants to scale in too.
-func (w *world) agreed(p *Policy) bool {
-	for _, a := range w.alarms {
-		if a.low && a.policy != p && a.State != metric.StateAlarm {
-			return false
-		}
-	}
-	return true
 }
