@@ -46,21 +46,24 @@ q iam create-instance-profile --instance-profile-name "$tag" >/dev/null
 q iam add-role-to-instance-profile --instance-profile-name "$tag" --role-name "$tag"
 cat >"$T/user-data" <<'U'
 #!/bin/sh
-# a web server that says who it is; burns CPU while /srv/burn holds a deadline in the future
+# a web server that says who it is, and that burns CPU for a while when it is asked to
 md=http://169.254.169.254/latest
 tok=$(curl -s -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 300' $md/api/token)
 id=$(curl -s -H "X-aws-ec2-metadata-token: $tok" $md/meta-data/instance-id)
 az=$(curl -s -H "X-aws-ec2-metadata-token: $tok" $md/meta-data/placement/availability-zone)
 role=$(curl -s -H "X-aws-ec2-metadata-token: $tok" $md/meta-data/iam/security-credentials/)
-mkdir -p /srv/www/api /srv/www/images /srv/www/admin
+mkdir -p /srv/www/api /srv/www/images /srv/www/admin /srv/www/cgi-bin
 for d in . api images admin; do echo "$d $id $az $role" >/srv/www/$d/index.html; done
+cat >/srv/www/cgi-bin/burn <<'B'
+#!/bin/sh
+printf 'Content-Type: text/plain\r\n\r\nburning for %s s\n' "$QUERY_STRING"
+( end=$(($(date +%s)+QUERY_STRING)); while [ $(date +%s) -lt $end ]; do i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; done ) </dev/null >/dev/null 2>&1 &
+B
+chmod +x /srv/www/cgi-bin/burn
 echo "user data ran on $id"
-if command -v python3 >/dev/null; then cd /srv/www && python3 -m http.server 80 >/dev/null 2>&1 &
+if command -v python3 >/dev/null; then cd /srv/www && python3 -m http.server --cgi 80 >/dev/null 2>&1 &
 else httpd -p 80 -h /srv/www; fi
 U
-if [ -n "${BURN_SECONDS:=40}" ]; then
-  echo "( end=\$((\$(date +%s)+$BURN_SECONDS)); while [ \$(date +%s) -lt \$end ]; do i=0; while [ \$i -lt 20000 ]; do i=\$((i+1)); done; done ) &" >>"$T/user-data"
-fi
 python3 - "$T" "$AMI" "$tag" "$WEBSG" <<'P'
 import base64,json,sys
 t,ami,tag,sg=sys.argv[1:]
@@ -98,16 +101,16 @@ q autoscaling put-scheduled-update-group-action --auto-scaling-group-name "$tag"
 asg() { aws autoscaling describe-auto-scaling-groups --auto-scaling-group-names "$tag" --query "AutoScalingGroups[0].$1"; }
 in_service() { [ "$(asg "length(Instances[?LifecycleState=='InService'&&HealthStatus=='Healthy'])")" -ge "$1" ]; }
 healthy() { [ "$(aws elbv2 describe-target-health --target-group-arn "$1" --query "length(TargetHealthDescriptions[?TargetHealth.State=='healthy'])")" -ge "$2" ]; }
-wait_for 60 "two instances in service" in_service 2
-wait_for 60 "both healthy behind the ALB" healthy "$TG" 2
-wait_for 60 "both healthy behind the NLB" healthy "$NTG" 2
+wait_for 120 "two instances in service" in_service 2
+wait_for 120 "both healthy behind the ALB" healthy "$TG" 2
+wait_for 120 "both healthy behind the NLB" healthy "$NTG" 2
 echo "      from create-auto-scaling-group to a healthy pair: $((SECONDS-t_asg)) s"
 eq "they stand in two zones" "$(asg 'Instances[].AvailabilityZone' | tr '\t' '\n' | sort -u | wc -l | tr -d ' ')" 2
 check "target tracking made its two alarms" sh -c "[ \$(aws cloudwatch describe-alarms --alarm-name-prefix TargetTracking-$tag --query 'length(MetricAlarms)') -eq 2 ]"
 
 # --- traffic
-C="curl -sk --max-time 5"
-wait_for 10 "the ALB answers by its DNS name" sh -c "$C -o /dev/null https://$ALBDNS/"
+C="curl -sk --max-time 15"
+wait_for 30 "the ALB answers by its DNS name" sh -c "$C -f -o /dev/null https://$ALBDNS/"
 eq "HTTP is redirected to HTTPS" "$($C -o /dev/null -w '%{http_code} %{redirect_url}' "http://$ALBDNS/x?y=1")" "301 https://$ALBDNS:443/x?y=1"
 for p in api images admin; do check "/$p is served" sh -c "$C https://$ALBDNS/$p/ | grep -q '^$p i-'"; done
 eq "fixed response by path" "$($C -o /dev/null -w '%{http_code}' "https://$ALBDNS/teapot/1")" 418
@@ -116,41 +119,46 @@ eq "the instance knows its role" "$($C "https://$ALBDNS/" | awk '{print $4}')" "
 spread() { for _ in $(seq 40); do $C "$1" | awk '{print $2}'; done | sort -u | grep -c '^i-'; }
 eq "ALB spreads over both" "$(spread "https://$ALBDNS/")" 2
 eq "NLB spreads over both" "$(spread "http://$NLBDNS:8080/")" 2
-q elbv2 modify-target-group-attributes --target-group-arn "$TG" --attributes Key=stickiness.enabled,Value=true Key=stickiness.type,Value=lb_cookie >/dev/null; sleep 2
+q elbv2 modify-target-group-attributes --target-group-arn "$TG" --attributes Key=stickiness.enabled,Value=true Key=stickiness.type,Value=lb_cookie >/dev/null
+wait_for 30 "a sticky client gets the cookie AWSALB" sh -c "$C -o /dev/null -c $T/jar https://$ALBDNS/; grep -qw AWSALB $T/jar"
 sticky() { for _ in $(seq 20); do $C -b "$T/jar" -c "$T/jar" "https://$ALBDNS/" | awk '{print $2}'; done | sort -u | wc -l | tr -d ' '; }
-eq "a sticky client stays on one instance" "$(sticky)" 1
-check "the cookie is AWSALB" grep -q AWSALB "$T/jar"
+eq "and stays on one instance" "$(sticky)" 1
 q elbv2 modify-target-group-attributes --target-group-arn "$TG" --attributes Key=stickiness.enabled,Value=false >/dev/null
 IP=$(aws ec2 describe-instances --filters "Name=tag:from,Values=$tag" Name=instance-state-name,Values=running --query 'Reservations[0].Instances[0].PublicIpAddress')
 check "port 22 is closed by the security group" sh -c "! curl -s --max-time 2 telnet://$IP:22 </dev/null"
 q ec2 authorize-security-group-ingress --group-id "$WEBSG" --protocol tcp --port 22 --cidr 0.0.0.0/0 >/dev/null
-wait_for 10 "opened, the same port answers as SSH" sh -c "curl -s --max-time 2 telnet://$IP:22 </dev/null | head -c 4 | grep -q SSH-"
+wait_for 30 "opened, the same port answers as SSH" sh -c "curl -s --max-time 2 telnet://$IP:22 </dev/null | head -c 4 | grep -q SSH-"
 check "user data's output is on the console" sh -c "aws ec2 get-console-output --instance-id \$(aws ec2 describe-instances --filters Name=tag:from,Values=$tag Name=instance-state-name,Values=running --query 'Reservations[0].Instances[0].InstanceId') --latest --query Output | grep -q 'user data ran'"
 
 # --- the loop: load makes it grow, a dead instance is replaced, quiet makes it shrink
-wait_for 120 "load (CPU over 50 %) makes the group grow" in_service 3
-check "the activity says which alarm did it" sh -c "aws autoscaling describe-scaling-activities --auto-scaling-group-name $tag --query 'Activities[].Cause' | grep -q 'TargetTracking-$tag'"
+for ip in $(aws ec2 describe-instances --filters "Name=tag:from,Values=$tag" Name=instance-state-name,Values=running --query 'Reservations[].Instances[].PublicIpAddress'); do
+  check "load on $ip" sh -c "$C 'http://$ip/cgi-bin/burn?${BURN_SECONDS:-40}' | grep -q burning"
+done
+caused() { aws autoscaling describe-scaling-activities --auto-scaling-group-name "$tag" --query 'Activities[].Cause' | grep -q "TargetTracking-$tag.* from 2 to [3-9]"; }
+wait_for 120 "load (CPU over 50 %) makes an alarm grow the group" caused
 V=$(asg 'Instances[0].InstanceId'); t0=$SECONDS
 q ec2 terminate-instances --instance-ids "$V" >/dev/null
-gone() { ! asg 'Instances[].InstanceId' | grep -q "$V" && in_service 3; }
-wait_for 60 "a terminated instance is replaced" gone; echo "      replaced after $((SECONDS-t0)) s"
+gone() { ! asg 'Instances[].InstanceId' | grep -q "$V" && in_service "$(asg DesiredCapacity)"; }
+wait_for 120 "a terminated instance is replaced" gone; echo "      replaced after $((SECONDS-t0)) s"
 before=$(asg 'length(Instances)')
 shrunk() { [ "$(asg DesiredCapacity)" -eq 2 ] && [ "$(asg 'length(Instances)')" -eq 2 ]; }
-wait_for 240 "quiet makes it shrink back to 2 (from $before)" shrunk
+wait_for 300 "quiet makes it shrink back to 2 (from $before)" shrunk
 check "it still serves" sh -c "$C https://$ALBDNS/api/ | grep -q '^api i-'"
 
 # --- and everything goes away again
 if [ -z "${KEEP:-}" ]; then
   q autoscaling delete-auto-scaling-group --auto-scaling-group-name "$tag" --force-delete
   nogroup() { [ "$(aws autoscaling describe-auto-scaling-groups --auto-scaling-group-names "$tag" --query 'length(AutoScalingGroups)')" -eq 0 ]; }
-  wait_for 60 "the group is deleted with its instances" nogroup
-  q elbv2 delete-load-balancer --load-balancer-arn "$ALB"; q elbv2 delete-load-balancer --load-balancer-arn "$NLB"; sleep 1
+  wait_for 120 "the group is deleted with its instances" nogroup
+  q elbv2 delete-load-balancer --load-balancer-arn "$ALB"; q elbv2 delete-load-balancer --load-balancer-arn "$NLB"
   q elbv2 delete-target-group --target-group-arn "$TG"; q elbv2 delete-target-group --target-group-arn "$NTG"
   q acm delete-certificate --certificate-arn "$CERT"
   q ec2 delete-launch-template --launch-template-id "$LT" >/dev/null
   q iam remove-role-from-instance-profile --instance-profile-name "$tag" --role-name "$tag"
   q iam delete-instance-profile --instance-profile-name "$tag"; q iam delete-role --role-name "$tag"
   q ec2 delete-key-pair --key-name "$tag" >/dev/null
+  noenis() { [ "$(aws ec2 describe-network-interfaces --filters Name=vpc-id,Values="$VPC" --query 'length(NetworkInterfaces)')" -eq 0 ]; }
+  wait_for 60 "no network interface is left" noenis
   check "a group in use cannot be deleted" sh -c "aws ec2 delete-security-group --group-id $LBSG 2>&1 | grep -q DependencyViolation"
   q ec2 delete-security-group --group-id "$WEBSG" >/dev/null; q ec2 delete-security-group --group-id "$LBSG" >/dev/null
   for s in "${SN[@]}"; do q ec2 delete-subnet --subnet-id "$s"; done
