@@ -403,3 +403,55 @@ func TestLimitsOfAnotherType(t *testing.T) {
 		t.Errorf("%d %v, want %d MiB", st.MemoryLimit, err, s.MemoryMiB)
 	}
 }
+
+// The shim dies at any moment of a boot. Whatever Start says then, the next one boots, and nothing of the first is left.
+func TestShimKilledWhileItBoots(t *testing.T) {
+	r := newRig(t)
+	ctx := context.Background()
+	start := time.Now()
+	id := r.boot(t, 1)
+	whole := time.Since(start)
+	dir := shim.InstanceDir(r.o.DataDir, id)
+	const moments = 6
+	for i := range moments {
+		if err := r.Stop(ctx, id, true, 0); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- r.Start(ctx, id) }()
+		for !shim.Alive(dir) && len(done) == 0 {
+			time.Sleep(100 * time.Microsecond)
+		}
+		after := whole * time.Duration(i) / (moments - 1)
+		time.Sleep(after)
+		for shim.Alive(dir) { // again: it may not have written its number yet
+			shim.Kill(dir)
+			time.Sleep(100 * time.Microsecond)
+		}
+		first := <-done
+		if err := r.Start(ctx, id); err != nil {
+			t.Fatalf("after a boot that was killed %s after its begin (%v): %v", after, first, err)
+		}
+		inits := 0
+		for end := time.Now().Add(5 * time.Second); inits != 1 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			inits = 0
+			procs, _ := os.ReadFile(filepath.Join(r.groupDir(), id, "cgroup.procs"))
+			for pid := range strings.FieldsSeq(string(procs)) {
+				if cmd, _ := os.ReadFile("/proc/" + pid + "/cmdline"); strings.Contains(string(cmd), "skerry-guest") {
+					inits++
+				}
+			}
+		}
+		if inits != 1 {
+			t.Errorf("%d inits run after a boot that was killed at %s (%v)", inits, after, first)
+		}
+	}
+}
+
+// groupDir is where the cloud's groups are, in one hierarchy.
+func (r *rig) groupDir() string {
+	if m := r.cg.v1["memory"]; m != "" {
+		return filepath.Join(m, "skerry-"+r.o.CloudID)
+	}
+	return filepath.Join(r.cg.unified, "skerry-"+r.o.CloudID)
+}
