@@ -205,7 +205,7 @@ func checkGroup(tx store.Tx, lb LoadBalancer, l Listener, arn string) error {
 		return badAction("Listener protocol '%s' is not supported with a target group with the protocol-version '%s'", l.Protocol, v)
 	}
 	uses := GroupsOf(tx, lb)
-	if !slices.Contains(uses, arn) && len(uses) >= MaxGroupsPerLB {
+	if lb.Type == Application && !slices.Contains(uses, arn) && len(uses) >= MaxGroupsPerLB {
 		return fault.New(fault.Limit, "TooManyUniqueTargetGroupsPerLoadBalancer", "You have reached the maximum number of unique target groups that you can associate with a load balancer of type %s: %d", lb.Type, MaxGroupsPerLB)
 	}
 	if !slices.Contains(uses, arn) {

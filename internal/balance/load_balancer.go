@@ -308,7 +308,7 @@ func addNode(w *store.WriteTx, lb LoadBalancer, sn network.Subnet, m SubnetMappi
 		e.GroupIDs = nil
 		network.ENIs.Put(w, e)
 	}
-	n := Node{Zone: sn.AvailabilityZone, SubnetID: sn.ID, ENIID: e.ID, PrivateIP: e.PrivateIP, PublicIP: e.PublicIP, AllocationID: m.AllocationID}
+	n := Node{Zone: sn.AvailabilityZone, SubnetID: sn.ID, ENIID: e.ID, PrivateIP: e.PrivateIP, PublicIP: e.PublicIP, AllocationID: m.AllocationID, Chosen: m.PrivateIP != ""}
 	if m.AllocationID != "" {
 		a, ok := network.Addresses.Get(w, lb.Key(m.AllocationID))
 		if !ok {

@@ -225,7 +225,7 @@ func SetRulePriorities(w *store.WriteTx, s scope.Scope, priorities map[string]in
 
 var (
 	hostPattern = regexp.MustCompile(`^[A-Za-z0-9.*?-]+$`)
-	pathPattern = regexp.MustCompile(`^[A-Za-z0-9_.$/~"'@:+&*?%=,;!()-]+$`)
+	pathPattern = regexp.MustCompile(`^[A-Za-z0-9_.$/~"'@:+&*?-]+$`)
 	headerName  = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 	methodName  = regexp.MustCompile(`^[A-Z_-]+$`)
 )
@@ -264,6 +264,9 @@ func checkConditions(conditions []Condition) error {
 			}
 		}
 		for _, q := range c.Query {
+			if !isHeaderValue(q.Key) || !isHeaderValue(q.Value) {
+				return badCharacter(q.Key + "=" + q.Value)
+			}
 			if q.Value == "" || len(q.Key) > maxConditionChars || len(q.Value) > maxConditionChars {
 				return invalid("A query-string value must be specified, and key and value can have at most %d characters", maxConditionChars)
 			}
@@ -292,6 +295,10 @@ func checkConditions(conditions []Condition) error {
 	return nil
 }
 
+func badCharacter(v string) error {
+	return invalid("Condition value '%s' contains a character that is not valid", v)
+}
+
 func checkValue(c Condition, v string) error {
 	if v == "" || len(v) > maxConditionChars {
 		return invalid("The condition value '%s' must contain between 1 and %d characters", v, maxConditionChars)
@@ -299,16 +306,23 @@ func checkValue(c Condition, v string) error {
 	switch c.Field {
 	case HostHeader:
 		last := v[strings.LastIndex(v, ".")+1:]
-		if !hostPattern.MatchString(v) || !strings.Contains(v, ".") && !strings.Contains(v, "*") || strings.IndexFunc(last, isNotHostTail) >= 0 {
+		if !hostPattern.MatchString(v) {
+			return badCharacter(v)
+		}
+		if !strings.Contains(v, ".") && !strings.Contains(v, "*") || strings.IndexFunc(last, isNotHostTail) >= 0 {
 			return invalid("The host name '%s' of a condition is not valid", v)
 		}
 	case PathPattern:
 		if !pathPattern.MatchString(v) {
-			return invalid("Condition value '%s' contains a character that is not valid", v)
+			return badCharacter(v)
 		}
 	case RequestMethod:
 		if !methodName.MatchString(v) || len(v) > maxHeaderChars {
-			return invalid("The HTTP request method '%s' of a condition is not valid", v)
+			return badCharacter(v)
+		}
+	case HTTPHeader:
+		if !isHeaderValue(v) {
+			return badCharacter(v)
 		}
 	case SourceIP:
 		p, err := netip.ParsePrefix(v)

@@ -50,6 +50,7 @@ type Node struct {
 	PrivateIP    string
 	PublicIP     string
 	AllocationID string // the user's elastic address
+	Chosen       bool   // the private address is the user's choice
 	Serving      bool   // the zone's data plane says that it listens
 }
 

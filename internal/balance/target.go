@@ -212,6 +212,9 @@ func checkTarget(tx store.Tx, g TargetGroup, t Target) (zone string, err error) 
 		if !ok || lb.Type != Application {
 			return "", fault.New(fault.Invalid, "InvalidTarget", "The Application Load Balancer '%s' does not exist", t.ID)
 		}
+		if lb.VpcID != g.VpcID {
+			return "", fault.New(fault.Invalid, "InvalidTarget", "The following targets are not in the target group VPC '%s': '%s'", g.VpcID, t.ID)
+		}
 		for l := range Listeners.By(tx, "lb", lb.Key(lb.ARN)) {
 			if l.Port == t.Port {
 				return "", nil

@@ -110,6 +110,10 @@ func TestWhatClientsMayNotAsk(t *testing.T) {
 			_, err := x.s.createRule(x.c, &elbv2.CreateRuleInput{ListenerArn: &listener, Priority: n(1), Actions: []elbv2.Action{text}, Conditions: []elbv2.RuleCondition{{Field: p("path-pattern"), Values: []string{"^/api/"}}}})
 			return err
 		}, "ValidationError", "Condition value '^/api/' contains a character that is not valid"},
+		{"a path with an escape", func() error {
+			_, err := x.s.createRule(x.c, &elbv2.CreateRuleInput{ListenerArn: &listener, Priority: n(1), Actions: []elbv2.Action{text}, Conditions: []elbv2.RuleCondition{{PathPatternConfig: &elbv2.PathPatternConditionConfig{Values: []string{"/a%20b"}}}}})
+			return err
+		}, "ValidationError", "Condition value '/a%20b' contains a character that is not valid"},
 		{"stickiness of no time, though off", func() error {
 			_, err := x.s.modifyListener(x.c, &elbv2.ModifyListenerInput{ListenerArn: &listener, DefaultActions: []elbv2.Action{{Type: p("forward"), ForwardConfig: &elbv2.ForwardActionConfig{
 				TargetGroups: []elbv2.TargetGroupTuple{{TargetGroupArn: &group}}, TargetGroupStickinessConfig: &elbv2.TargetGroupStickinessConfig{Enabled: api.Ptr(false), DurationSeconds: n(0)}}}}})
@@ -190,6 +194,16 @@ func TestAnElasticAddressServesOneLoadBalancer(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, "the same address again", create("two"), "ResourceInUse", "The allocation IDs are not available for use")
+}
+
+// TestAddressesThatAreShown: of an internal network load balancer those that its maker has chosen.
+func TestAddressesThatAreShown(t *testing.T) {
+	x := newCloud(t)
+	lb := must[elbv2.CreateLoadBalancerOutput](t)(x.s.createLoadBalancer(x.c, &elbv2.CreateLoadBalancerInput{Name: api.Ptr("in"), Type: api.Ptr("network"), Scheme: api.Ptr("internal"),
+		SubnetMappings: []elbv2.SubnetMapping{{SubnetId: &x.subnets[0], PrivateIPv4Address: api.Ptr("10.0.0.40")}, {SubnetId: &x.subnets[1]}}})).LoadBalancers[0]
+	if z := lb.AvailabilityZones; len(z[0].LoadBalancerAddresses) != 1 || *z[0].LoadBalancerAddresses[0].PrivateIPv4Address != "10.0.0.40" || len(z[1].LoadBalancerAddresses) != 0 {
+		t.Errorf("%+v", z)
+	}
 }
 
 // TestSecurityGroupsOfAnotherVPC: the code that clients know for it; one that does not exist has another.

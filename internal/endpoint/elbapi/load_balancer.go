@@ -9,29 +9,8 @@ import (
 	"skerry/api/elbv2"
 	"skerry/internal/balance"
 	"skerry/internal/fault"
-	"skerry/internal/network"
 	"skerry/internal/store"
 )
-
-// hostedZones are the ids of the hosted zones that the names of load balancers lie in: application, network.
-var hostedZones = map[string][2]string{
-	"us-east-1": {"Z35SXDOTRQ7X7K", "Z26RNL4JYFTOTI"}, "us-east-2": {"Z3AADJGX6KTTL2", "ZLMOA37VPKANP"},
-	"us-west-1": {"Z368ELLRRE2KJ0", "Z24FKFUX50B4VW"}, "us-west-2": {"Z1H1FL5HABSF5", "Z18D5FSROUN65G"},
-	"eu-west-1": {"Z32O12XQLNTSW2", "Z2IFOLAFXWLO4F"}, "eu-west-2": {"ZHURV8PSTC4K8", "ZD4D7Y8KGAS4G"},
-	"eu-central-1": {"Z215JYRZR1TBD5", "Z3F0SRJ5LGBH90"}, "ap-southeast-2": {"Z1GM3OXH4ZPM65", "ZCT6FZBF4DROD"},
-	"ap-northeast-1": {"Z14GRHDCWA56QT", "Z31USIVHYNEOWT"},
-}
-
-func hostedZone(region, lbType string) *string {
-	z, ok := hostedZones[region]
-	if !ok {
-		return nil
-	}
-	if lbType == balance.Network {
-		return &z[1]
-	}
-	return &z[0]
-}
 
 func (s *Server) createLoadBalancer(c *api.Call, in *elbv2.CreateLoadBalancerInput) (*elbv2.CreateLoadBalancerOutput, error) {
 	tags, err := tagMap(in.Tags)
@@ -55,7 +34,7 @@ func (s *Server) createLoadBalancer(c *api.Call, in *elbv2.CreateLoadBalancerInp
 		if err != nil {
 			return err
 		}
-		out.LoadBalancers = []elbv2.LoadBalancer{toLoadBalancer(w, lb)}
+		out.LoadBalancers = []elbv2.LoadBalancer{toLoadBalancer(lb)}
 		return nil
 	})
 	return out, err
@@ -82,11 +61,11 @@ func subnetMappings(subnets []string, mappings []elbv2.SubnetMapping) ([]balance
 	return out, nil
 }
 
-func toLoadBalancer(tx store.Tx, lb balance.LoadBalancer) elbv2.LoadBalancer {
+func toLoadBalancer(lb balance.LoadBalancer) elbv2.LoadBalancer {
 	out := elbv2.LoadBalancer{
 		LoadBalancerArn: &lb.ARN, LoadBalancerName: &lb.Name, DNSName: &lb.DNSName, CanonicalHostedZoneId: hostedZone(lb.Region, lb.Type),
 		CreatedTime: &lb.CreatedAt, Scheme: &lb.SchemeName, Type: &lb.Type, VpcId: &lb.VpcID, IpAddressType: &lb.IPAddressType,
-		SecurityGroups: lb.SecurityGroupIDs, State: &elbv2.LoadBalancerState{Code: &lb.State}, AvailabilityZones: toZones(tx, lb),
+		SecurityGroups: lb.SecurityGroupIDs, State: &elbv2.LoadBalancerState{Code: &lb.State}, AvailabilityZones: toZones(lb),
 	}
 	if lb.EnforcePrivateLink != "" {
 		out.EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic = &lb.EnforcePrivateLink
@@ -94,17 +73,15 @@ func toLoadBalancer(tx store.Tx, lb balance.LoadBalancer) elbv2.LoadBalancer {
 	return out
 }
 
-func toZones(tx store.Tx, lb balance.LoadBalancer) []elbv2.AvailabilityZone {
+func toZones(lb balance.LoadBalancer) []elbv2.AvailabilityZone {
 	out := []elbv2.AvailabilityZone{}
 	for _, n := range lb.Nodes {
 		z := elbv2.AvailabilityZone{ZoneName: api.Ptr(n.Zone), SubnetId: api.Ptr(n.SubnetID), LoadBalancerAddresses: []elbv2.LoadBalancerAddress{}}
-		// Only the addresses of network load balancers are the user's to know: they never change.
+		// The addresses that the user has chosen are shown, and no others: those are the interfaces' to tell.
 		if lb.Type == balance.Network && n.AllocationID != "" {
 			z.LoadBalancerAddresses = append(z.LoadBalancerAddresses, elbv2.LoadBalancerAddress{AllocationId: api.Ptr(n.AllocationID), IpAddress: api.Ptr(n.PublicIP)})
-		} else if lb.Type == balance.Network && lb.SchemeName == balance.Internal {
-			if e, ok := network.ENIs.Get(tx, lb.Key(n.ENIID)); ok {
-				z.LoadBalancerAddresses = append(z.LoadBalancerAddresses, elbv2.LoadBalancerAddress{PrivateIPv4Address: api.Ptr(e.PrivateIP)})
-			}
+		} else if n.Chosen {
+			z.LoadBalancerAddresses = append(z.LoadBalancerAddresses, elbv2.LoadBalancerAddress{PrivateIPv4Address: api.Ptr(n.PrivateIP)})
 		}
 		out = append(out, z)
 	}
@@ -168,7 +145,7 @@ func (s *Server) describeLoadBalancers(c *api.Call, in *elbv2.DescribeLoadBalanc
 		}
 		out.NextMarker, out.LoadBalancers = next, []elbv2.LoadBalancer{}
 		for _, lb := range rows {
-			out.LoadBalancers = append(out.LoadBalancers, toLoadBalancer(tx, lb))
+			out.LoadBalancers = append(out.LoadBalancers, toLoadBalancer(lb))
 		}
 		return nil
 	})
@@ -244,7 +221,7 @@ func (s *Server) setSubnets(c *api.Call, in *elbv2.SetSubnetsInput) (*elbv2.SetS
 		if err != nil {
 			return err
 		}
-		out.AvailabilityZones, out.IpAddressType = toZones(w, lb), api.Ptr(lb.IPAddressType)
+		out.AvailabilityZones, out.IpAddressType = toZones(lb), api.Ptr(lb.IPAddressType)
 		return nil
 	})
 }
