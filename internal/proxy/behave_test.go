@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -408,6 +410,66 @@ func (c *talk) upgrade() {
 	}
 }
 
+// TestIdleWebSocketMemory: what is idle after an upgrade holds no transfer buffers, and goes on at once when something comes.
+func TestIdleWebSocketMemory(t *testing.T) {
+	const n = 200
+	b := newLB(t, simple(wsEcho(t)))
+	used := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // pools are emptied by the second
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := used()
+	var cs []*talk
+	for range n {
+		c := b.dial()
+		c.upgrade()
+		cs = append(cs, c)
+	}
+	if grown := int64(used()-before) / n; grown > 40<<10 { // with the client's and the target's part
+		t.Errorf("%d bytes a connection", grown)
+	}
+	for i, c := range cs {
+		msg := strings.Repeat("m", 1+i*500)
+		go io.WriteString(c, msg)
+		got := make([]byte, len(msg))
+		if _, err := io.ReadFull(c.r, got); err != nil || string(got) != msg {
+			t.Fatalf("message of %d bytes: %v", len(msg), err)
+		}
+	}
+}
+
+// TestSecureWebSocket: pauses and sizes of all kinds pass through TLS.
+func TestSecureWebSocket(t *testing.T) {
+	t.Parallel()
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		b := newLB(t, secure(simple(wsEcho(t)), "ELBSecurityPolicy-TLS13-1-2-2021-06", certificate(t, "x", false, "a.test")))
+		nc, err := tls.Dial("tcp", b.addr(front), &tls.Config{InsecureSkipVerify: true, MaxVersion: version})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(10 * time.Second))
+		c := &talk{nc, t, bufio.NewReader(nc)}
+		c.upgrade()
+		for i, size := range []int{1, 2, 1000, 16384, 16385, 100000, 1, 40000, 3} {
+			msg := strings.Repeat("m", size)
+			go io.WriteString(c, msg)
+			got := make([]byte, len(msg))
+			if _, err := io.ReadFull(c.r, got); err != nil || string(got) != msg {
+				t.Fatalf("%s, message %d of %d bytes: %v", tls.VersionName(version), i, len(msg), err)
+			}
+			time.Sleep(time.Duration(i%3) * 5 * time.Millisecond)
+		}
+		nc.CloseWrite()
+		if rest, err := io.ReadAll(c.r); len(rest) != 0 || err != nil {
+			t.Errorf("%s: %q %v", tls.VersionName(version), rest, err)
+		}
+	}
+}
+
 func TestWebSocket(t *testing.T) {
 	t.Parallel()
 	c := newLB(t, simple(wsEcho(t))).dial()
@@ -560,6 +622,52 @@ func TestUnsolicited(t *testing.T) {
 	for range 5 {
 		if s := text(c.get("/")); s != "ok" {
 			t.Fatalf("%q", s)
+		}
+	}
+}
+
+// TestAnnouncedNoContent: a target that announces a body with its 204, and may send it later, gets no further request there.
+func TestAnnouncedNoContent(t *testing.T) {
+	t.Parallel()
+	var conns atomic.Int64
+	b := newLB(t, simple(script(t, func(c net.Conn, r *bufio.Reader) {
+		conns.Add(1)
+		for {
+			if _, err := http.ReadRequest(r); err != nil {
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\n")
+			time.AfterFunc(200*time.Microsecond, func() { io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison") })
+		}
+	})))
+	c := b.dial()
+	for range 20 {
+		if r := c.get("/"); r.StatusCode != 204 {
+			t.Fatalf("%v", r)
+		}
+	}
+	if n := conns.Load(); n != 20 {
+		t.Errorf("%d connections for 20 requests", n)
+	}
+}
+
+// TestEndsWithoutReset: what a client sends beyond its last request does not destroy the answer on its way.
+func TestEndsWithoutReset(t *testing.T) {
+	t.Parallel()
+	b := newLB(t, simple(addrOf(server(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		time.Sleep(20 * time.Millisecond)
+		io.WriteString(w, "ok")
+	}))))
+	for _, more := range []string{"\r\n", lines("GET /next HTTP/1.1", "Host: a"), strings.Repeat("x", 100000)} {
+		c := b.dial()
+		c.send("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 300000\r\n\r\n" + strings.Repeat("b", 300000) + more)
+		time.Sleep(100 * time.Millisecond)
+		if s := text(c.answer("POST")); s != "ok" {
+			t.Fatalf("%q", s)
+		}
+		if rest, err := io.ReadAll(c.r); len(rest) != 0 || err != nil {
+			t.Errorf("with %d bytes more: %q %v", len(more), rest, err)
 		}
 	}
 }

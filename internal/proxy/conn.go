@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -230,7 +231,7 @@ func (c *conn) handle() bool {
 		return false
 	}
 	if !x.keep {
-		if x.linger {
+		if _, unread := peek(c.watch.raw); x.linger || unread {
 			c.drainClient()
 		}
 		return false
@@ -381,7 +382,9 @@ func (c *conn) upgrade(x *exchange, first []byte) (net.Conn, []byte, error) {
 	defer buffers.Put(b)
 	out := appendResponse(b.b[:0], &x.resp, responsePlan{}, c.lt, nil, time.Time{})
 	err := c.write(append(out, first...))
-	pending := c.buf[c.r:c.w]
+	pending := bytes.Clone(c.buf[c.r:c.w])
 	c.r, c.w = 0, 0
+	c.shrink()
+	c.rest, c.buf = nil, nil // nothing is read here any more
 	return c.c, pending, err
 }

@@ -68,6 +68,7 @@ type exchange struct {
 	forwards bool
 	received atomic.Int64 // bytes of the request
 	bytes    atomic.Int64 // bytes of the answer
+	upgraded *upgraded    // after a 101
 	shard    int          // of counters and logs: the loop's number, or anyShard
 	refused  oddity       // why the request could not be parsed
 	entry    entry
@@ -86,13 +87,19 @@ var errBodyCut = errors.New("request body incomplete")
 // forward sends the request to a target and its answer to the client.
 func (x *exchange) forward(a *action, now time.Time) {
 	ob := buffers.Get().(*buffer)
-	defer func() { x.out = nil; buffers.Put(ob) }()
 	x.out = ob.b[:0]
-	if !x.prepare(a, now) {
-		return
+	sent := x.prepare(a, now)
+	if sent {
+		x.send(now)
 	}
-	x.send(now)
-	x.choice.t.inflight.Add(-1)
+	x.out = nil
+	buffers.Put(ob)
+	if x.upgraded != nil {
+		x.tunnel() // it may last: nothing that isn't needed is held
+	}
+	if sent {
+		x.choice.t.inflight.Add(-1)
+	}
 }
 
 // prepare chooses the target and appends to out the request as the target gets it, as far as it is at hand. If it returns
@@ -233,8 +240,6 @@ func (x *exchange) attempt(u *upstream, mayRetry bool, tried *tries) outcome {
 	start := x.p.opt.Clock()
 	x.w.touch()
 
-	buf := buffers.Get().(*buffer)
-	defer buffers.Put(buf)
 	// The answer's head is read to the front of in; the body, to buf[chunkRoom:].
 	in := buffers.Get().(*buffer)
 	defer buffers.Put(in)
@@ -299,9 +304,11 @@ func (x *exchange) attempt(u *upstream, mayRetry bool, tried *tries) outcome {
 	}
 	x.answered(start, x.p.opt.Clock())
 	if x.resp.status == 101 {
-		x.tunnel(u, in.b[used:have])
+		x.upgrade(u, in.b[used:have])
 		return finished
 	}
+	buf := buffers.Get().(*buffer)
+	defer buffers.Put(buf)
 	return x.answer(u, buf.b, in.b[used:have])
 }
 
@@ -586,7 +593,7 @@ func (x *exchange) reset(p *Proxy, lt *listenerTable, r *request, peer *peerInfo
 	x.choice, x.tgFor, x.plan, x.cookies = choice{}, 0, responsePlan{}, nil
 	x.code = 0
 	x.begun, x.cut, x.linger, x.bodyEnd, x.copying = false, false, false, false, false
-	x.done, x.bodyErr, x.forwards = nil, nil, false
+	x.done, x.bodyErr, x.forwards, x.upgraded = nil, nil, false, nil
 	if x.failed.Load() { // a load costs less than a store
 		x.failed.Store(false)
 	}

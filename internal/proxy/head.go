@@ -454,6 +454,8 @@ absolute:
 	}
 	r.host = t[:i]
 	switch t = t[i:]; {
+	case len(t) == 0 && string(r.method) == "OPTIONS": // RFC 9112 section 3.2.4
+		r.setTarget(asterisk)
 	case len(t) == 0:
 		r.setTarget(slash)
 	case t[0] == '?':
@@ -464,7 +466,7 @@ absolute:
 	return nil
 }
 
-var slash = []byte("/")
+var slash, asterisk = []byte("/"), []byte("*")
 
 func (r *request) setTarget(t []byte) {
 	r.target, r.path, r.query = t, t, nil
@@ -755,6 +757,9 @@ func (r *response) parseStrict(head []byte) error {
 	}
 	if r.chunked && r.length >= 0 {
 		return errBadResponse
+	}
+	if r.status == 204 && (r.chunked || r.length > 0) {
+		r.keepAlive = false // who announces a body there may send it: it would be the next answer
 	}
 	if nominates {
 		r.upgrade = dropNominated(r.fields)

@@ -112,6 +112,7 @@ func TestRequestAccepted(t *testing.T) {
 		{"absolute form without a path", lines("GET http://one?q HTTP/1.1", "Host: two"), func(r *request) bool { return string(r.target) == "/?q" }},
 		{"IPv6 host", lines("GET / HTTP/1.1", "Host: [::1]:81"), func(r *request) bool { return string(r.hostname) == "[::1]" }},
 		{"IPv6 host without a port", lines("GET / HTTP/1.1", "Host: [::1]"), func(r *request) bool { return string(r.hostname) == "[::1]" }},
+		{"absolute form for all of a server", lines("OPTIONS http://one HTTP/1.1", "Host: two"), func(r *request) bool { return string(r.target) == "*" && string(r.host) == "one" }},
 		{"asterisk form", lines("OPTIONS * HTTP/1.1", "Host: a"), func(r *request) bool { return string(r.target) == "*" }},
 		{"chunked", lines("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: CHUNKED"), func(r *request) bool { return r.chunked && r.hasBody() }},
 		{"length", lines("POST / HTTP/1.1", "Host: a", "content-length:\t7 "), func(r *request) bool { return r.length == 7 }},

@@ -419,7 +419,7 @@ func (l *loop) finish(x *lexchange) {
 // goOn goes on after an answer has gone out whole.
 func (l *loop) goOn(c *lconn) {
 	switch {
-	case c.ends && c.lingers:
+	case c.ends && (c.lingers || l.unread(c)):
 		c.state = lingering
 		l.mem.putBuf(c.in)
 		c.in = nil
@@ -437,6 +437,12 @@ func (l *loop) goOn(c *lconn) {
 			l.later(c)
 		}
 	}
+}
+
+// unread tells whether a client has sent something that nobody will read.
+func (l *loop) unread(c *lconn) bool {
+	var b [1]byte
+	return c.readable && !c.hup && sysRead(c.fd, b[:], unix.MSG_PEEK) > 0
 }
 
 // linger reads for a while what the client still sends: closing at once would reset the connection and could destroy the

@@ -147,7 +147,7 @@ func (t template) expand(dst []byte, r *request, l *listenerTable, host []byte) 
 func (to *redirect) location(r *request, l *listenerTable, local []byte) []byte {
 	host := r.hostname
 	if len(host) == 0 {
-		host = local
+		host = local[:max(0, bytes.LastIndexByte(local, ':'))]
 	}
 	var b []byte
 	b = to.proto.expand(b, r, l, host)

@@ -150,7 +150,13 @@ func TestRedirect(t *testing.T) {
 			}
 		})
 	}
-	l := compiled(t, Listener{DefaultActions: []Action{{Type: RedirectTo, Redirect: &Redirect{Path: "/#{path}#{path}", Port: "443"}}}})
+	l := compiled(t, Listener{DefaultActions: []Action{{Type: RedirectTo, Redirect: &Redirect{Port: "443"}}}})
+	for local, want := range map[string]string{"10.0.0.1:80": "http://10.0.0.1:443/x", "[2001:db8::1]:80": "http://[2001:db8::1]:443/x"} {
+		if loc := l.fallback[0].to.location(parsed(t, lines("GET /x HTTP/1.0")), l, []byte(local)); string(loc) != want {
+			t.Errorf("without a host: %s, want %s", loc, want)
+		}
+	}
+	l = compiled(t, Listener{DefaultActions: []Action{{Type: RedirectTo, Redirect: &Redirect{Path: "/#{path}#{path}", Port: "443"}}}})
 	if loc := l.fallback[0].to.location(parsed(t, lines("GET /"+strings.Repeat("x", 5000)+" HTTP/1.1", "Host: h")), l, nil); loc != nil {
 		t.Errorf("a Location of %d bytes; 8 KiB are the limit", len(loc))
 	}

@@ -3,10 +3,20 @@ package proxy
 import (
 	"io"
 	"net"
+	"syscall"
+
+	"skerry/internal/record"
 )
 
-// tunnel carries bytes both ways after an upgrade, until one side ends.
-func (x *exchange) tunnel(u *upstream, first []byte) {
+// upgraded is an exchange that has become a tunnel.
+type upgraded struct {
+	u       *upstream
+	c       net.Conn
+	pending []byte // the client has sent it behind its request
+}
+
+// upgrade passes a 101 on, with what the target has sent behind it.
+func (x *exchange) upgrade(u *upstream, first []byte) {
 	h, ok := x.c.(interface {
 		upgrade(x *exchange, first []byte) (net.Conn, []byte, error)
 	})
@@ -21,6 +31,13 @@ func (x *exchange) tunnel(u *upstream, first []byte) {
 		x.gone(u)
 		return
 	}
+	x.upgraded = &upgraded{u, c, pending}
+}
+
+// tunnel carries bytes both ways after an upgrade, until one side ends.
+func (x *exchange) tunnel() {
+	u, c, pending := x.upgraded.u, x.upgraded.c, x.upgraded.pending
+	x.upgraded = nil
 	u.lift()
 	x.w.enter(tunnelling, x.lt.attrs.idle)
 	x.w.attach(u, false)
@@ -34,6 +51,7 @@ func (x *exchange) tunnel(u *upstream, first []byte) {
 				u.Close()
 				return
 			}
+			pending = nil
 		}
 		x.pump(u, c)
 	}()
@@ -43,11 +61,15 @@ func (x *exchange) tunnel(u *upstream, first []byte) {
 	u.Close()
 }
 
-// pump copies until the source ends, then ends the destination's writing side; on an error, both connections.
+// pump copies until the source ends, then ends the destination's writing side; on an error, both connections. It holds no buffer
+// while it waits for the source, if the source can be waited for without.
 func (x *exchange) pump(dst, src net.Conn) {
-	b := buffers.Get().(*buffer)
-	defer buffers.Put(b)
+	wait := waiter(src)
 	for {
+		if wait != nil {
+			wait()
+		}
+		b := buffers.Get().(*buffer)
 		n, err := src.Read(b.b)
 		if n > 0 {
 			x.w.touch()
@@ -60,6 +82,7 @@ func (x *exchange) pump(dst, src net.Conn) {
 				err = werr
 			}
 		}
+		buffers.Put(b)
 		switch {
 		case err == io.EOF:
 			closeWrite(dst)
@@ -69,6 +92,31 @@ func (x *exchange) pump(dst, src net.Conn) {
 			closeWrite(dst)
 			return
 		}
+	}
+}
+
+// waiter returns what waits until a connection has something to say, be it an error; nil if that can't be told.
+func waiter(c net.Conn) func() {
+	if u, ok := c.(*upstream); ok {
+		c = u.Conn
+	}
+	sealed, ok := c.(*record.Conn)
+	if _, plain := c.(*net.TCPConn); !ok && !plain {
+		return nil
+	}
+	raw := rawConn(c)
+	if raw == nil {
+		return nil
+	}
+	return func() {
+		if sealed != nil && sealed.AtHand() {
+			return
+		}
+		raw.Read(func(fd uintptr) bool {
+			var b [1]byte
+			_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			return err != syscall.EAGAIN && err != syscall.EINTR
+		})
 	}
 }
 

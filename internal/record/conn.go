@@ -79,6 +79,17 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// AtHand tells whether there is something to be read, or a part of it, without the socket.
+func (c *Conn) AtHand() bool {
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
+	if len(c.plain) == 0 && c.r == c.w {
+		c.r, c.w = 0, 0
+		c.shrink() // what waits holds little
+	}
+	return len(c.plain) > 0 || c.r < c.w || c.rerr != nil
+}
+
 // more opens the next record, or reads.
 func (c *Conn) more() error {
 	plain, used, err := c.s.Next(c.buf[c.r:c.w])
