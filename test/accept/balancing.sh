@@ -130,7 +130,7 @@ cert() { # NAME ALTERNATIVES: makes and imports a certificate
   q acm import-certificate --certificate "fileb://$T/tls.crt" --private-key "fileb://$T/tls.key" --query CertificateArn; }
 C1=$(cert default.test DNS:default.test) C2=$(cert wild.test 'DNS:*.wild.test') C3=$(cert exact.test DNS:exact.test,DNS:a.wild.test)
 LS=$(lb create-listener --load-balancer-arn "$ALB" --protocol HTTPS --port 443 --certificates CertificateArn="$C1" --default-actions "$(forward "$TG")" --query 'Listeners[0].ListenerArn')
-lb add-listener-certificates --listener-arn "$LS" --certificates CertificateArn="$C2" CertificateArn="$C3" >/dev/null
+for C in "$C2" "$C3"; do lb add-listener-certificates --listener-arn "$LS" --certificates CertificateArn="$C" >/dev/null; done
 shown() { if [ -n "$1" ]; then set -- -servername "$1"; else set -- -noservername; fi; openssl s_client -connect "$DNS:443" "$@" </dev/null 2>/dev/null | openssl x509 -noout -subject 2>/dev/null | sed 's/.*= *//'; }
 wait_for 10 "HTTPS answers" get -f "https://$DNS/"
 for pair in b.wild.test=wild.test exact.test=exact.test a.wild.test=exact.test wild.test=default.test x.y.wild.test=default.test other.test=default.test =default.test; do
