@@ -25,7 +25,7 @@ var Service = api.Service{
 		{Name: "ListCertificates"},
 		{Name: "ListTagsForCertificate"},
 		{Name: "RemoveTagsFromCertificate"},
-		{Name: "UpdateCertificateOptions", Inert: []string{"Options.Export"}},
+		{Name: "UpdateCertificateOptions"},
 	},
 	Errors: []api.ErrorShape{
 		{Shape: "AccessDeniedException", Code: "AccessDeniedException", Status: 400},

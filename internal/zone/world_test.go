@@ -364,3 +364,73 @@ func captureTTL(t *testing.T, ns string) func() map[int]int {
 		}
 	}
 }
+
+// TestFlowsByWeight: real connections go to a listener's groups by their weights, in the kernel and, where the groups differ,
+// through the process.
+func TestFlowsByWeight(t *testing.T) {
+	w := newZoneWorld(t)
+	l, err := fabric.ListenIn(w.server, "tcp4", "10.0.0.11:8081")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { fmt.Fprintf(rw, "second to %s", r.RemoteAddr) })}
+	go second.Serve(l)
+	t.Cleanup(func() { second.Close() })
+	ctx := context.Background()
+	d := w.desired()
+	g := d.Groups[1]
+	g.ARN, g.Attributes = "g-second", map[string]string{"preserve_client_ip.enabled": "true"}
+	g.Targets = []Target{{ID: "i-server", Port: 8081, IP: netip.MustParseAddr("10.0.0.11"), Zone: "us-east-1a", Registered: 1}}
+	d.Groups = append(d.Groups, g)
+	d.Balancers[1].Listeners[0].Default[0].Forward = []Weighted{{GroupARN: "g-tcp", Weight: 3}, {GroupARN: "g-second", Weight: 1}}
+	push := func() {
+		t.Helper()
+		if err := w.c.Push(ctx, d.Seal()); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the groups are healthy", func() bool {
+			r, _ := w.c.Report(ctx)
+			n := 0
+			for _, h := range r.Health {
+				if h.State == Healthy {
+					n++
+				}
+			}
+			return n == 3
+		})
+	}
+	const flows = 120
+	count := func() (first, second int, peers map[string]bool) {
+		peers = map[string]bool{}
+		for range flows {
+			_, body, err := w.http(w.client, "GET", "http://"+w.nlb.String()+":81/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			who, peer, _ := strings.Cut(body, " to ")
+			host, _, _ := strings.Cut(peer, ":")
+			if who == "second" {
+				second++
+				host += " second"
+			} else {
+				first++
+			}
+			peers[host] = true
+		}
+		return first, second, peers
+	}
+	push()
+	if first, second, peers := count(); first+second != flows || second < flows/10 || second > flows*45/100 || len(peers) != 2 || !peers["10.0.0.10"] {
+		t.Errorf("in the kernel, 3 to 1: %d and %d, seen as %v", first, second, peers)
+	}
+	d.Groups[2].Attributes = map[string]string{"preserve_client_ip.enabled": "false"}
+	push()
+	if first, second, peers := count(); first+second != flows || second < flows/10 || second > flows*45/100 || !peers["10.0.0.10"] || !peers[w.nlb.String()+" second"] {
+		t.Errorf("through the process, 3 to 1: %d and %d, seen as %v", first, second, peers)
+	}
+	d.Balancers[1].Listeners[0].Default[0].Forward[0].Weight = 0
+	push()
+	if first, second, _ := count(); first != 0 || second != flows {
+		t.Errorf("all to the second: %d and %d", first, second)
+	}
+}

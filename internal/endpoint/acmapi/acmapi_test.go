@@ -103,6 +103,10 @@ func TestCertificates(t *testing.T) {
 	if !strings.HasPrefix(*arn, "arn:aws:acm:eu-west-1:000000000000:certificate/") {
 		t.Errorf("the ARN is %s", *arn)
 	}
+	_, err = c.UpdateCertificateOptions(ctx, &acm.UpdateCertificateOptionsInput{CertificateArn: arn, Options: &types.CertificateOptions{Export: types.CertificateExportEnabled}})
+	if ae := (smithy.APIError)(nil); !errors.As(err, &ae) || ae.ErrorCode() != "InvalidStateException" {
+		t.Errorf("an imported one made exportable: %v", err)
+	}
 	d, err := c.DescribeCertificate(ctx, &acm.DescribeCertificateInput{CertificateArn: arn})
 	if err != nil {
 		t.Fatal(err)

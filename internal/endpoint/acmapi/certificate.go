@@ -213,6 +213,9 @@ func (s *Server) updateCertificateOptions(c *api.Call, in *acm.UpdateCertificate
 		if err != nil {
 			return err
 		}
+		if in.Options != nil && api.Val(in.Options.Export) == "ENABLED" {
+			return fault.New(fault.State, "InvalidStateException", "Certificate %s is imported and cannot be made exportable.", x.ARN)
+		}
 		if in.Options != nil && in.Options.CertificateTransparencyLoggingPreference != nil {
 			x.TransparencyLogging = *in.Options.CertificateTransparencyLoggingPreference
 			certificate.Certificates.Put(w, x)
