@@ -256,7 +256,7 @@ func (g *guest) run(who, dir string, argv, env []string) (syscall.WaitStatus, er
 	go func() { defer close(copied); g.copyOutput(r, fmt.Sprintf("%s[%d]", who, pid)); r.Close() }()
 	ws := <-done
 	r.SetReadDeadline(time.Now()) // a last line without an end is not held back any longer
-	select { // so that its last lines come before what is said about it
+	select {                      // so that its last lines come before what is said about it
 	case <-copied:
 	case <-time.After(20 * time.Millisecond):
 	}
