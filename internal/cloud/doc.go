@@ -10,6 +10,7 @@
 //	consoles.go  what terminated instances have said
 //	networks.go  a VPC's desired network from the state
 //	zones.go     the zones' data planes: started, watched, told what to do, listened to
+//	simzones.go  what they would report, with the sim driver
 //	names.go     load balancers' names on this host: fronts, the hosts file, DNS
 //	vitals.go    status checks: does the shim answer, can init run, does the interface answer ARP
 //	publish.go   measured CPU, memory, network and load-balancer counters into CloudWatch

@@ -260,6 +260,8 @@ func (c *control) serve(ctx context.Context, lis net.Listener) error {
 		start(c.networks.heal)
 		start(c.runZones)
 		start(names.run)
+	} else {
+		start(c.runSimZones)
 	}
 	c.stayDark(ctx)
 	start(c.loop.run)
