@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -54,7 +53,7 @@ func TestSimulatedZones(t *testing.T) {
 	_, err = lbs.RegisterTargets(ctx, &elb.RegisterTargetsInput{TargetGroupArn: group, Targets: []elbtypes.TargetDescription{{Id: id}}})
 	must(err)
 
-	eventually(t, "active", 5*time.Second, func() bool {
+	eventually(t, "active", func() bool {
 		out, err := lbs.DescribeLoadBalancers(ctx, &elb.DescribeLoadBalancersInput{LoadBalancerArns: []string{*arn}})
 		must(err)
 		return out.LoadBalancers[0].State.Code == "active"
@@ -64,7 +63,7 @@ func TestSimulatedZones(t *testing.T) {
 		must(err)
 		return out.TargetHealthDescriptions[0].TargetHealth.State
 	}
-	eventually(t, "healthy", 5*time.Second, func() bool { return state() == "healthy" })
+	eventually(t, "healthy", func() bool { return state() == "healthy" })
 	must(c.powerZone(ctx, zone, false))
-	eventually(t, "without power not in use", 5*time.Second, func() bool { return state() != "healthy" })
+	eventually(t, "without power not in use", func() bool { return state() != "healthy" })
 }

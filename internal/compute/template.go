@@ -254,7 +254,7 @@ func fromTemplate(s scope.Scope, v LaunchTemplateVersion, o LaunchOverrides) (La
 		return LaunchParams{}, err
 	}
 	if o.InstanceType != "" {
-		spec.InstanceType = o.InstanceType
+		spec.InstanceType, spec.InstanceRequirements = o.InstanceType, nil
 	}
 	if o.Market != nil {
 		spec.InstanceMarketOptions = o.Market

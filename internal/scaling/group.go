@@ -154,13 +154,16 @@ func (e *Engine) checkLaunch(w *store.WriteTx, g Group) error {
 	if r.Template == nil {
 		return nil
 	}
-	if g.Mixed != nil && len(g.Mixed.Overrides) > 0 {
-		o := g.Mixed.Overrides[0]
-		if o.Requirements != nil {
-			return nil // whose types depend on the image
+	if g.Mixed != nil {
+		var o Override
+		if len(g.Mixed.Overrides) > 0 {
+			o = g.Mixed.Overrides[0]
 		}
 		if r.InstanceType = o.InstanceType; o.Template != nil {
 			r.Template = o.Template
+		}
+		if t, err := e.Compute.Resolve(w, g.Scope, *r.Template); err == nil && o.requirements(t) != nil {
+			return nil // whose types depend on the image
 		}
 	}
 	if err := e.Compute.CheckLaunch(w, g.Scope, r); err != nil {

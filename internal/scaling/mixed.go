@@ -82,6 +82,8 @@ func (d *decider) offers(zone string, spot bool) []Offer {
 	}
 	cheap := func(a, b Offer) int { return cmp.Or(cmp.Compare(a.unit(spot), b.unit(spot)), a.Priority-b.Priority) }
 	switch strategy {
+	case Prioritized: // types that a template's requirements gave have one priority
+		slices.SortStableFunc(out, func(a, b Offer) int { return cmp.Or(a.Priority-b.Priority, cheap(a, b)) })
 	case LowestPrice:
 		slices.SortStableFunc(out, cheap)
 		if n := min(pools, len(out)); spot && n > 1 {
@@ -286,14 +288,15 @@ func (e *Engine) Offers(tx store.Tx, g Group, m *Mixed, zones []string) []Offer 
 		if t, err := e.Compute.Resolve(tx, g.Scope, ref); err == nil {
 			base.From = t
 		}
-		if o.Requirements == nil {
+		requirements := o.requirements(base.From)
+		if requirements == nil {
 			base.InstanceType = cmp.Or(o.InstanceType, base.From.InstanceType)
 			out = append(out, base)
 			continue
 		}
 		matches := map[string]Offer{}
 		for _, spot := range []bool{false, true} {
-			types, err := e.Compute.Match(tx, g.Scope, ref, o.ImageID, o.Requirements, spot)
+			types, err := e.Compute.Match(tx, g.Scope, ref, o.ImageID, requirements, spot)
 			if err != nil {
 				continue
 			}
@@ -337,11 +340,24 @@ func (e *Engine) Offers(tx store.Tx, g Group, m *Mixed, zones []string) []Offer 
 	return all
 }
 
+// requirements are those that an override's types are chosen by: its own, else those of its template t; nil where a type is named.
+func (o Override) requirements(t Template) json.RawMessage {
+	if o.Requirements == nil && o.InstanceType == "" {
+		return t.Requirements
+	}
+	return o.Requirements
+}
+
 // checkMixed checks a mixed instances policy.
 func (e *Engine) checkMixed(tx store.Tx, g Group) error {
 	m := g.Mixed
 	weighted, named, required := 0, 0, 0
-	for _, o := range m.Overrides {
+	own := slices.ContainsFunc(m.Overrides, func(o Override) bool { return o.Requirements != nil })
+	overrides := m.Overrides
+	if len(overrides) == 0 {
+		overrides = []Override{{}}
+	}
+	for _, o := range overrides {
 		if o.Weight > 0 {
 			weighted++
 		}
@@ -349,12 +365,13 @@ func (e *Engine) checkMixed(tx store.Tx, g Group) error {
 		if o.Template != nil {
 			ref = *o.Template
 		}
-		if o.Requirements != nil {
+		t, _ := e.Compute.Resolve(tx, g.Scope, ref)
+		if requirements := o.requirements(t); requirements != nil {
 			required++
 			if o.InstanceType != "" {
 				return invalid("InstanceType and InstanceRequirements cannot be specified together in an override.")
 			}
-			types, err := e.Compute.Match(tx, g.Scope, ref, o.ImageID, o.Requirements, true)
+			types, err := e.Compute.Match(tx, g.Scope, ref, o.ImageID, requirements, true)
 			if err != nil {
 				return err
 			}
@@ -387,11 +404,11 @@ func (e *Engine) checkMixed(tx store.Tx, g Group) error {
 	switch {
 	case d.OnDemand != Prioritized && d.OnDemand != LowestPrice:
 		return invalid("Invalid OnDemandAllocationStrategy: %s.", d.OnDemand)
-	case d.OnDemand == Prioritized && required > 0:
+	case d.OnDemand == Prioritized && own:
 		return invalid("The OnDemandAllocationStrategy prioritized cannot be used with InstanceRequirements.")
 	case !slices.Contains([]string{LowestPrice, CapacityOptimized, CapacityPrioritized, PriceCapacity}, d.Spot):
 		return invalid("Invalid SpotAllocationStrategy: %s.", d.Spot)
-	case d.Spot == CapacityPrioritized && required > 0:
+	case d.Spot == CapacityPrioritized && own:
 		return invalid("The SpotAllocationStrategy capacity-optimized-prioritized cannot be used with InstanceRequirements.")
 	case d.Pools != 0 && d.Spot != LowestPrice:
 		return invalid("SpotInstancePools option is only available with the lowest-price allocation strategy.")

@@ -34,7 +34,8 @@ type Template struct {
 	Version      int
 	InstanceType string
 	ImageID      string
-	Spot         bool // it asks for spot instances
+	Spot         bool            // it asks for spot instances
+	Requirements json.RawMessage // InstanceRequirements, instead of a type
 }
 
 // LaunchRequest asks for one instance.

@@ -2,6 +2,7 @@ package asgapi
 
 import (
 	"context"
+	"maps"
 	"testing"
 	"time"
 
@@ -78,5 +79,40 @@ func TestTheSDKBuysAMixOfInstances(t *testing.T) {
 	_, err = cl.UpdateAutoScalingGroup(ctx, &sdk.UpdateAutoScalingGroupInput{AutoScalingGroupName: aws.String("g"), MixedInstancesPolicy: policy})
 	if err == nil {
 		t.Error("a requirement that is not known was accepted")
+	}
+}
+
+// TestTemplateRequirements: the cheapest types are chosen that have the attributes that the launch template asks for, where no override says otherwise.
+func TestTemplateRequirements(t *testing.T) {
+	c := newCloud(t)
+	cl, ctx := c.client(), t.Context()
+	c.update(func(w *store.WriteTx) error {
+		v, err := compute.ResolveLaunchTemplate(w, here, c.lt, "", "1")
+		if err != nil {
+			return err
+		}
+		_, err = compute.CreateLaunchTemplate(w, here, "attributes", "", "", "", []byte(`{"ImageId":"`+v.Spec.ImageID+`","InstanceRequirements":{"VCpuCount":{"Min":2,"Max":2},"MemoryMiB":{"Min":512},"BurstablePerformance":"required"}}`))
+		return err
+	})
+	for name, overrides := range map[string][]types.LaunchTemplateOverrides{"template": nil, "override": {{InstanceType: aws.String("t3.small")}}} {
+		policy := &types.MixedInstancesPolicy{LaunchTemplate: &types.LaunchTemplate{LaunchTemplateSpecification: &types.LaunchTemplateSpecification{LaunchTemplateName: aws.String("attributes"), Version: aws.String("$Latest")}, Overrides: overrides},
+			InstancesDistribution: &types.InstancesDistribution{OnDemandPercentageAboveBaseCapacity: aws.Int32(50)}}
+		if _, err := cl.CreateAutoScalingGroup(ctx, &sdk.CreateAutoScalingGroupInput{AutoScalingGroupName: &name, MinSize: aws.Int32(2), MaxSize: aws.Int32(2), MixedInstancesPolicy: policy, VPCZoneIdentifier: &c.subnets[0]}); err != nil {
+			t.Fatal(name, err)
+		}
+	}
+	c.run(time.Second)
+	out, err := cl.DescribeAutoScalingGroups(ctx, &sdk.DescribeAutoScalingGroupsInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, g := range out.AutoScalingGroups {
+		for _, i := range g.Instances {
+			got[*g.AutoScalingGroupName] += *i.InstanceType + " "
+		}
+	}
+	if want := map[string]string{"template": "t3a.nano t3a.nano ", "override": "t3.small t3.small "}; !maps.Equal(got, want) {
+		t.Errorf("they run %v, want %v", got, want)
 	}
 }

@@ -37,7 +37,7 @@ func (Compute) Resolve(tx store.Tx, s scope.Scope, ref scaling.TemplateRef) (sca
 	if err != nil {
 		return scaling.Template{}, err
 	}
-	return scaling.Template{ID: t.ID, Name: t.Name, Version: int(v.Version), InstanceType: v.Spec.InstanceType, ImageID: v.Spec.ImageID,
+	return scaling.Template{ID: t.ID, Name: t.Name, Version: int(v.Version), InstanceType: v.Spec.InstanceType, ImageID: v.Spec.ImageID, Requirements: v.Spec.InstanceRequirements,
 		Spot: v.Spec.InstanceMarketOptions != nil && v.Spec.InstanceMarketOptions.MarketType != ""}, nil
 }
 
