@@ -28,7 +28,7 @@ const (
 	maxClients      = 64               // connections served at once; more wait in the kernel's queue
 	rebootTimeout   = 30 * time.Second // graceful part of a reboot
 	minBoot         = time.Second      // a boot shorter than this counts as a failed one
-	maxShortBoots   = 5                // reboots in a row after such boots before the instance is given up
+	maxShortBoots   = 5                // reboots of its own in a row after such boots before the instance is given up
 	maxStopTimeout  = 10 * time.Minute
 	betweenBoots    = 10 * time.Second      // that a stop waits for a boot which is under way
 	firstAsk        = 20 * time.Millisecond // between requests to shut down
@@ -93,7 +93,10 @@ func run(dir string) error {
 		ps, werr := p.Wait()
 		con.finish()
 		again, ex := s.ended(ps, werr)
-		if time.Since(t) < minBoot && ex.Reason == "reboot" {
+		s.mu.Lock()
+		asked := s.want != ""
+		s.mu.Unlock()
+		if time.Since(t) < minBoot && ex.Reason == "reboot" && !asked {
 			short++
 		} else {
 			short = 0

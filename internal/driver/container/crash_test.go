@@ -384,6 +384,20 @@ func TestStopBetweenTwoBoots(t *testing.T) {
 	}
 }
 
+// However often an instance is rebooted from outside, it boots again: the limit is for those that reboot themselves.
+func TestManyReboots(t *testing.T) {
+	r := newRig(t)
+	id := r.boot(t, 1)
+	for range 7 {
+		if err := r.Reboot(context.Background(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, _ := r.status(t, id); s.State != driver.Running {
+		t.Errorf("after seven reboots: %+v", s)
+	}
+}
+
 // A stopped instance that is another type by now starts with that type's limits.
 func TestLimitsOfAnotherType(t *testing.T) {
 	r := newRig(t)
