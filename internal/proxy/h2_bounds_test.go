@@ -96,6 +96,14 @@ func TestHTTP2Bounds(t *testing.T) {
 					}
 				}
 			}, enhance},
+			"resets that the client has us make": {func(r *h2raw) {
+				for i := range uint32(4 * maxResets) {
+					r.request(2*i+1, true, "GET", "/hang")
+					if r.WriteRawFrame(http2.FrameWindowUpdate, 0, 2*i+1, make([]byte, 4)) != nil { // by nothing: an error of the stream
+						return
+					}
+				}
+			}, enhance},
 			"rapid reset": {func(r *h2raw) {
 				start := time.Now()
 				defer func() {

@@ -62,8 +62,8 @@ type h2conn struct {
 	resize    bool           // the next header block must say that we use no dynamic table
 	closed    []closedStream // the latest ones, up to maxClosed; then a ring
 	closedAt  int
-	idleFloor int // frames in a row that brought no request and no data
-	resets    int // streams that the client reset of late, less those that it let finish
+	idleFloor int // frames that brought no request and no data since one that did, less what the data that went out explain
+	resets    int // streams that the client reset of late, or had us reset, less those that it let finish
 	resetsAt  int64
 
 	goingAway bool  // a GOAWAY has gone out: no stream above lastID counts
@@ -418,10 +418,19 @@ func (c *h2conn) reset(s *h2stream, code http2.ErrCode) {
 	if s.gone {
 		return
 	}
+	c.noteReset()
 	c.rst(s.id, code)
 	c.forget(s, true)
 	s.broken = true
 	s.left()
+}
+
+// noteReset counts a request that the client does not let finish.
+func (c *h2conn) noteReset() {
+	if now := c.p.ticks.Load(); now-c.resetsAt > int64(time.Second) {
+		c.resets, c.resetsAt = c.resets/2, now
+	}
+	c.resets++
 }
 
 // resetID resets a stream that may not exist here.

@@ -213,6 +213,34 @@ func TestHTTP2FlowControl(t *testing.T) {
 }
 
 // TestHTTP2Upload: a target that doesn't read stops the client, and memory stays bounded.
+// TestHTTP2LongDownload: a client that takes a long answer in small parts acknowledges each, which is no flood.
+func TestHTTP2LongDownload(t *testing.T) {
+	t.Parallel()
+	const size = 100 << 20
+	b := newLB(t, overTLS(t, addrOf(server(t, func(w http.ResponseWriter, r *http.Request) {
+		b := make([]byte, 1<<20)
+		for range size / len(b) {
+			w.Write(b)
+		}
+	}))))
+	tr := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer tr.CloseIdleConnections()
+	r, err := (&http.Client{Transport: tr}).Get("https://" + b.addr(front) + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	total := 0
+	for buf := make([]byte, 4096); err == nil; {
+		var n int
+		n, err = r.Body.Read(buf)
+		total += n
+	}
+	if r.ProtoMajor != 2 || total != size || err != io.EOF {
+		t.Errorf("HTTP/%d, %d bytes of %d: %v", r.ProtoMajor, total, size, err)
+	}
+}
+
 func TestHTTP2Upload(t *testing.T) {
 	t.Parallel()
 	begin := make(chan struct{})

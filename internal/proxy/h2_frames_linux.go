@@ -4,7 +4,6 @@ package proxy
 
 import (
 	"encoding/binary"
-	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -31,7 +30,11 @@ func (c *h2conn) consume() {
 		}
 		c.r += 9 + n
 		typ, flags, id := http2.FrameType(h[3]), http2.Flags(h[4]), binary.BigEndian.Uint32(h[5:])&(1<<31-1)
-		if code := c.frame(typ, flags, id, h[9:9+n]); code != http2.ErrCodeNo {
+		code := c.frame(typ, flags, id, h[9:9+n])
+		if code == http2.ErrCodeNo && c.resets > maxResets {
+			code = http2.ErrCodeEnhanceYourCalm
+		}
+		if code != http2.ErrCodeNo {
 			c.goAway(code)
 			return
 		}
@@ -74,12 +77,7 @@ func (c *h2conn) frame(typ http2.FrameType, flags http2.Flags, id uint32, b []by
 			return http2.ErrCodeProtocol
 		}
 		if s := c.streams[id]; s != nil {
-			if now := c.p.ticks.Load(); now-c.resetsAt > int64(time.Second) {
-				c.resets, c.resetsAt = c.resets/2, now
-			}
-			if c.resets++; c.resets > maxResets {
-				return http2.ErrCodeEnhanceYourCalm
-			}
+			c.noteReset()
 			c.drop(s)
 			s.left()
 		}

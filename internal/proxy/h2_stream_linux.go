@@ -325,6 +325,7 @@ func (s *h2stream) push(b []byte, end bool) (n int) {
 		c.out = append(c.out, b[:k]...)
 		c.sendWindow -= int64(k)
 		s.sendWindow -= int64(k)
+		c.idleFloor = max(0, c.idleFloor-2-k>>10) // it will be acknowledged by window updates, small ones perhaps
 		b = b[k:]
 		n += k
 		if len(c.out) >= flushAt {
