@@ -603,7 +603,7 @@ func (d *decider) shrink(have int) {
 	// Those that wait for their replacements go when these are ready: what is more than the span allows goes in any case.
 	sure, spare, moving := have-g.Desired, 0, false
 	sp := d.span()
-	if sp.hi > 100 && slices.ContainsFunc(d.s.Members, func(v View) bool { return d.leaver(&v) }) {
+	if sp.first() && slices.ContainsFunc(d.s.Members, func(v View) bool { return d.leaver(&v) }) {
 		sure, spare = have-sp.top(g.Desired), -sp.keep(g.Desired)
 		for i := range d.s.Members {
 			v := &d.s.Members[i]

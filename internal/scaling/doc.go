@@ -13,7 +13,7 @@
 // it takes out as many as the least healthy percentage leaves ready and launches as many as the greatest has room for, in
 // one plan; shrink takes out what is too much once the new ones are ready: in service, healthy by the load balancer too
 // where the group asks it, and warm. The percentages are those of the refresh's preferences, else of the group's maintenance
-// policy, else 90 and 100.
+// policy, else 90 and 100. Where none may be missing, one replacement at a time comes first.
 //
 // How it is cut:
 //   - decide.go, warm.go, mixed.go, refresh.go, renew.go, victim.go, zone.go, adjust.go, schedule.go and predict.go's

@@ -305,9 +305,9 @@ func (e *Engine) failed(w *store.WriteTx, sc scope.Scope, name string, le *launc
 	if a.Reasoned {
 		reasons, alarms = g.Reasons, g.Alarms
 	}
-	message, kind := "Internal error.", fault.Internal
+	message, code, kind := "Internal error.", "", fault.Internal
 	if f, ok := fault.As(le.err); ok {
-		message, kind = f.Msg, f.Kind
+		message, code, kind = f.Msg, f.Code, f.Kind
 		if g.Mixed != nil {
 			message = map[bool]string{false: "Could not launch On-Demand Instances. ", true: "Could not launch Spot Instances. "}[a.Spot] + f.Code + " - " + f.Msg
 		}
@@ -316,13 +316,19 @@ func (e *Engine) failed(w *store.WriteTx, sc scope.Scope, name string, le *launc
 	g.end(w, act.ID, StatusFailed, failureText(message))
 	g.Reasons, g.Alarms = nil, nil
 	key := anyZone
-	if kind == fault.Capacity {
+	switch {
+	case kind == fault.Capacity && code == "InsufficientFreeAddressesInSubnet":
+		key = a.Subnet // another one of the zone may do
+	case kind == fault.Capacity:
 		key = heldKey(a.Zone, a.Spot)
 	}
 	g = e.despair(e.holdBack(g, key, w.Now()), w.Now())
 	Groups.Put(w, g)
 	prune(w, g)
 }
+
+// patientFor is how many launches in a row may be abandoned before the next ones wait.
+const patientFor = 2
 
 // suspendAfter is for how long a group's launches have failed when AWS suspends them.
 const suspendAfter = 24 * time.Hour
@@ -381,6 +387,7 @@ func (x *executor) admit(m Member) error {
 		x.g.Backoff = maps.Clone(x.g.Backoff)
 		delete(x.g.Backoff, heldKey(m.Zone, m.Spot))
 		delete(x.g.Backoff, anyZone)
+		delete(x.g.Backoff, m.SubnetID)
 	}
 	return nil
 }
@@ -413,6 +420,15 @@ func (x *executor) retire(a Action, m Member) error {
 	}
 	if !a.Reasoned && !a.Warm && m.State != Standby {
 		x.g.Owed++
+	}
+	if slices.ContainsFunc(m.Pauses, func(p Pause) bool { return p.Result == "ABANDON" }) {
+		// Once is nothing; instances that all give up would be launched as fast as they boot.
+		b := x.g.Backoff[anyZone]
+		x.g = x.e.holdBack(x.g, anyZone, x.now)
+		if b.Failures < patientFor {
+			b.Failures++
+			x.g.Backoff[anyZone] = b
+		}
 	}
 	return nil
 }

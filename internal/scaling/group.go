@@ -213,8 +213,8 @@ func (e *Engine) checkSource(w *store.WriteTx, g Group) (Group, error) {
 	} else if _, ok := LaunchConfigurations.Get(w, g.Key(g.LaunchConfiguration)); !ok {
 		return g, fault.New(fault.NotFound, "ValidationError", "Launch configuration name not found - Launch configuration %s not found", g.LaunchConfiguration)
 	}
-	if g.Mixed != nil && g.Warm != nil {
-		return g, invalid("You cannot use a mixed instances policy with an Auto Scaling group that has a warm pool.")
+	if g.Warm != nil && (g.Mixed != nil || e.buysSpot(w, g)) {
+		return g, invalid(noWarm)
 	}
 	if g.Mixed != nil {
 		if err := e.checkMixed(w, g); err != nil {
@@ -319,7 +319,7 @@ func (g Group) checkSettings() error {
 	switch g.DesiredCapacityType {
 	case "", "units":
 	case "vcpu", "memory-mib":
-		if g.Mixed == nil || !slices.ContainsFunc(g.Mixed.Overrides, func(o Override) bool { return o.Requirements != nil }) {
+		if !g.attributes() {
 			return invalid("DesiredCapacityType %s needs a mixed instances policy with InstanceRequirements.", g.DesiredCapacityType)
 		}
 	default:
@@ -342,6 +342,9 @@ func (e *Engine) UpdateGroup(w *store.WriteTx, s scope.Scope, name string, lo, h
 	// What stays is not checked again: a group whose template or subnet is gone can still be made smaller.
 	resourced := !reflect.DeepEqual([]any{old.Template, old.Mixed, old.LaunchConfiguration}, []any{g.Template, g.Mixed, g.LaunchConfiguration})
 	if resourced {
+		if r, on := ActiveRefresh(w, g); on && (r.Template != nil || r.Mixed != nil) {
+			return g, invalid("An active instance refresh with a desired configuration exists. All configuration options derived from the desired configuration are not available for update while the instance refresh is active.")
+		}
 		if g, err = e.checkSource(w, g); err != nil {
 			return g, err
 		}

@@ -79,6 +79,7 @@ func (e *Engine) Launch(w *store.WriteTx, s scope.Scope, group, token string, o 
 	}
 	// The group's zones with what they hold, down to what the order leaves.
 	d := &decider{s: e.situation(w, g), leaving: map[string]bool{}}
+	d.s.Group.Backoff = nil // it is asked for now
 	zs := d.zones().list
 	if o.Subnet != "" {
 		for _, z := range zs {

@@ -119,7 +119,7 @@ func (e *Engine) SetProtection(w *store.WriteTx, s scope.Scope, group string, id
 	}
 	for _, m := range list {
 		switch m.State {
-		case InService, EnteringStandby, Standby, Pending, PendingWait, PendingProceed:
+		case InService, EnteringStandby, Standby:
 		default:
 			return invalid("The instance %s is not in InService or EnteringStandby or Standby.", m.ID)
 		}
@@ -273,7 +273,13 @@ func (e *Engine) AttachInstances(w *store.WriteTx, s scope.Scope, group string, 
 			return invalid("The availability zones of the specified instances and the Auto Scaling group do not match: %s is in %s.", id, i.Zone)
 		}
 		from := g.Desired
-		if err := raise(&g, 1); err != nil {
+		weight := 0 // as the override of its type says
+		if g.Mixed != nil {
+			if o := slices.IndexFunc(g.Mixed.Overrides, func(o Override) bool { return o.InstanceType == i.InstanceType }); o >= 0 {
+				weight = g.Mixed.Overrides[o].Weight
+			}
+		}
+		if err := raise(&g, max(1, weight)); err != nil {
 			return err
 		}
 		a := begin(w, g, "Attaching an existing EC2 instance: "+id, causeOf(nil, w.Now(),
@@ -283,7 +289,7 @@ func (e *Engine) AttachInstances(w *store.WriteTx, s scope.Scope, group string, 
 			return err
 		}
 		Members.Put(w, Member{Scope: s, ID: id, Group: g.Name, Zone: i.Zone, SubnetID: i.SubnetID, InstanceType: i.InstanceType, ImageID: i.ImageID,
-			State: Pending, Health: Healthy, Protected: g.ProtectNew, LaunchedAt: i.LaunchTime, ActivityID: a.ID, Adopted: true, Spot: i.Spot})
+			State: Pending, Health: Healthy, Protected: g.ProtectNew, LaunchedAt: i.LaunchTime, ActivityID: a.ID, Adopted: true, Spot: i.Spot, Weight: weight})
 	}
 	Groups.Put(w, g)
 	return nil

@@ -137,7 +137,7 @@ func TestPlans(t *testing.T) {
 		}
 		// Replacing takes no more than the span leaves ready, one at a time where it leaves nothing to take, and brings no
 		// more than it has room for.
-		if alone := sp.hi <= 100 && gone == 1; replacing && !blind && counted <= g.Desired && still < min(ready, sp.keep(g.Desired)) && !alone {
+		if alone := !sp.first() && gone == 1; replacing && !blind && counted <= g.Desired && still < min(ready, sp.keep(g.Desired)) && !alone {
 			t.Fatalf("%d of %d stay ready, and %d shall: %+v", still, ready, sp.keep(g.Desired), plan.Actions)
 		}
 		if total := have + launches + draws + extras; replacing && !blind && !g.CapacityRebalance && extras+draws > 0 && total > max(sp.top(g.Desired), g.Desired+1) {

@@ -521,6 +521,11 @@ func floating(g Group) bool {
 	return ref != nil && number(ref.Version) == 0
 }
 
+// attributes tells whether a group's instance types are selected by their attributes.
+func (g Group) attributes() bool {
+	return g.Mixed != nil && slices.ContainsFunc(g.Mixed.Overrides, func(o Override) bool { return o.Requirements != nil })
+}
+
 // StartRefresh starts an instance refresh.
 func (e *Engine) StartRefresh(w *store.WriteTx, r Refresh) (Refresh, error) {
 	g, err := openGroup(w, r.Scope, r.Group)
@@ -543,7 +548,9 @@ func (e *Engine) StartRefresh(w *store.WriteTx, r Refresh) (Refresh, error) {
 	case !slices.Contains([]string{"Wait", "Ignore", "Terminate"}, p.Standby):
 		return r, invalid("Invalid StandbyInstances: %s.", p.Standby)
 	case p.AutoRollback && r.Template == nil && r.Mixed == nil:
-		return r, invalid("AutoRollback needs a DesiredConfiguration.")
+		return r, invalid("The request isn't valid. The AutoRollback parameter cannot be set to true when the DesiredConfiguration parameter is empty. Set AutoRollback to false or specify a desired configuration and try again.")
+	case g.attributes() && (p.SkipMatching || r.Template != nil || r.Mixed != nil):
+		return r, invalid("SkipMatching and DesiredConfiguration are not supported for an Auto Scaling group whose mixed instances policy has InstanceRequirements.")
 	case p.AutoRollback && (floating(g) || floating(Group{Template: r.Template, Mixed: r.Mixed})):
 		return r, invalid("AutoRollback needs launch template versions that are numbers, in the Auto Scaling group and in the DesiredConfiguration: $Latest and $Default cannot be rolled back to.")
 	case len(p.Alarms) > maxRefreshAlarms:

@@ -23,11 +23,15 @@ func (s span) keep(desired int) int { return (desired*s.lo + 99) / 100 }
 
 func (s span) top(desired int) int {
 	top := desired * s.hi / 100
-	if s.hi > 100 {
+	if s.first() {
 		top = max(top, desired+1)
 	}
 	return max(top, desired)
 }
+
+// first tells whether replacements are launched before members are taken out: where there may be more, and one at a time
+// where there may not be fewer.
+func (s span) first() bool { return s.hi > 100 || s.lo >= 100 }
 
 // ready tells whether a member serves: it is in service, healthy by all that the group asks, and warm if it is to stay.
 func (d *decider) ready(v *View, warmup int) bool {
@@ -92,7 +96,7 @@ func (d *decider) renew(old []*View, room int, s span, have, extra int, out, in 
 		}
 	}
 	spare := available - s.keep(g.Desired)
-	alone := s.hi <= 100 && !moving && !slices.ContainsFunc(old, func(v *View) bool { return v.weight() <= spare })
+	alone := !s.first() && !moving && !slices.ContainsFunc(old, func(v *View) bool { return v.weight() <= spare })
 	pool, taken, left := slices.Clone(old), 0, have+extra
 	for len(pool) > 0 && (room < 0 || taken < room) {
 		fits := keep(pool, func(v *View) bool {
@@ -122,7 +126,7 @@ func (d *decider) renew(old []*View, room int, s span, have, extra int, out, in 
 		}
 	}
 	top := s.top(g.Desired)
-	if s.hi > 100 { // as heavy as the lightest one must be what takes its place
+	if s.first() { // as heavy as the lightest one must be what takes its place
 		top = max(top, g.Desired+lightest)
 	}
 	for n := 0; wanted > 0 && left < top && d.launches < maxLaunches && (room < 0 || n < room); n++ {

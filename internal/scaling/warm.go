@@ -328,6 +328,18 @@ func (e *Engine) giveBack(w *store.WriteTx, g Group, m Member, cause string, ala
 	return nil
 }
 
+const noWarm = "You can't add a warm pool to an Auto Scaling group that has a mixed instances policy or a launch template or launch configuration that requests Spot Instances."
+
+// buysSpot tells whether a group's template or configuration asks for spot instances.
+func (e *Engine) buysSpot(tx store.Tx, g Group) bool {
+	if g.Template != nil {
+		t, err := e.Compute.Resolve(tx, g.Scope, *g.Template)
+		return err == nil && t.Spot
+	}
+	lc, ok := LaunchConfigurations.Get(tx, g.Key(g.LaunchConfiguration))
+	return ok && lc.Launch.SpotPrice != ""
+}
+
 // PutWarmPool makes or changes a group's warm pool; what is nil or empty stays as it was, or is AWS's default.
 func (e *Engine) PutWarmPool(w *store.WriteTx, s scope.Scope, group, state string, least, prepared *int, reuse *bool) error {
 	g, err := openGroup(w, s, group)
@@ -363,8 +375,8 @@ func (e *Engine) PutWarmPool(w *store.WriteTx, s scope.Scope, group, state strin
 		}
 	}
 	p.Reuse = deref(reuse, p.Reuse)
-	if g.Mixed != nil {
-		return invalid("You cannot add a warm pool to an Auto Scaling group that has a mixed instances policy.")
+	if g.Mixed != nil || e.buysSpot(w, g) {
+		return invalid(noWarm)
 	}
 	g.Warm = &p
 	Groups.Put(w, g)

@@ -88,6 +88,9 @@ func (f fakeCompute) Resolve(tx store.Tx, s scope.Scope, ref TemplateRef) (Templ
 }
 
 func (f fakeCompute) Launch(w *store.WriteTx, s scope.Scope, r LaunchRequest) (Instance, error) {
+	if f.w.full[r.SubnetID] {
+		return Instance{}, fault.New(fault.Capacity, "InsufficientFreeAddressesInSubnet", "%s is full", r.SubnetID)
+	}
 	zone := strings.TrimPrefix(r.SubnetID, "subnet-")
 	zone = strings.TrimRight(zone, "0123456789")
 	if r.Spot {
@@ -265,7 +268,8 @@ type world struct {
 	boot   time.Duration // pending to running
 	die    time.Duration // shutting-down to terminated
 	refuse map[string]string
-	wrong  error // every launch fails with it
+	full   map[string]bool // subnets
+	wrong  error           // every launch fails with it
 	types  map[string]bool
 	tries  int
 }

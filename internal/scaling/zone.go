@@ -93,7 +93,14 @@ func (d *decider) zonesOf(counted func(v *View) bool) *zones {
 			zs.list = append(zs.list, z)
 			i = len(zs.list) - 1
 		}
+		if until := held(s.ID); d.s.Now.Before(until) {
+			d.plan.at(until)
+			continue
+		}
 		zs.list[i].subnets = append(zs.list[i].subnets, s.ID)
+	}
+	for _, z := range zs.list { // one without a subnet to launch in
+		z.blocked, z.spotBlocked = z.blocked || len(z.subnets) == 0, z.spotBlocked || len(z.subnets) == 0
 	}
 	for i := range d.s.Members {
 		v := &d.s.Members[i]

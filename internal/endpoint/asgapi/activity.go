@@ -46,7 +46,11 @@ func (s *Server) describeScalingActivities(c *api.Call, in *as.DescribeScalingAc
 		}
 		out.NextToken = next
 		for _, a := range rows {
-			out.Activities = append(out.Activities, activityWire(a))
+			v := activityWire(a)
+			if deleted && !a.Deleted {
+				v.AutoScalingGroupState = api.Ptr("InService")
+			}
+			out.Activities = append(out.Activities, v)
 		}
 		return nil
 	})

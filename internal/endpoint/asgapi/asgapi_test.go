@@ -421,3 +421,20 @@ func TestEveryHandlerIsRegistered(t *testing.T) {
 		}
 	}
 }
+
+// TestAPageAfterARowThatWent: a listing goes on where it was when its last row is gone meanwhile.
+func TestAPageAfterARowThatWent(t *testing.T) {
+	t.Parallel()
+	rows := []string{"a", "b", "c", "d", "e"}
+	key := func(s string) string { return s }
+	first, token, err := page(rows, key, api.Ptr(int32(2)), nil, 50, 100)
+	if err != nil || strings.Join(first, "") != "ab" {
+		t.Fatal(first, err)
+	}
+	for name, c := range map[string]struct{ rows, want string }{"nothing": {"abcde", "cd"}, "its last": {"acde", "cd"}, "both": {"cde", "cd"}, "the one before": {"bcde", "cd"}, "all that follow": {"ab", ""}} {
+		rest, _, err := page(strings.Split(c.rows, ""), key, api.Ptr(int32(2)), token, 50, 100)
+		if err != nil || strings.Join(rest, "") != c.want {
+			t.Errorf("%s went: %v %v", name, rest, err)
+		}
+	}
+}

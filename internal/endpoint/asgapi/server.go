@@ -3,6 +3,10 @@ package asgapi
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"skerry/api"
@@ -148,7 +152,8 @@ func (s *Server) change(c *api.Call, name *string, action string, fn func(w *sto
 	})
 }
 
-// page cuts a page out of rows that are ordered; the token is the key of the last row that was given.
+// page cuts a page out of rows that are ordered. The token has the key of the last row that was given, and its place for when
+// that row is gone.
 func page[T any](rows []T, key func(T) string, maxRecords *int32, token *string, normal, most int) ([]T, *string, error) {
 	size := normal
 	if maxRecords != nil {
@@ -160,22 +165,24 @@ func page[T any](rows []T, key func(T) string, maxRecords *int32, token *string,
 	start := 0
 	if api.Val(token) != "" {
 		b, err := base64.RawURLEncoding.DecodeString(*token)
-		found := false
-		for i, r := range rows {
-			if err == nil && key(r) == string(b) {
-				start, found = i+1, true
-			}
-		}
-		if !found {
+		place, last, ok := strings.Cut(string(b), " ")
+		n, bad := strconv.Atoi(place)
+		if err != nil || !ok || bad != nil || n < 0 {
 			return nil, nil, fault.New(fault.Invalid, "InvalidNextToken", "The token '%s' is invalid.", *token)
 		}
+		start = min(n, len(rows)) // where it was
+		byKey := func(a, b T) int { return strings.Compare(key(a), key(b)) }
+		if i := slices.IndexFunc(rows, func(r T) bool { return key(r) == last }); i >= 0 {
+			start = i + 1
+		} else if slices.IsSortedFunc(rows, byKey) {
+			start, _ = slices.BinarySearchFunc(rows, last, func(r T, last string) int { return strings.Compare(key(r), last) })
+		}
 	}
-	rows = rows[start:]
-	if len(rows) <= size {
-		return rows, nil, nil
+	if len(rows)-start <= size {
+		return rows[start:], nil, nil
 	}
-	rows = rows[:size]
-	return rows, api.Ptr(base64.RawURLEncoding.EncodeToString([]byte(key(rows[size-1])))), nil
+	end := start + size
+	return rows[start:end], api.Ptr(base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", end-1, key(rows[end-1])))), nil
 }
 
 func num(v int) *int32 { return api.Ptr(int32(v)) }

@@ -20,7 +20,7 @@ func (s *Server) putWarmPool(c *api.Call, in *as.PutWarmPoolType) (*as.PutWarmPo
 }
 
 func (s *Server) describeWarmPool(c *api.Call, in *as.DescribeWarmPoolType) (*as.DescribeWarmPoolAnswer, error) {
-	out := &as.DescribeWarmPoolAnswer{}
+	out := &as.DescribeWarmPoolAnswer{Instances: []as.Instance{}}
 	return out, c.View(func(tx store.Tx) error {
 		g, err := s.group(c, tx, in.AutoScalingGroupName, "DescribeWarmPool")
 		if err != nil || g.Warm == nil {
