@@ -124,6 +124,9 @@ func (o *curlOptions) value(name, v string, stdin io.Reader) (ok bool, err error
 	case "X", "request":
 		o.method = v
 	case "H", "header":
+		if strings.HasPrefix(v, "@") {
+			return true, errors.New("headers from a file are not supported here")
+		}
 		o.headers = append(o.headers, v)
 	case "d", "data", "data-ascii", "data-binary", "data-raw", "data-urlencode":
 		text, err := curlData(name, v, stdin)
@@ -134,6 +137,9 @@ func (o *curlOptions) value(name, v string, stdin io.Reader) (ok bool, err error
 	case "o", "output":
 		o.output = v
 	case "w", "write-out":
+		if strings.HasPrefix(v, "@") {
+			return true, errors.New("a format from a file is not supported here")
+		}
 		o.writeOut = v
 	case "u", "user":
 		o.user = v
@@ -164,34 +170,46 @@ func (o *curlOptions) value(name, v string, stdin io.Reader) (ok bool, err error
 	return true, err
 }
 
+// curlData is what an option of the --data family says: text, or @ and a file's name, of which - is the input.
 func curlData(name, v string, stdin io.Reader) (string, error) {
-	if name == "data-raw" {
-		return v, nil
+	read := func(file string) (string, error) {
+		if file == "-" {
+			b, err := io.ReadAll(stdin)
+			return string(b), err
+		}
+		b, err := os.ReadFile(file)
+		return string(b), err
 	}
-	if name == "data-urlencode" {
-		key, val, ok := strings.Cut(v, "=")
+	switch name {
+	case "data-raw":
+		return v, nil
+	case "data-urlencode": // TEXT, =TEXT, KEY=TEXT, @FILE, KEY@FILE
+		key, text, ok := strings.Cut(v, "=")
 		if !ok {
-			return url.QueryEscape(v), nil
+			file := ""
+			if key, file, ok = strings.Cut(v, "@"); ok {
+				var err error
+				if text, err = read(file); err != nil {
+					return "", err
+				}
+			} else {
+				key, text = "", v
+			}
 		}
-		if key == "" {
-			return url.QueryEscape(val), nil
+		if key != "" {
+			key += "="
 		}
-		return key + "=" + url.QueryEscape(val), nil
+		return key + url.QueryEscape(text), nil
 	}
-	if !strings.HasPrefix(v, "@") {
+	file, ok := strings.CutPrefix(v, "@")
+	if !ok {
 		return v, nil
 	}
-	var b []byte
-	var err error
-	if v == "@-" {
-		b, err = io.ReadAll(stdin)
-	} else {
-		b, err = os.ReadFile(v[1:])
-	}
+	text, err := read(file)
 	if name != "data-binary" {
-		b = []byte(strings.NewReplacer("\r", "", "\n", "").Replace(string(b)))
+		text = strings.NewReplacer("\r", "", "\n", "").Replace(text)
 	}
-	return string(b), err
+	return text, err
 }
 
 func parseCurl(args []string, stdin io.Reader) (*curlOptions, error) {
