@@ -364,9 +364,22 @@ func (p *publisher) groupData(end time.Time, batch map[scope.Scope][]metric.Datu
 			if lb.Type == balance.Network && len(balance.GroupsOf(tx, lb)) > 0 {
 				batch[lb.Scope] = append(batch[lb.Scope], zonalHealth(lb.Dimension(), balance.ZonalHealth(tx, lb), now)...)
 			}
+			if lb.CapacityUnits > 0 {
+				batch[lb.Scope] = append(batch[lb.Scope], reservedUnits(lb, now))
+			}
 		}
 		return nil
 	})
+}
+
+// reservedUnits is the capacity that a load balancer keeps ready.
+func reservedUnits(lb balance.LoadBalancer, at time.Time) metric.Datum {
+	d := metric.Datum{Namespace: "AWS/ApplicationELB", Name: "ReservedLCUs", Unit: "Count", Dimensions: map[string]string{"LoadBalancer": lb.Dimension()}, Timestamp: at,
+		Value: float64(lb.CapacityUnits), HighResolution: true}
+	if lb.Type == balance.Network {
+		d.Namespace = "AWS/NetworkELB"
+	}
+	return d
 }
 
 // zonalHealth is 1 of each healthy zone of a network load balancer and 0 of the others, by zone and all together. Pure.

@@ -128,3 +128,12 @@ func TestZonalHealth(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+func TestReservedUnits(t *testing.T) {
+	for kind, ns := range map[string]string{balance.Application: "AWS/ApplicationELB", balance.Network: "AWS/NetworkELB"} {
+		d := reservedUnits(balance.LoadBalancer{Type: kind, Name: "a", ID: "1", CapacityUnits: 200}, time.Unix(60, 0))
+		if d.Namespace != ns || d.Name != "ReservedLCUs" || d.Value != 200 || !strings.HasSuffix(d.Dimensions["LoadBalancer"], "/a/1") {
+			t.Errorf("%s: %+v", kind, d)
+		}
+	}
+}

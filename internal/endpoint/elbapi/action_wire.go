@@ -123,7 +123,7 @@ func fromConditions(in []elbv2.RuleCondition) ([]balance.Condition, error) {
 		use := func(field string, values, regex []string) error {
 			configs++
 			if b.Field == "" {
-				b.Field = field
+				return invalid("A condition field must be specified")
 			}
 			if b.Field != field {
 				return invalid("The configuration of a condition does not match its field '%s'", b.Field)

@@ -111,7 +111,7 @@ func TestWhatClientsMayNotAsk(t *testing.T) {
 			return err
 		}, "ValidationError", "Condition value '^/api/' contains a character that is not valid"},
 		{"a path with an escape", func() error {
-			_, err := x.s.createRule(x.c, &elbv2.CreateRuleInput{ListenerArn: &listener, Priority: n(1), Actions: []elbv2.Action{text}, Conditions: []elbv2.RuleCondition{{PathPatternConfig: &elbv2.PathPatternConditionConfig{Values: []string{"/a%20b"}}}}})
+			_, err := x.s.createRule(x.c, &elbv2.CreateRuleInput{ListenerArn: &listener, Priority: n(1), Actions: []elbv2.Action{text}, Conditions: []elbv2.RuleCondition{{Field: p("path-pattern"), PathPatternConfig: &elbv2.PathPatternConditionConfig{Values: []string{"/a%20b"}}}}})
 			return err
 		}, "ValidationError", "Condition value '/a%20b' contains a character that is not valid"},
 		{"stickiness of no time, though off", func() error {

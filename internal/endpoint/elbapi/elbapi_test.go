@@ -248,16 +248,17 @@ func TestListenersAndRules(t *testing.T) {
 	}
 	_, err = rule(10, path, teapot)
 	refused(t, "its priority again", err, "PriorityInUse", "Priority '10' is currently in use")
-	r20 := must[elbv2.CreateRuleOutput](t)(rule(20, elbv2.RuleCondition{HostHeaderConfig: &elbv2.HostHeaderConditionConfig{Values: []string{"*.example.com"}}}, redirect)).Rules[0]
+	r20 := must[elbv2.CreateRuleOutput](t)(rule(20, elbv2.RuleCondition{Field: api.Ptr("host-header"), HostHeaderConfig: &elbv2.HostHeaderConditionConfig{Values: []string{"*.example.com"}}}, redirect)).Rules[0]
 	for name, c := range map[string]elbv2.RuleCondition{
 		"no value":            {Field: api.Ptr("path-pattern")},
 		"strange field":       {Field: api.Ptr("cookie"), Values: []string{"a"}},
 		"header as plain":     {Field: api.Ptr("http-header"), Values: []string{"a"}},
-		"method in lower":     {HttpRequestMethodConfig: &elbv2.HttpRequestMethodConditionConfig{Values: []string{"get"}}},
-		"no network":          {SourceIpConfig: &elbv2.SourceIpConditionConfig{Values: []string{"10.0.0.300/8"}}},
+		"no field":            {HostHeaderConfig: &elbv2.HostHeaderConditionConfig{Values: []string{"a.test"}}},
+		"method in lower":     {Field: api.Ptr("http-request-method"), HttpRequestMethodConfig: &elbv2.HttpRequestMethodConditionConfig{Values: []string{"get"}}},
+		"no network":          {Field: api.Ptr("source-ip"), SourceIpConfig: &elbv2.SourceIpConditionConfig{Values: []string{"10.0.0.300/8"}}},
 		"six values":          {Field: api.Ptr("path-pattern"), Values: []string{"/1", "/2", "/3", "/4", "/5", "/6"}},
 		"a value with spaces": {Field: api.Ptr("path-pattern"), Values: []string{"/a b"}},
-		"the host header":     {HttpHeaderConfig: &elbv2.HttpHeaderConditionConfig{HttpHeaderName: api.Ptr("Host"), Values: []string{"x"}}},
+		"the host header":     {Field: api.Ptr("http-header"), HttpHeaderConfig: &elbv2.HttpHeaderConditionConfig{HttpHeaderName: api.Ptr("Host"), Values: []string{"x"}}},
 	} {
 		_, err := rule(30, c, teapot)
 		refused(t, name, err, "ValidationError", "")
