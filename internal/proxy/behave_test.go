@@ -626,6 +626,28 @@ func TestUnsolicited(t *testing.T) {
 	}
 }
 
+// TestChunksBehindHead: the last header of an answer passes unchanged when its body, framed anew, comes with the head.
+func TestChunksBehindHead(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1, 15, 16, 255, 256, 4095, 4096, 30000} {
+		body := strings.Repeat("b", size)
+		for name, answer := range map[string]string{
+			"until the end": "HTTP/1.0 200 OK\r\nX-Last: value\r\n\r\n" + body,
+			"chunked":       fmt.Sprintf("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Last: value\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", size, body),
+		} {
+			b := newLB(t, simple(script(t, func(c net.Conn, r *bufio.Reader) {
+				if _, err := http.ReadRequest(r); err == nil {
+					io.WriteString(c, answer)
+				}
+			})))
+			r := b.dial().get("/")
+			if got := text(r); got != body || r.Header.Get("X-Last") != "value" || r.Header.Get("Date") == "" {
+				t.Errorf("%s, %d bytes: %d bytes, headers %q", name, size, len(got), r.Header)
+			}
+		}
+	}
+}
+
 // TestAnnouncedNoContent: a target that announces a body with its 204, and may send it later, gets no further request there.
 func TestAnnouncedNoContent(t *testing.T) {
 	t.Parallel()

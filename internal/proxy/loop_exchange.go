@@ -513,6 +513,11 @@ func (l *loop) passOn(x *lexchange, from, n int) bool {
 // deliver sends data at rbuf[from:] to the client.
 func (l *loop) deliver(x *lexchange, from, n int, end, extra bool) bool {
 	to := from + n
+	var head []byte
+	if !x.begun { // made before the body is framed, which happens where the target's head stands
+		head = appendResponse(l.wbuf[:0], &x.resp, x.plan, x.lt, x.extra, l.clock(x.p))
+		l.keepW(head)
+	}
 	switch x.plan.framing {
 	case noBody:
 		to = from
@@ -536,8 +541,6 @@ func (l *loop) deliver(x *lexchange, from, n int, end, extra bool) bool {
 	ok, sent := true, n
 	if !x.begun {
 		x.begun = true
-		head := appendResponse(l.wbuf[:0], &x.resp, x.plan, x.lt, x.extra, l.clock(x.p))
-		l.keepW(head)
 		sent += len(head)
 		if len(head) <= from {
 			from -= len(head)

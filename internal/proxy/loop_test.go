@@ -32,6 +32,7 @@ func TestGoroutinePath(t *testing.T) {
 		"ConnectFailover": TestConnectFailover, "MovesOn": TestMovesOn, "Timeouts": TestTimeouts, "ActivityKeepsAlive": TestActivityKeepsAlive, "ClientLeaves": TestClientLeaves,
 		"WebSocket": TestWebSocket, "Bodies": TestBodies, "CutAnswers": TestCutAnswers, "Unsolicited": TestUnsolicited, "Pipelining": TestPipelining,
 		"Many": TestMany, "Shutdown": TestShutdown, "Differential": TestDifferential, "HeadersToTarget": TestHeadersToTarget,
+		"Chaos": TestChaos, "ChunksBehindHead": TestChunksBehindHead,
 		"AnnouncedNoContent": TestAnnouncedNoContent, "EndsWithoutReset": TestEndsWithoutReset, "SecureWebSocket": TestSecureWebSocket,
 	} {
 		t.Run(name, fn)
