@@ -14,52 +14,70 @@ import (
 type attribute struct {
 	key   string
 	def   string
-	check func(string) bool
+	check values
 }
 
-func isBool(v string) bool { return v == "true" || v == "false" }
+// values are those that an attribute may have, and how a message names them.
+type values struct {
+	has  func(string) bool
+	text string
+}
+
+var (
+	boolean   = oneOf("true", "false")
+	bucket    = values{isBucket, "the name of a bucket"}
+	logPrefix = values{isPrefix, "the beginning of an object's name"}
+	appCookie = values{isAppCookie, "the name of a cookie that does not begin with AWSALB, AWSALBAPP or AWSALBTG"}
+	anyHeader = values{isHeaderValue, "the value of a header with at most 1024 characters"}
+	frames    = values{isFrameOption, "DENY, SAMEORIGIN or ALLOW-FROM with an origin"}
+)
+
 func isText(v string) bool { return len(v) <= 1024 }
 
-func oneOf(values ...string) func(string) bool {
-	return func(v string) bool { return slices.Contains(values, v) }
+func oneOf(list ...string) values {
+	text := "'" + strings.Join(list, ", ") + "'"
+	if len(list) > 1 {
+		text = "one of " + text
+	}
+	return values{func(v string) bool { return slices.Contains(list, v) }, text}
 }
 
-func number(low, high int) func(string) bool {
-	return func(v string) bool {
+func number(low, high int) values {
+	return values{func(v string) bool {
 		n, err := strconv.Atoi(v)
 		return err == nil && n >= low && n <= high && strconv.Itoa(n) == v
-	}
+	}, "between '" + strconv.Itoa(low) + "' and '" + strconv.Itoa(high) + "' inclusive"}
 }
 
-func either(a, b func(string) bool) func(string) bool {
-	return func(v string) bool { return a(v) || b(v) }
+func either(a, b values) values {
+	return values{func(v string) bool { return a.has(v) || b.has(v) }, a.text + " or " + b.text}
 }
 
 var lbCommon = []attribute{
-	{"access_logs.s3.enabled", "false", isBool}, {"access_logs.s3.bucket", "", isBucket}, {"access_logs.s3.prefix", "", isPrefix},
-	{"deletion_protection.enabled", "false", isBool}, {"ipv6.deny_all_igw_traffic", "false", isBool}, {"zonal_shift.config.enabled", "false", isBool},
+	{"access_logs.s3.enabled", "false", boolean}, {"access_logs.s3.bucket", "", bucket}, {"access_logs.s3.prefix", "", logPrefix},
+	{"deletion_protection.enabled", "false", boolean}, {"ipv6.deny_all_igw_traffic", "false", boolean}, {"zonal_shift.config.enabled", "false", boolean},
 }
 
 var lbApplication = append(slices.Clone(lbCommon), []attribute{
 	{"load_balancing.cross_zone.enabled", "true", oneOf("true")},
-	{"connection_logs.s3.enabled", "false", isBool}, {"connection_logs.s3.bucket", "", isBucket}, {"connection_logs.s3.prefix", "", isPrefix},
-	{"health_check_logs.s3.enabled", "false", isBool}, {"health_check_logs.s3.bucket", "", isBucket}, {"health_check_logs.s3.prefix", "", isPrefix},
+	{"connection_logs.s3.enabled", "false", boolean}, {"connection_logs.s3.bucket", "", bucket}, {"connection_logs.s3.prefix", "", logPrefix},
+	{"health_check_logs.s3.enabled", "false", boolean}, {"health_check_logs.s3.bucket", "", bucket}, {"health_check_logs.s3.prefix", "", logPrefix},
 	{"idle_timeout.timeout_seconds", "60", number(1, 4000)}, {"client_keep_alive.seconds", "3600", number(60, 604800)},
 	{"routing.http.desync_mitigation_mode", "defensive", oneOf("monitor", "defensive", "strictest")},
-	{"routing.http.drop_invalid_header_fields.enabled", "false", isBool}, {"routing.http.preserve_host_header.enabled", "false", isBool},
-	{"routing.http.x_amzn_tls_version_and_cipher_suite.enabled", "false", isBool}, {"routing.http.xff_client_port.enabled", "false", isBool},
+	{"routing.http.drop_invalid_header_fields.enabled", "false", boolean}, {"routing.http.preserve_host_header.enabled", "false", boolean},
+	{"routing.http.x_amzn_tls_version_and_cipher_suite.enabled", "false", boolean}, {"routing.http.xff_client_port.enabled", "false", boolean},
 	{"routing.http.xff_header_processing.mode", "append", oneOf("append", "preserve", "remove")},
-	{"routing.http2.enabled", "true", isBool}, {"waf.fail_open.enabled", "false", isBool},
+	{"routing.http2.enabled", "true", boolean}, {"waf.fail_open.enabled", "false", boolean},
 }...)
 
 var lbNetwork = append(slices.Clone(lbCommon), []attribute{
-	{"load_balancing.cross_zone.enabled", "false", isBool},
+	{"load_balancing.cross_zone.enabled", "false", boolean},
 	{"dns_record.client_routing_policy", "any_availability_zone", oneOf("any_availability_zone", "availability_zone_affinity", "partial_availability_zone_affinity")},
 	{"secondary_ips.auto_assigned.per_subnet", "0", number(0, 7)},
 }...)
 
 var groupCommon = []attribute{
-	{"deregistration_delay.timeout_seconds", "300", number(0, 3600)}, {"stickiness.enabled", "false", isBool},
+	{"deregistration_delay.timeout_seconds", "300", number(0, 3600)}, {"stickiness.enabled", "false", boolean},
 	{"load_balancing.cross_zone.enabled", "use_load_balancer_configuration", oneOf("true", "false", "use_load_balancer_configuration")},
 	{"target_group_health.dns_failover.minimum_healthy_targets.count", "1", either(oneOf("off"), number(1, maxTargets))},
 	{"target_group_health.dns_failover.minimum_healthy_targets.percentage", "off", either(oneOf("off"), number(1, 100))},
@@ -69,7 +87,7 @@ var groupCommon = []attribute{
 
 var groupApplication = append(slices.Clone(groupCommon), []attribute{
 	{"stickiness.type", "lb_cookie", oneOf("lb_cookie", "app_cookie")}, {"stickiness.lb_cookie.duration_seconds", "86400", number(1, 604800)},
-	{"stickiness.app_cookie.cookie_name", "", isAppCookie}, {"stickiness.app_cookie.duration_seconds", "86400", number(1, 604800)},
+	{"stickiness.app_cookie.cookie_name", "", appCookie}, {"stickiness.app_cookie.duration_seconds", "86400", number(1, 604800)},
 	{"load_balancing.algorithm.type", "round_robin", oneOf("round_robin", "least_outstanding_requests", "weighted_random")},
 	{"load_balancing.algorithm.anomaly_mitigation", "off", oneOf("on", "off")},
 	{"slow_start.duration_seconds", "0", either(oneOf("0"), number(30, 900))},
@@ -77,27 +95,27 @@ var groupApplication = append(slices.Clone(groupCommon), []attribute{
 
 var groupNetwork = append(slices.Clone(groupCommon), []attribute{
 	{"stickiness.type", "source_ip", oneOf("source_ip")},
-	{"deregistration_delay.connection_termination.enabled", "false", isBool}, {"preserve_client_ip.enabled", "", isBool},
-	{"proxy_protocol_v2.enabled", "false", isBool},
+	{"deregistration_delay.connection_termination.enabled", "false", boolean}, {"preserve_client_ip.enabled", "", boolean},
+	{"proxy_protocol_v2.enabled", "false", boolean},
 }...)
 
 var groupConnections = append(slices.Clone(groupNetwork), []attribute{
-	{"target_health_state.unhealthy.connection_termination.enabled", "true", isBool},
+	{"target_health_state.unhealthy.connection_termination.enabled", "true", boolean},
 	{"target_health_state.unhealthy.draining_interval_seconds", "0", number(0, 360000)},
 }...)
 
 var listenerApplication = []attribute{
-	{"routing.http.response.server.enabled", "true", isBool},
-	{"routing.http.response.strict_transport_security.header_value", "", isHeaderValue},
-	{"routing.http.response.access_control_allow_origin.header_value", "", isHeaderValue},
-	{"routing.http.response.access_control_allow_methods.header_value", "", isHeaderValue},
-	{"routing.http.response.access_control_allow_headers.header_value", "", isHeaderValue},
+	{"routing.http.response.server.enabled", "true", boolean},
+	{"routing.http.response.strict_transport_security.header_value", "", anyHeader},
+	{"routing.http.response.access_control_allow_origin.header_value", "", anyHeader},
+	{"routing.http.response.access_control_allow_methods.header_value", "", anyHeader},
+	{"routing.http.response.access_control_allow_headers.header_value", "", anyHeader},
 	{"routing.http.response.access_control_allow_credentials.header_value", "", either(oneOf(""), oneOf("true"))},
-	{"routing.http.response.access_control_expose_headers.header_value", "", isHeaderValue},
+	{"routing.http.response.access_control_expose_headers.header_value", "", anyHeader},
 	{"routing.http.response.access_control_max_age.header_value", "", either(oneOf(""), number(0, 86400))},
-	{"routing.http.response.content_security_policy.header_value", "", isHeaderValue},
+	{"routing.http.response.content_security_policy.header_value", "", anyHeader},
 	{"routing.http.response.x_content_type_options.header_value", "", oneOf("", "nosniff")},
-	{"routing.http.response.x_frame_options.header_value", "", isFrameOption},
+	{"routing.http.response.x_frame_options.header_value", "", frames},
 }
 
 var listenerTLS = append(slices.Clone(listenerApplication), []attribute{
@@ -121,7 +139,7 @@ func isHeaderValue(v string) bool {
 // isFrameOption tells whether X-Frame-Options may have the value; empty is no header.
 func isFrameOption(v string) bool {
 	origin, allows := strings.CutPrefix(v, "ALLOW-FROM ")
-	return oneOf("", "DENY", "SAMEORIGIN")(v) || allows && origin != "" && isHeaderValue(origin)
+	return v == "" || v == "DENY" || v == "SAMEORIGIN" || allows && origin != "" && isHeaderValue(origin)
 }
 
 // ownHeaders are those that a load balancer or HTTP itself gives a meaning.
@@ -129,15 +147,15 @@ var ownHeaders = []string{"te", "host", "date", "cookie", "expect", "server", "u
 	"x-amzn-trace-id", "x-forwarded-port", "proxy-connection", "transfer-encoding", "x-forwarded-proto", "x-amzn-tls-version", "x-amzn-tls-cipher-suite"}
 
 // headerNameLike tells whether a request header may have the name instead of its usual one.
-func headerNameLike(usual string) func(string) bool {
-	return func(v string) bool {
+func headerNameLike(usual string) values {
+	return values{func(v string) bool {
 		if strings.EqualFold(v, usual) {
 			return true
 		}
 		low := strings.ToLower(v)
 		return len(v) > 0 && len(v) <= maxHeaderChars && strings.Trim(low, "abcdefghijklmnopqrstuvwxyz0123456789-_") == "" &&
 			!slices.Contains(ownHeaders, low) && !strings.HasPrefix(low, "x-amzn-mtls-clientcert")
-	}
+	}, "the name of a header that has no meaning of its own, with at most " + strconv.Itoa(maxHeaderChars) + " characters"}
 }
 
 // isBucket tells whether v may name a bucket; empty is none.
@@ -275,8 +293,8 @@ func set(what, where string, known []attribute, others [][]attribute, old, chang
 			}
 			return nil, invalid("%s attribute key '%s' is not recognized", what, k)
 		}
-		if !known[i].check(changes[k]) {
-			return nil, invalid("%s attribute value '%s' is not valid for key '%s'", what, changes[k], k)
+		if !known[i].check.has(changes[k]) {
+			return nil, invalid("%s attribute value '%s' is not valid for key '%s': it must be %s", what, changes[k], k, known[i].check.text)
 		}
 		out[k] = changes[k]
 	}
@@ -322,7 +340,7 @@ func ModifyTargetGroupAttributes(w *store.WriteTx, s scope.Scope, arn string, ch
 	if err != nil {
 		return g, err
 	}
-	if v := changes["stickiness.type"]; oneOf("lb_cookie", "app_cookie", "source_ip")(v) && v != "" && !oneOf(stickinessOf(g)...)(v) {
+	if v := changes["stickiness.type"]; slices.Contains([]string{"lb_cookie", "app_cookie", "source_ip"}, v) && !slices.Contains(stickinessOf(g), v) {
 		return g, fault.New(fault.Invalid, "InvalidConfigurationRequest", "Stickiness type '%s' is not supported for target groups with the %s protocol", v, g.Protocol)
 	}
 	if g.Attributes, err = set("Target group", "target groups with protocol '"+g.Protocol+"'", g.known(), [][]attribute{groupApplication, groupConnections}, g.Attributes, changes); err != nil {
