@@ -46,7 +46,7 @@ func TestLongKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nc.SetDeadline(time.Now().Add(10 * time.Second))
+		nc.SetDeadline(time.Now().Add(longest))
 		go func() {
 			defer nc.Close()
 			c := tls.Client(nc, &tls.Config{InsecureSkipVerify: true, MaxVersion: version})
@@ -68,7 +68,7 @@ func TestLongKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(10 * time.Second))
+	nc.SetDeadline(time.Now().Add(longest))
 	plain := &talk{nc, t, bufio.NewReader(nc)}
 	for range 20 {
 		if s := text(plain.get("/")); s != "ok" {

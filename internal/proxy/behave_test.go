@@ -216,7 +216,7 @@ func TestApplyKeepsConnections(t *testing.T) {
 
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(longest); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("gave up waiting: %s", what)
 		}
@@ -293,7 +293,7 @@ func TestTimeouts(t *testing.T) {
 			t.Parallel()
 			start := time.Now()
 			fn(t, b.dial())
-			if d := time.Since(start); d < 900*time.Millisecond || d > 3*time.Second {
+			if d := time.Since(start); d < 900*time.Millisecond || d > 20*time.Second { // the default is a minute
 				t.Errorf("after %v; the idle timeout is 1 s", d)
 			}
 		})
@@ -350,12 +350,12 @@ func TestActivityKeepsAlive(t *testing.T) {
 	t.Parallel()
 	cfg := simple(addrOf(server(t, func(w http.ResponseWriter, r *http.Request) {
 		for range 6 {
-			time.Sleep(300 * time.Millisecond)
+			time.Sleep(400 * time.Millisecond)
 			io.WriteString(w, "x")
 			w.(http.Flusher).Flush()
 		}
 	})))
-	cfg.Attributes["idle_timeout.timeout_seconds"] = "1"
+	cfg.Attributes["idle_timeout.timeout_seconds"] = "2"
 	if s := text(newLB(t, cfg).dial().get("/")); s != "xxxxxx" {
 		t.Errorf("%q", s)
 	}
@@ -364,18 +364,19 @@ func TestActivityKeepsAlive(t *testing.T) {
 // TestClientLeaves: a client that closes while it waits ends the request at the target.
 func TestClientLeaves(t *testing.T) {
 	t.Parallel()
-	left := make(chan struct{})
+	came, left := make(chan struct{}), make(chan struct{})
 	b := newLB(t, simple(addrOf(server(t, func(w http.ResponseWriter, r *http.Request) {
+		close(came)
 		<-r.Context().Done()
 		close(left)
 	}))))
 	c := b.dial()
 	c.send(lines("GET / HTTP/1.1", "Host: a"))
-	time.Sleep(50 * time.Millisecond)
+	<-came
 	c.Close()
 	select {
 	case <-left:
-	case <-time.After(5 * time.Second):
+	case <-time.After(longest):
 		t.Fatal("the target was not told")
 	}
 	waitFor(t, "the 460 is counted", func() bool { return b.Stats().Counters["HTTPCode_ELB_4XX_Count"] == 1 })
@@ -451,7 +452,7 @@ func TestSecureWebSocket(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer nc.Close()
-		nc.SetDeadline(time.Now().Add(10 * time.Second))
+		nc.SetDeadline(time.Now().Add(longest))
 		c := &talk{nc, t, bufio.NewReader(nc)}
 		c.upgrade()
 		for i, size := range []int{1, 2, 1000, 16384, 16385, 100000, 1, 40000, 3} {

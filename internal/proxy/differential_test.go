@@ -242,7 +242,7 @@ func newRecorder(t *testing.T, network, addr string) *recorder {
 			if err != nil {
 				return
 			}
-			c.SetDeadline(time.Now().Add(5 * time.Second))
+			c.SetDeadline(time.Now().Add(longest))
 			req, err := http.ReadRequest(bufio.NewReader(c))
 			if err == nil {
 				var b []byte
@@ -265,7 +265,7 @@ func (r *recorder) send(t *testing.T, network, addr, raw string) (status int, go
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(2 * time.Second))
+	c.SetDeadline(time.Now().Add(longest))
 	io.WriteString(c, raw)
 	resp, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: "HEAD"})
 	if err != nil {
@@ -312,7 +312,7 @@ backend b
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(longest); ; time.Sleep(10 * time.Millisecond) {
 		if c, err := net.Dial("unix", front1); err == nil {
 			c.Close()
 			break

@@ -21,11 +21,14 @@ import (
 	"time"
 )
 
+// longest is how long a test waits for what should come at once, on whatever machine.
+const longest = 30 * time.Second
+
 // TestMain fails the package if a goroutine outlives the tests.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-	for end := time.Now().Add(3 * time.Second); code == 0; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(longest); code == 0; time.Sleep(20 * time.Millisecond) {
 		b := make([]byte, 1<<20)
 		b = b[:runtime.Stack(b, true)]
 		n := bytes.Count(b, []byte("skerry/internal/proxy.(*"))
@@ -144,7 +147,7 @@ func script(t *testing.T, fn func(c net.Conn, r *bufio.Reader)) string {
 			go func() {
 				defer wg.Done()
 				defer c.Close()
-				c.SetDeadline(time.Now().Add(10 * time.Second))
+				c.SetDeadline(time.Now().Add(longest))
 				fn(c, bufio.NewReader(c))
 			}()
 		}
@@ -182,7 +185,7 @@ func (b *lb) dial() *talk {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(longest))
 	return &talk{c, b.t, bufio.NewReader(c)}
 }
 
@@ -222,7 +225,7 @@ func (c *talk) answer(method string) *http.Response {
 
 // ended tells whether the proxy has closed the connection.
 func (c *talk) ended() bool {
-	c.SetReadDeadline(time.Now().Add(3 * time.Second))
+	c.SetReadDeadline(time.Now().Add(longest))
 	_, err := c.r.ReadByte()
 	var ne net.Error
 	return err != nil && !(errors.As(err, &ne) && ne.Timeout())

@@ -24,19 +24,20 @@ import (
 func TestNoPortLeft(t *testing.T) {
 	t.Parallel()
 	taken, free := named(t, "taken"), named(t, "free")
-	port := 0 // the only one that connections may have
+	// An address of the test's own, on which nobody else has ports; port is the only one that connections may have.
+	from, port := [4]byte{127, 7, byte(os.Getpid() >> 8), byte(os.Getpid())}, 0
 	socket := func(to netip.Addr) (int, error) {
 		fd, err := newSocket(to)
 		if err != nil {
 			return -1, err
 		}
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-		if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: from}); err != nil {
 			t.Error(err)
 		}
 		return fd, nil
 	}
-	d := net.Dialer{Control: func(_, _ string, rc syscall.RawConn) error {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from[:]}, Control: func(_, _ string, rc syscall.RawConn) error {
 		return rc.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
 	}}
 	c, err := d.Dial("tcp", taken)
@@ -150,7 +151,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 		t.Fatalf("%q %v %s", first, err, rest)
 	}
 	ask := func(c net.Conn) error {
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(longest))
 		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
 			return err
 		}

@@ -324,7 +324,7 @@ func TestGRPC(t *testing.T) {
 		return pb.NewTestServiceClient(cc)
 	}
 	c := dial()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), longest)
 	defer cancel()
 
 	var trailer metadata.MD

@@ -104,7 +104,7 @@ func TestMutualTLSHeaders(t *testing.T) {
 			for _, h := range forged {
 				req.Header.Set(h, "forged")
 			}
-			resp, err := (&http.Client{Transport: tr, Timeout: 10 * time.Second}).Do(req)
+			resp, err := (&http.Client{Transport: tr, Timeout: longest}).Do(req)
 			if err != nil {
 				t.Fatalf("%s, %s: %v", c.name, proto, err)
 			}
@@ -232,7 +232,7 @@ func TestOpenSSLAndCurl(t *testing.T) {
 	}
 	defer cmd.Wait()
 	defer in.Close()
-	stop := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+	stop := time.AfterFunc(longest, func() { cmd.Process.Kill() })
 	defer stop.Stop()
 	var said strings.Builder
 	until := func(text string) {

@@ -168,7 +168,7 @@ func (b *lb) h2client() *http.Client {
 		return (&tls.Dialer{Config: c}).DialContext(ctx, n, b.addr(front))
 	}}
 	b.t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Transport: tr, Timeout: longest, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 func TestHTTP2(t *testing.T) {
