@@ -109,8 +109,8 @@ func TestNoDescriptorLeft(t *testing.T) {
 		}
 		p := New(Options{})
 		cfg := simple(target, os.Getenv("SKERRY_TEST_OTHER"))
-		cfg.Listeners[0].Addr = "127.0.0.1:0"
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		// An address of its own: the port stays free until Apply.
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.7.%d.%d:0", byte(os.Getpid()>>8), byte(os.Getpid())))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -182,7 +182,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 		refused++
 		slowest = max(slowest, time.Since(began))
 	}
-	if len(served) < 40 || refused < 40 || slowest > 2*time.Second {
+	if len(served) < 40 || refused < 40 || slowest > 10*time.Second {
 		t.Errorf("%d served, %d refused, the slowest after %v", len(served), refused, slowest)
 	}
 	for i, c := range served {
@@ -193,7 +193,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 	for _, c := range served {
 		c.Close()
 	}
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(longest); ; time.Sleep(20 * time.Millisecond) {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
