@@ -256,3 +256,14 @@ func reasonData(a Alarm, real []Datapoint, now time.Time) string {
 	}
 	return string(b)
 }
+
+// Recent are the values that the alarm's state was found with, oldest first, as far as its reason's data tell.
+func (a Alarm) Recent() []float64 {
+	var d struct {
+		Recent []float64 `json:"recentDatapoints"`
+	}
+	if json.Unmarshal([]byte(a.StateReasonData), &d) != nil {
+		return nil
+	}
+	return d.Recent
+}

@@ -3,7 +3,6 @@ package metric
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"log/slog"
 	"math"
 	"slices"
@@ -283,17 +282,13 @@ func (e *Evaluator) SetState(w *store.WriteTx, s scope.Scope, name, state, reaso
 		return err
 	}
 	v := Verdict{State: state, Reason: reason, ReasonData: data}
-	var given struct {
-		Recent []float64 `json:"recentDatapoints"`
+	recent := Alarm{StateReasonData: data}.Recent()
+	var real []Datapoint
+	for _, x := range recent[max(0, len(recent)-max(1, a.EvaluationPeriods)):] {
+		real = append(real, Datapoint{Value: x})
+		v.Value, v.HasValue = x, true
 	}
-	if json.Unmarshal([]byte(data), &given) == nil {
-		var real []Datapoint
-		for _, x := range given.Recent[max(0, len(given.Recent)-max(1, a.EvaluationPeriods)):] {
-			real = append(real, Datapoint{Value: x})
-			v.Value, v.HasValue = x, true
-		}
-		v.sumUp(real)
-	}
+	v.sumUp(real)
 	return e.transition(w, a, v)
 }
 

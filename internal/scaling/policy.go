@@ -188,13 +188,13 @@ func (e *Engine) OnAlarm(w *store.WriteTx, policyARN string, a Alarm) error {
 
 func (e *Engine) judgePolicy(tx store.Tx, g Group, p Policy, a Alarm) (int, bool) {
 	c := e.capacity(tx, g, e.Warmup(g, &p))
-	return Propose(g, p, c, a, tx.Now(), func() bool { return e.agreed(tx, g, p) })
+	return Propose(g, p, c, a, tx.Now(), func() (int, bool) { return e.agreed(tx, g, p) })
 }
 
 // Propose is the desired capacity that a policy wants when an alarm invokes it, and whether that is a change.
-// agreed tells whether every other target tracking policy of the group would scale in too. Of policies that scale in at the
-// same time, the one that leaves the most capacity has its way. Pure.
-func Propose(g Group, p Policy, c Capacity, a Alarm, now time.Time, agreed func() bool) (int, bool) {
+// agreed tells whether every other target tracking policy of the group would scale in too, and the most capacity that one of
+// them leaves. Of policies that scale in at the same time, the one that leaves the most capacity has its way. Pure.
+func Propose(g Group, p Policy, c Capacity, a Alarm, now time.Time, agreed func() (int, bool)) (int, bool) {
 	s := g.Shrank
 	if s == nil || s.By == p.Name || !now.Before(s.Until) || s.From <= c.Desired {
 		return propose(g, p, c, a, now, agreed)
@@ -211,7 +211,7 @@ func Propose(g Group, p Policy, c Capacity, a Alarm, now time.Time, agreed func(
 	return n, n != c.Desired
 }
 
-func propose(g Group, p Policy, c Capacity, a Alarm, now time.Time, agreed func() bool) (int, bool) {
+func propose(g Group, p Policy, c Capacity, a Alarm, now time.Time, agreed func() (int, bool)) (int, bool) {
 	if p.Type != SimpleScaling && !a.HasValue {
 		return 0, false // how much depends on the metric, and it is missing
 	}
@@ -225,10 +225,15 @@ func propose(g Group, p Policy, c Capacity, a Alarm, now time.Time, agreed func(
 		if strings.HasPrefix(a.Name, alarmPrefix(p)+"AlarmHigh-") || a.Value > t.Target {
 			return trackOut(c, a.Value, t.Target)
 		}
-		if t.DisableScaleIn || now.Before(g.HoldIn) || !agreed() {
+		if t.DisableScaleIn || now.Before(g.HoldIn) {
 			return 0, false
 		}
-		return trackIn(c, a.Value, t.Target)
+		least, ok := agreed()
+		n, change := trackIn(c, a.Value, t.Target)
+		if n = max(n, least); !ok || !change || n >= c.Desired {
+			return 0, false
+		}
+		return n, true
 	}
 	if g.Cooling > 0 || now.Before(g.CoolTill) {
 		return 0, false
@@ -236,19 +241,34 @@ func propose(g Group, p Policy, c Capacity, a Alarm, now time.Time, agreed func(
 	return simple(c, p)
 }
 
-// agreed tells whether every other target tracking policy that may scale in wants to: one that does not keeps the group.
-func (e *Engine) agreed(tx store.Tx, g Group, p Policy) bool {
+// agreed tells whether every other target tracking policy that may scale in wants to, and the most capacity that one of them
+// leaves: one that wants to keep the group keeps it.
+func (e *Engine) agreed(tx store.Tx, g Group, p Policy) (most int, agreed bool) {
 	for _, o := range of(tx, Policies, g.Scope, g.Name) {
 		if o.Name == p.Name || o.Type != TargetTracking || !o.Enabled || o.Tracking.DisableScaleIn {
 			continue
 		}
 		for _, name := range o.AlarmNames {
-			if strings.Contains(name, "-AlarmLow-") && e.Alarms.State(tx, g.Scope, name) != "ALARM" {
-				return false
+			if !strings.Contains(name, "-AlarmLow-") {
+				continue
 			}
+			v, known := e.Alarms.Value(tx, g.Scope, name)
+			n, in := o.Agrees(e.capacity(tx, g, e.Warmup(g, &o)), Alarm{State: e.Alarms.State(tx, g.Scope, name), Value: v, HasValue: known})
+			if !in {
+				return 0, false
+			}
+			most = max(most, n)
 		}
 	}
-	return true
+	return most, true
+}
+
+// Agrees tells whether a target tracking policy whose alarm for scaling in is low wants to, and what it leaves. Pure.
+func (p Policy) Agrees(c Capacity, low Alarm) (int, bool) {
+	if low.State != "ALARM" || !low.HasValue {
+		return 0, false
+	}
+	return trackIn(c, low.Value, p.Tracking.Target)
 }
 
 // apply writes what a policy wants.

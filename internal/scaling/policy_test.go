@@ -303,7 +303,7 @@ func TestSimultaneousScaleIn(t *testing.T) {
 	} {
 		g, at := Group{Desired: 8}, now
 		for _, p := range c.order {
-			if n, change := Propose(g, p, Capacity{Min: 1, Max: 10, Desired: g.Desired, InService: g.Desired}, Alarm{Value: 20, HasValue: true, Threshold: 45}, at, func() bool { return true }); change {
+			if n, change := Propose(g, p, Capacity{Min: 1, Max: 10, Desired: g.Desired, InService: g.Desired}, Alarm{Value: 20, HasValue: true, Threshold: 45}, at, func() (int, bool) { return 0, true }); change {
 				g = e.Follow(g, p, n, at)
 			}
 			at = at.Add(c.apart)

@@ -120,6 +120,8 @@ type Alarms interface {
 	CheckMath(queries json.RawMessage, period int) error
 	// State is OK, ALARM, INSUFFICIENT_DATA, or empty for no such alarm.
 	State(tx store.Tx, s scope.Scope, name string) string
+	// Value is the metric's in the newest period that the alarm has judged; false when it is not known.
+	Value(tx store.Tx, s scope.Scope, name string) (float64, bool)
 	// ByAction lists the names of the alarms that have the ARN among their actions.
 	ByAction(tx store.Tx, s scope.Scope, arn string) []string
 }

@@ -41,6 +41,7 @@ type fakeAlarm struct {
 	scope.Scope
 	AlarmSpec
 	State string
+	Value float64
 }
 
 type fakeGroup struct {
@@ -235,6 +236,11 @@ func (fakeCloudWatch) CheckMath(queries json.RawMessage, period int) error { ret
 func (fakeCloudWatch) State(tx store.Tx, s scope.Scope, name string) string {
 	a, _ := fakeAlarms.Get(tx, s.Key(name))
 	return a.State
+}
+
+func (fakeCloudWatch) Value(tx store.Tx, s scope.Scope, name string) (float64, bool) {
+	a, _ := fakeAlarms.Get(tx, s.Key(name))
+	return a.Value, true
 }
 
 func (fakeCloudWatch) ByAction(tx store.Tx, s scope.Scope, arn string) []string {

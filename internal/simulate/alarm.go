@@ -19,6 +19,8 @@ type alarm struct {
 	result string
 	points []metric.Datapoint
 	began  time.Time // the period under way
+	newest float64   // value, and whether there is one
+	known  bool
 }
 
 // input is a statistic of a metric that an alarm reads.
@@ -169,6 +171,7 @@ func (w *world) measure(values [metrics]float64) {
 		if verdict.State != "" {
 			a.State = verdict.State
 		}
+		a.newest, a.known = verdict.Value, verdict.HasValue
 		if a.State == metric.StateAlarm {
 			w.invoke(a, verdict)
 		}
@@ -181,19 +184,24 @@ func (w *world) invoke(a *alarm, v metric.Verdict) {
 	}
 	n, change := scaling.Propose(w.group, a.policy.Policy, w.capacity(a.policy),
 		scaling.Alarm{Name: a.Name, State: a.State, Value: v.Value, HasValue: v.HasValue, Threshold: a.Threshold,
-			Recent: scaling.Recent{N: v.N, Average: v.Average, Minimum: v.Minimum, Maximum: v.Maximum}}, w.now, func() bool { return w.agreed(a.policy) })
+			Recent: scaling.Recent{N: v.N, Average: v.Average, Minimum: v.Minimum, Maximum: v.Maximum}}, w.now, func() (int, bool) { return w.agreed(a.policy) })
 	if change {
 		w.group = w.e.Follow(w.group, a.policy.Policy, n, w.now)
 		w.dirty = true
 	}
 }
 
-// agreed tells whether every other target tracking policy wants to scale in too.
-func (w *world) agreed(p *Policy) bool {
+// agreed tells whether every other target tracking policy wants to scale in too, and the most that one of them leaves.
+func (w *world) agreed(p *Policy) (most int, agreed bool) {
 	for _, a := range w.alarms {
-		if a.policy != p && a.policy.Type == scaling.TargetTracking && a.Comparison == "LessThanThreshold" && a.State != metric.StateAlarm {
-			return false
+		if a.policy == p || a.policy.Type != scaling.TargetTracking || a.Comparison != "LessThanThreshold" {
+			continue
 		}
+		n, in := a.policy.Agrees(w.capacity(a.policy), scaling.Alarm{State: a.State, Value: a.newest, HasValue: a.known})
+		if !in {
+			return 0, false
+		}
+		most = max(most, n)
 	}
-	return true
+	return most, true
 }

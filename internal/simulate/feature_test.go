@@ -3,6 +3,7 @@ package simulate
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,9 +80,32 @@ func TestMetricMath(t *testing.T) {
 		}
 		s := scenario(steady(60, 60), scaling.Group{Name: "g", Min: 4, Max: 50, Desired: 4})
 		s.Candidate, s.MemIdle, s.MemBusy = candidate, 10, 100
-		if d := last(mustRun(t, s)).Desired; d != c.want {
+		r := mustRun(t, s)
+		if d := last(r).Desired; d != c.want {
 			t.Errorf("%s: %d are wanted, not %d", name, d, c.want)
 		}
+		if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "begins with a desired capacity of 4") {
+			t.Errorf("%s: nothing is said of a beginning that is too small: %q", name, r.Notes)
+		}
+	}
+}
+
+// A second policy with a target that is much easier to keep never takes capacity that the first one needs.
+func TestTheLargerOfTwoPolicies(t *testing.T) {
+	trace := Trace{Step: time.Minute}
+	for m := range 12 * 60 {
+		trace.Demand = append(trace.Demand, 60+50*math.Sin(float64(m)/60))
+	}
+	s := scenario(trace, scaling.Group{Name: "g", Min: 2, Max: 50, Desired: 16}, tracks("ASGAverageCPUUtilization", 50))
+	want := mustRun(t, s)
+	s.Candidate.Policies = append(s.Candidate.Policies, tracks("ALBRequestCountPerTarget", 5000))
+	for range 2 {
+		for i, p := range mustRun(t, s).Points {
+			if p.Desired < want.Points[i].Desired {
+				t.Fatalf("in minute %d the two want %d, the stricter alone %d", i, p.Desired, want.Points[i].Desired)
+			}
+		}
+		s.Candidate.Policies[0], s.Candidate.Policies[1] = s.Candidate.Policies[1], s.Candidate.Policies[0]
 	}
 }
 

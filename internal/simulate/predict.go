@@ -131,8 +131,11 @@ func (s *Scenario) repeated(of Metric, at time.Time) float64 {
 	return sum
 }
 
-// notes tells what a user may not expect of the predictive policies.
-func (w *world) notes() (out []string) {
+// notes tells what a user may not expect: of the beginning, and of the predictive policies.
+func (w *world) notes(first Point) (out []string) {
+	if first.Unserved >= 1 {
+		out = append(out, fmt.Sprintf("the group begins with a desired capacity of %d, which is too little for the traffic's first step; --desired says another one", w.s.Group.Desired))
+	}
 	for _, p := range w.predictions {
 		switch {
 		case !p.policy.Predictive.Scale:

@@ -50,7 +50,7 @@ func (r *Result) sum(w *world) {
 	r.MeanInstances = round(mean, 2)
 	r.InstanceHours = round(w.aliveSeconds/3600, 2)
 	r.Cost = round(w.spent/3600, 2)
-	r.Notes = w.notes()
+	r.Notes = w.notes(r.Points[0])
 	r.Requests = int64(math.Round(w.queue.requests))
 	r.Unserved = int64(math.Round(w.queue.unserved))
 	r.P95 = round(w.queue.waits.quantile(0.95)*1000, 3)

@@ -56,6 +56,16 @@ func (Alarms) State(tx store.Tx, s scope.Scope, name string) string {
 	return a.State
 }
 
+// Value tells the newest value that an alarm has judged.
+func (Alarms) Value(tx store.Tx, s scope.Scope, name string) (float64, bool) {
+	a, err := metric.GetAlarm(tx, s, name)
+	recent := a.Recent()
+	if err != nil || len(recent) == 0 {
+		return 0, false
+	}
+	return recent[len(recent)-1], true
+}
+
 // ByAction lists the alarms that have an ARN among their actions.
 func (Alarms) ByAction(tx store.Tx, s scope.Scope, arn string) []string {
 	var out []string

@@ -177,7 +177,13 @@ func TestSeveralPoliciesAtOnce(t *testing.T) {
 		scaling.Groups.Put(w, g)
 		return nil
 	})
-	b.run(17, datum("a", 6), datum("b", 7))
+	b.run(17, datum("a", 1), datum("b", 8.5)) // low, and yet four are what it needs
+	b.run(1, datum("a", 10), datum("b", 10))
+	b.run(17, datum("a", 8.5), datum("b", 1))
+	if n := b.desired(); n != 4 {
+		t.Fatalf("one that has just enough is brought to %d by the other", n)
+	}
+	b.run(3, datum("a", 1), datum("b", 7))
 	if n := b.desired(); n != 3 {
 		t.Fatalf("when both agree it has %d", n)
 	}
