@@ -108,12 +108,10 @@ func first(s []string) []string {
 	return s
 }
 
-// portsClash tells whether two listeners of one load balancer can't be together. TCP and UDP have ports of their own.
+// portsClash tells whether two listeners of one load balancer can't be together: a port has one, of whatever protocol. TCP and
+// UDP share it in one of protocol TCP_UDP.
 func portsClash(a, b Listener) bool {
-	if a.ARN != "" && a.ARN == b.ARN || a.Port != b.Port {
-		return false
-	}
-	return !(a.Protocol == UDP && b.Protocol != UDP && b.Protocol != TCPUDP || b.Protocol == UDP && a.Protocol != UDP && a.Protocol != TCPUDP)
+	return a.Port == b.Port && (a.ARN == "" || a.ARN != b.ARN)
 }
 
 // apply returns the listener with the parameters that are set, checked.

@@ -206,6 +206,20 @@ func TestAddressesThatAreShown(t *testing.T) {
 	}
 }
 
+// TestAPortHasOneListener: TCP and UDP of one port are a listener of both.
+func TestAPortHasOneListener(t *testing.T) {
+	x := newCloud(t)
+	lb := *must[elbv2.CreateLoadBalancerOutput](t)(x.createLB("net", "network")).LoadBalancers[0].LoadBalancerArn
+	tcp := *must[elbv2.CreateTargetGroupOutput](t)(x.createGroup("tcp", "TCP")).TargetGroups[0].TargetGroupArn
+	udp := *must[elbv2.CreateTargetGroupOutput](t)(x.createGroup("udp", "UDP")).TargetGroups[0].TargetGroupArn
+	must[elbv2.CreateListenerOutput](t)(x.createListener(lb, "TCP", 53, tcp))
+	_, err := x.createListener(lb, "UDP", 53, udp)
+	refused(t, "UDP beside TCP", err, "DuplicateListener", "A listener already exists on this port for this load balancer '"+lb+"'")
+	other := must[elbv2.CreateListenerOutput](t)(x.createListener(lb, "UDP", 54, udp)).Listeners[0].ListenerArn
+	_, err = x.s.modifyListener(x.c, &elbv2.ModifyListenerInput{ListenerArn: other, Port: api.Ptr(int32(53))})
+	refused(t, "moved there", err, "DuplicateListener", "")
+}
+
 // TestSecurityGroupsOfAnotherVPC: the code that clients know for it; one that does not exist has another.
 func TestSecurityGroupsOfAnotherVPC(t *testing.T) {
 	x := newCloud(t)
