@@ -129,7 +129,7 @@ func (g Group) orderable(o Order) (spot bool, err error) {
 	case o.Capacity < 1:
 		return false, invalid("RequestedCapacity must be at least 1.")
 	case g.Desired+o.Capacity > g.Max:
-		return false, invalid("AutoScalingGroup %s has max size of %d and desired capacity of %d. Adding %d more instance(s) would violate the max size constraint.", g.Name, g.Max, g.Desired, o.Capacity)
+		return false, g.unsized("launch", o.Capacity)
 	}
 	weighted := g.Mixed != nil && slices.ContainsFunc(g.Mixed.Overrides, func(o Override) bool { return o.Weight > 0 })
 	if o.Capacity > maxOrdered && !weighted {

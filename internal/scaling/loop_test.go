@@ -502,7 +502,7 @@ func TestStandbyDetachAttach(t *testing.T) {
 		_, err := w.e.EnterStandby(tx, here, "g", ids[1:], true)
 		return err
 	})
-	wantError(t, err, "ValidationError", "would violate the min size constraint")
+	wantError(t, err, "ValidationError", "has min-size=1, max-size=3, and desired-size=1. To place into standby 1 instance, please update the AutoScalingGroup sizes appropriately.")
 	move(func(tx *store.WriteTx) ([]Activity, error) { return w.e.ExitStandby(tx, here, "g", ids[:1]) })
 	w.step()
 	if len(w.in(InService)) != 2 || w.group().Desired != 2 {
@@ -522,7 +522,7 @@ func TestStandbyDetachAttach(t *testing.T) {
 		t.Fatalf("members %+v", w.members())
 	}
 	err = w.db.Update(func(tx *store.WriteTx) error { return w.e.AttachInstances(tx, here, "g", ids[:1]) })
-	wantError(t, err, "ValidationError", "is already part of the Auto Scaling group g")
+	wantError(t, err, "ValidationError", "is already part of AutoScalingGroup:g")
 }
 
 func TestTargetGroupsAttachedLater(t *testing.T) {

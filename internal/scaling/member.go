@@ -129,13 +129,13 @@ func (e *Engine) SetProtection(w *store.WriteTx, s scope.Scope, group string, id
 	return nil
 }
 
-// lower takes n off a group's desired capacity, or refuses when its least size forbids it.
-func lower(g *Group, n int, verb string) error {
-	if g.Desired-n < g.Min {
-		return invalid("AutoScalingGroup %s has min size of %d and desired capacity of %d. %s %d more instance(s) would violate the min size constraint.", g.Name, g.Min, g.Desired, verb, n)
+// unsized refuses what a group's sizes don't allow: to do something to n instances.
+func (g Group) unsized(verb string, n int) error {
+	noun := "instance"
+	if n > 1 {
+		noun = "instances"
 	}
-	g.Desired -= n
-	return nil
+	return invalid("AutoScalingGroup %s has min-size=%d, max-size=%d, and desired-size=%d. To %s %d %s, please update the AutoScalingGroup sizes appropriately.", g.Name, g.Min, g.Max, g.Desired, verb, n, noun)
 }
 
 // Detach is DetachInstances.
@@ -161,6 +161,7 @@ func (e *Engine) moveOut(w *store.WriteTx, s scope.Scope, group string, ids []st
 		return nil, err
 	}
 	var out []Activity
+	before := g
 	for i, m := range list {
 		if slices.Contains(ids[:i], m.ID) {
 			return nil, invalid("The instance %s is named more than once.", m.ID)
@@ -173,13 +174,13 @@ func (e *Engine) moveOut(w *store.WriteTx, s scope.Scope, group string, ids []st
 		}
 		from := g.Desired
 		text, description := "instance "+m.ID+" was moved to standby in response to a user request", "Moving EC2 instance to Standby: "
-		verb := "Moving to standby"
+		verb := "place into standby"
 		if to == Detaching {
-			text, description, verb = "instance "+m.ID+" was detached in response to a user request", "Detaching EC2 instance: ", "Detaching"
+			text, description, verb = "instance "+m.ID+" was detached in response to a user request", "Detaching EC2 instance: ", "detach"
 		}
 		if decrement && m.State == InService {
-			if err := lower(&g, max(1, m.Weight), verb); err != nil {
-				return nil, err
+			if g.Desired -= max(1, m.Weight); g.Desired < g.Min {
+				return nil, before.unsized(verb, len(list))
 			}
 			text += fmt.Sprintf(", shrinking the capacity from %d to %d", from, g.Desired)
 		}
@@ -200,15 +201,6 @@ func (e *Engine) moveOut(w *store.WriteTx, s scope.Scope, group string, ids []st
 	return out, nil
 }
 
-// raise adds n to a group's desired capacity, or refuses when its greatest size forbids it.
-func raise(g *Group, n int) error {
-	if g.Desired+n > g.Max {
-		return invalid("AutoScalingGroup %s has max size of %d and desired capacity of %d. Adding %d more instance(s) would violate the max size constraint.", g.Name, g.Max, g.Desired, n)
-	}
-	g.Desired += n
-	return nil
-}
-
 // ExitStandby is ExitStandby: the members come back by way of Pending, and desired grows by them.
 func (e *Engine) ExitStandby(w *store.WriteTx, s scope.Scope, group string, ids []string) ([]Activity, error) {
 	g, err := openGroup(w, s, group)
@@ -226,13 +218,14 @@ func (e *Engine) ExitStandby(w *store.WriteTx, s scope.Scope, group string, ids 
 		return nil, err
 	}
 	var out []Activity
+	before := g
 	for _, m := range list {
 		if m.State != Standby {
 			return nil, invalid("The instance %s is not in Standby.", m.ID)
 		}
 		from := g.Desired
-		if err := raise(&g, max(1, m.Weight)); err != nil {
-			return nil, err
+		if g.Desired += max(1, m.Weight); g.Desired > g.Max {
+			return nil, before.unsized("take out of standby", len(list))
 		}
 		a := begin(w, g, "Moving EC2 instance out of Standby: "+m.ID, causeOf(nil, w.Now(),
 			fmt.Sprintf("instance %s was moved out of standby in response to a user request, increasing the capacity from %d to %d.", m.ID, from, g.Desired)), m.SubnetID, m.Zone, nil)
@@ -258,16 +251,17 @@ func (e *Engine) AttachInstances(w *store.WriteTx, s scope.Scope, group string, 
 	if g.SuspendedProcess(ProcLaunch) {
 		return invalid("Instances cannot be attached while the Launch process is suspended.")
 	}
+	before := g
 	for _, id := range ids {
 		i, ok := e.Compute.Instance(w, s, id)
 		if !ok {
 			return fault.New(fault.NotFound, "ValidationError", "Invalid Instance ID: %s", id)
 		}
 		if m, taken := Members.Get(w, s.Key(id)); taken {
-			return invalid("Instance %s is already part of the Auto Scaling group %s.", id, m.Group)
+			return invalid("The Instance: %s is already part of AutoScalingGroup:%s", id, m.Group)
 		}
 		if i.State != "running" {
-			return invalid("Instance %s is not in correct state. Instance(s) must be in 'running' state.", id)
+			return invalid("Instance %s [%s] is not in correct state. Instance(s) must be in 'running' state.", id, i.State)
 		}
 		if !slices.Contains(g.ZoneNames, i.Zone) {
 			return invalid("The availability zones of the specified instances and the Auto Scaling group do not match: %s is in %s.", id, i.Zone)
@@ -279,8 +273,8 @@ func (e *Engine) AttachInstances(w *store.WriteTx, s scope.Scope, group string, 
 				weight = g.Mixed.Overrides[o].Weight
 			}
 		}
-		if err := raise(&g, max(1, weight)); err != nil {
-			return err
+		if g.Desired += max(1, weight); g.Desired > g.Max {
+			return before.unsized("attach", len(ids))
 		}
 		a := begin(w, g, "Attaching an existing EC2 instance: "+id, causeOf(nil, w.Now(),
 			fmt.Sprintf("an instance was attached in response to a user request, increasing the capacity from %d to %d.", from, g.Desired)), i.SubnetID, i.Zone, nil)
