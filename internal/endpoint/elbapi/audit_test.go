@@ -160,6 +160,10 @@ func TestWhatClientsMayNotAsk(t *testing.T) {
 		{"too little capacity", func() error { return capacity(lb, 99) }, "InvalidConfigurationRequest", ""},
 		{"too much", func() error { return capacity(lb, 1501) }, "CapacityUnitsLimitExceeded", ""},
 		{"too little for two zones", func() error { return capacity(net, 5499) }, "InvalidConfigurationRequest", ""},
+		{"a tag of more than 128 characters", func() error {
+			_, err := x.s.addTags(x.c, &elbv2.AddTagsInput{ResourceArns: []string{lb}, Tags: []elbv2.Tag{{Key: p(strings.Repeat("ü", 129))}}})
+			return err
+		}, "ValidationError", ""},
 		{"a tag of the system's", func() error {
 			_, err := x.s.addTags(x.c, &elbv2.AddTagsInput{ResourceArns: []string{lb}, Tags: []elbv2.Tag{{Key: p("Aws:x")}}})
 			return err
@@ -174,6 +178,9 @@ func TestWhatClientsMayNotAsk(t *testing.T) {
 		}, "InvalidConfigurationRequest", ""},
 	} {
 		refused(t, c.what, c.do(), c.code, c.message)
+	}
+	if _, err := x.s.addTags(x.c, &elbv2.AddTagsInput{ResourceArns: []string{lb}, Tags: []elbv2.Tag{{Key: p(strings.Repeat("ü", 128)), Value: p(strings.Repeat("ü", 256))}}}); err != nil {
+		t.Errorf("a tag as long as may be: %v", err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"skerry/api"
 	"skerry/api/elbv2"
@@ -12,6 +13,7 @@ import (
 	"skerry/internal/fault"
 	"skerry/internal/scope"
 	"skerry/internal/store"
+	"skerry/internal/tag"
 )
 
 // Server holds what the handlers need beside the call.
@@ -127,9 +129,9 @@ func tagMap(tags []elbv2.Tag) (map[string]string, error) {
 	for _, t := range tags {
 		k := api.Val(t.Key)
 		switch {
-		case k == "" || len(k) > 128:
+		case k == "" || utf8.RuneCountInString(k) > tag.MaxKey:
 			return nil, invalid("1 validation error detected: Value '%s' at 'tags' failed to satisfy constraint: Member must have length between 1 and 128", k)
-		case len(api.Val(t.Value)) > 256:
+		case utf8.RuneCountInString(api.Val(t.Value)) > tag.MaxValue:
 			return nil, invalid("1 validation error detected: Value '%s' at 'tags' failed to satisfy constraint: Member must have length less than or equal to 256", api.Val(t.Value))
 		case reserved(k):
 			return nil, invalid("The tag key '%s' cannot begin with 'aws:'", k)
@@ -139,7 +141,7 @@ func tagMap(tags []elbv2.Tag) (map[string]string, error) {
 		}
 		m[k] = api.Val(t.Value)
 	}
-	if len(m) > 50 {
+	if len(m) > tag.MaxUser {
 		return nil, fault.New(fault.Limit, "TooManyTags", "The maximum number of tags per resource has been reached")
 	}
 	return m, nil
