@@ -36,7 +36,8 @@
 //
 // HTTP/2 (h2*.go; clients' side on Linux only). A client's connection is a state machine run by one goroutine, which also carries
 // the exchanges of requests without a body with plain HTTP/1.1 targets, on sockets in an epoll set of its own; every other exchange
-// has a goroutine and meets the connection under its mutex. A stream's fields become an HTTP/1.1 head that the one parser reads. To
+// has a goroutine and meets the connection under its mutex. One that has been idle for a moment is parked: it leaves its goroutine and its
+// epoll set, until its socket says something or its time has come. A stream's fields become an HTTP/1.1 head that the one parser reads. To
 // an exchange, a stream of a target's HTTP/2 connection (h2call) looks like a connection that speaks HTTP/1.1.
 //
 // Who asks (oidc.go, jwt.go, idp.go): an action that authenticates stands before the deciding one and is carried by goroutines

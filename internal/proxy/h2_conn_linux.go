@@ -32,8 +32,9 @@ type h2conn struct {
 	born time.Time
 
 	wire   h2wire
-	set    *os.File // the epoll set, which Go's own poller waits for
+	set    atomic.Pointer[os.File] // the epoll set, which Go's own poller waits for
 	setRaw syscall.RawConn
+	parked atomic.Bool // the parker has it
 	woken  atomic.Bool
 	due    atomic.Int64                 // when the ticker must wake the goroutine, ns of Proxy.ticks
 	events *[eventBatch]unix.EpollEvent // while there are some
@@ -66,6 +67,8 @@ type h2conn struct {
 	resets    int // streams that the client reset of late, or had us reset, less those that it let finish
 	resetsAt  int64
 
+	greeted   bool  // our settings have gone out
+	rests     bool  // it has given back what an idle connection has no use for
 	goingAway bool  // a GOAWAY has gone out: no stream above lastID counts
 	over      bool  // nothing is read any more; the connection ends when out is written
 	dead      bool  // and nothing is written either
@@ -134,9 +137,10 @@ func (p *Proxy) serveH2(ln *listener, nc net.Conn, s *tlsfront.Session, peer pee
 }
 
 func (c *h2conn) live() {
-	defer c.p.left()
-	defer c.p.h2.remove(c)
-	c.run()
+	if c.run() {
+		c.p.h2.remove(c)
+		c.p.left()
+	}
 }
 
 // open makes the epoll set.
@@ -146,21 +150,29 @@ func (c *h2conn) open() error {
 		return err
 	}
 	unix.SetNonblock(ep, true) // so that Go's poller takes it
-	c.set = os.NewFile(uintptr(ep), "epoll")
-	if c.setRaw, err = c.set.SyscallConn(); err == nil {
+	set := os.NewFile(uintptr(ep), "epoll")
+	if c.setRaw, err = set.SyscallConn(); err == nil {
 		err = epollAdd(ep, c.wire.fd, 0, edges)
 	}
 	if err != nil {
-		c.set.Close()
+		set.Close()
 		return err
 	}
+	c.set.Store(set)
 	c.fast.init(c, ep)
 	return nil
 }
 
-func (c *h2conn) run() {
+// run goes on with the connection until it is over, or parked.
+func (c *h2conn) run() (over bool) {
 	c.mu.Lock()
+	parked := false
 	defer func() {
+		if parked {
+			c.mu.Unlock()
+			return
+		}
+		over = true
 		if err := recover(); err != nil {
 			c.p.opt.Log.Error("panic", "listener", c.ln.addr, "err", err, "stack", stack())
 		}
@@ -169,14 +181,24 @@ func (c *h2conn) run() {
 		c.fast.end()
 		c.mu.Unlock()
 		c.wg.Wait()
-		c.set.Close()
+		c.set.Load().Close()
 		c.wire.close()
 		if c.in != nil {
 			largeBuffers.Put(c.in)
 			c.in = nil
 		}
 	}()
-	c.hello()
+	if !c.greeted {
+		c.greeted = true
+		c.hello()
+	} else { // it was parked
+		c.streams, c.readable = map[uint32]*h2stream{}, true
+		c.due.Store(c.p.ticks.Load() + int64(tick)) // what came may be no more than a ping
+		if err := c.open(); err != nil {
+			c.p.opt.Log.Warn("HTTP/2 connection", "err", err)
+			return
+		}
+	}
 	for {
 		c.work()
 		c.flush()
@@ -207,6 +229,12 @@ func (c *h2conn) run() {
 		}
 		c.fast.resume()
 		c.look()
+		if c.rests {
+			c.rests = false
+			if parked = c.park(); parked {
+				return
+			}
+		}
 	}
 }
 
@@ -221,7 +249,7 @@ func (c *h2conn) wait(block bool) (n int) {
 		return !block || c.woken.Load()
 	})
 	if err != nil || c.woken.Load() {
-		c.set.SetReadDeadline(time.Time{})
+		c.set.Load().SetReadDeadline(time.Time{})
 		c.woken.Store(false)
 	}
 	return max(n, 0)
@@ -232,7 +260,10 @@ var eventPool = sync.Pool{New: func() any { return new([eventBatch]unix.EpollEve
 // wake makes the goroutine look around.
 func (c *h2conn) wake() {
 	if !c.woken.Swap(true) {
-		c.set.SetReadDeadline(past)
+		c.set.Load().SetReadDeadline(past)
+	}
+	if c.parked.Load() {
+		c.p.parker.take(c.wire.fd)
 	}
 }
 
@@ -493,7 +524,9 @@ func (c *h2conn) look() {
 		return
 	}
 	if !c.goingAway && (c.drain.Load() || c.p.opt.Clock().Sub(c.born) >= lt.attrs.keepAlive) {
-		c.goAway(http2.ErrCodeNo)
+		if c.goAway(http2.ErrCodeNo); c.over {
+			return
+		}
 	}
 	if len(c.streams) > 0 {
 		c.fast.look(now)
@@ -521,6 +554,7 @@ func (c *h2conn) rest() {
 		c.wire.out = nil
 	}
 	c.wire.state.Rest()
+	c.rests = true
 }
 
 // h2set is the set of a Proxy's HTTP/2 connections.

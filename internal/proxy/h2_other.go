@@ -16,6 +16,10 @@ type spares struct{}
 
 func (spares) expire(time.Time, time.Duration) {}
 
+type h2parker struct{}
+
+func (*h2parker) stop() {}
+
 type h2set struct{}
 
 func (h2set) tick(int64)      {}

@@ -64,6 +64,7 @@ type Proxy struct {
 	own         bool    // the engine ends with the proxy
 	sockets     bool    // loops can connect to targets
 	h2          h2set
+	parker      h2parker
 	logs        *logWriter
 	warned      atomic.Int64   // ticks, when a lack of means was last logged
 	judged      int64          // when anomalies were looked for, ns since start; only the ticker's
@@ -506,6 +507,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 		p.expire(t)
 	}
 	p.upstreams.Wait()
+	p.parker.stop()
 	if p.own {
 		p.engine.Close()
 	}
