@@ -159,7 +159,7 @@ func (e *Engine) Warm(tx store.Tx, s scope.Scope, instanceID string) bool {
 		warm = e.scaled(*g.DefaultWarmup)
 	}
 	for _, p := range of(tx, Policies, s, g.Name) {
-		if p.Type == TargetTracking && p.Warmup != nil {
+		if (p.Type == TargetTracking || p.Type == StepScaling) && p.Warmup != nil {
 			warm = max(warm, e.scaled(*p.Warmup))
 		}
 	}

@@ -269,17 +269,19 @@ func TestExecutePolicy(t *testing.T) {
 }
 
 func TestWarmMembersCountInMetrics(t *testing.T) {
-	w := newWorld(t, 1)
-	w.create(settings(1, 10), 1)
-	w.put(cpu50())
-	w.run(2 * time.Second)
-	id := w.members()[0].ID
-	if w.e.Warm(w.db.Read(), here, id) {
-		t.Error("a member that warms up counts")
-	}
-	w.run(60 * time.Second)
-	if !w.e.Warm(w.db.Read(), here, id) {
-		t.Error("a warm member does not count")
+	for _, p := range []Policy{cpu50(), {Scope: here, Group: "g", Name: "step", Type: StepScaling, Enabled: true, AdjustmentType: ChangeInCapacity, Warmup: ptr(60), Steps: []Step{{Lower: ptr(0.0), Adjustment: 1}}}} {
+		w := newWorld(t, 1)
+		w.create(settings(1, 10), 1)
+		w.put(p)
+		w.run(2 * time.Second)
+		id := w.members()[0].ID
+		if w.e.Warm(w.db.Read(), here, id) {
+			t.Errorf("%s: a member that warms up counts", p.Name)
+		}
+		w.run(60 * time.Second)
+		if !w.e.Warm(w.db.Read(), here, id) {
+			t.Errorf("%s: a warm member does not count", p.Name)
+		}
 	}
 }
 

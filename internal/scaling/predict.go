@@ -2,6 +2,7 @@ package scaling
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -183,52 +184,61 @@ func (e *Engine) floor(tx store.Tx, g Group) int {
 	return n
 }
 
-// predictions makes the forecasts that are due and scales by them; it returns when to look again.
-func (r *Reconciler) predictions() (time.Time, error) {
-	e := r.Engine
-	var wake time.Time
+// predictions makes the forecasts that are due and scales by them; it returns when to look again. What hinders one policy does
+// not hinder others.
+func (r *Reconciler) predictions() (wake time.Time, failed error) {
 	tx := r.DB.Read()
 	for p := range Policies.All(tx) {
-		if p.Predictive == nil || !p.Enabled || e.Metrics == nil {
+		if p.Predictive == nil || !p.Enabled || r.Engine.Metrics == nil {
 			continue
 		}
-		now, step := r.now(), e.scaled(hour)
-		f, ok := Forecasts.Get(tx, p.Key(p.Group+":"+p.Name))
-		if !ok || f.Stale(now, step) {
-			next, enough, err := e.predict(tx, p)
-			if err != nil {
-				return now.Add(errorPause), err
-			}
-			if !enough {
-				next = Forecast{Scope: p.Scope, Group: p.Group, Policy: p.Name, At: now, Start: now}
-			}
-			f, ok = next, true
-			if err := r.DB.Update(func(w *store.WriteTx) error {
-				if cur, there := Policies.Get(w, p.Key(p.Group+":"+p.Name)); there && cur.UUID == p.UUID {
-					Forecasts.Put(w, f)
-				}
-				return nil
-			}); err != nil {
-				return now.Add(errorPause), err
-			}
+		next, err := r.prediction(tx, p)
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("policy %s of group %s: %w", p.Name, p.Group, err))
 		}
-		next := p.Predictive.Next(now, step, e.scaled(p.Predictive.Buffer))
 		if wake.IsZero() || next.Before(wake) {
 			wake = next
 		}
-		if !p.Predictive.Scale {
-			continue
+	}
+	return wake, failed
+}
+
+// prediction makes a policy's forecast, if it is due, and scales by it.
+func (r *Reconciler) prediction(tx store.Tx, p Policy) (time.Time, error) {
+	e := r.Engine
+	now, step := r.now(), e.scaled(hour)
+	f, ok := Forecasts.Get(tx, p.Key(p.Group+":"+p.Name))
+	if !ok || f.Stale(now, step) {
+		next, enough, err := e.predict(tx, p)
+		if err != nil {
+			return now.Add(errorPause), err
 		}
-		want := f.Wanted(now, step, e.scaled(p.Predictive.Buffer))
-		g, there := Groups.Get(tx, p.Key(p.Group))
-		if _, raise := p.Predictive.Raise(g, want); !there || !raise {
-			continue
+		if !enough {
+			next = Forecast{Scope: p.Scope, Group: p.Group, Policy: p.Name, At: now, Start: now}
 		}
-		if err := r.DB.Update(func(w *store.WriteTx) error { e.ahead(w, p, want); return nil }); err != nil {
+		f = next
+		if err := r.DB.Update(func(w *store.WriteTx) error {
+			if cur, there := Policies.Get(w, p.Key(p.Group+":"+p.Name)); there && cur.UUID == p.UUID {
+				Forecasts.Put(w, f)
+			}
+			return nil
+		}); err != nil {
 			return now.Add(errorPause), err
 		}
 	}
-	return wake, nil
+	next := p.Predictive.Next(now, step, e.scaled(p.Predictive.Buffer))
+	if !p.Predictive.Scale {
+		return next, nil
+	}
+	want := f.Wanted(now, step, e.scaled(p.Predictive.Buffer))
+	g, there := Groups.Get(tx, p.Key(p.Group))
+	if _, raise := p.Predictive.Raise(g, want); !there || !raise {
+		return next, nil
+	}
+	if err := r.DB.Update(func(w *store.WriteTx) error { e.ahead(w, p, want); return nil }); err != nil {
+		return now.Add(errorPause), err
+	}
+	return next, nil
 }
 
 // Next is when a policy looks at its forecast again: at the next hour, or before it by the buffer.

@@ -2,6 +2,7 @@ package scaling
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -113,6 +114,37 @@ func TestPredictiveScalingIsThereBeforeTheLoad(t *testing.T) {
 		if n := w.e.floor(w.db.Read(), w.group()); n != 2 {
 			t.Errorf("afterwards the floor is %d", n)
 		}
+	}
+}
+
+// brittle has no metrics for one load.
+type brittle struct{ series }
+
+func (b brittle) Hours(s scope.Scope, queries json.RawMessage, start time.Time, hour time.Duration, n int) ([]float64, error) {
+	if strings.Contains(string(queries), "NetworkIn") {
+		return nil, errors.New("no metrics")
+	}
+	return b.series.Hours(s, queries, start, hour, n)
+}
+
+// TestOneForecastDoesNotHinderOthers: a policy whose metrics can't be read is told of, and the others scale.
+func TestOneForecastDoesNotHinderOthers(t *testing.T) {
+	w := newWorld(t, 1)
+	w.e.Metrics = brittle{func(time.Time) float64 { return 18000 }}
+	w.create(settings(1, 10), 2)
+	for _, name := range []string{"a-broken", "b-sound"} {
+		load, busy := "ASGTotalNetworkIn", "ASGAverageNetworkIn"
+		if name == "b-sound" {
+			load, busy = "ASGTotalCPUUtilization", "ASGAverageCPUUtilization"
+		}
+		w.put(Policy{Scope: here, Group: "g", Name: name, Type: PredictiveScaling, Enabled: true, Predictive: &Predictive{Load: load, Scaling: busy, Target: 50, Scale: true}})
+	}
+	_, err := w.r.predictions()
+	if err == nil || !strings.Contains(err.Error(), "a-broken") || strings.Contains(err.Error(), "b-sound") {
+		t.Errorf("%v", err)
+	}
+	if n := w.group().Desired; n != 6 {
+		t.Errorf("%d are wanted", n)
 	}
 }
 

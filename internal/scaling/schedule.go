@@ -53,7 +53,12 @@ func (a Scheduled) NextRun(after time.Time) time.Time {
 	if a.Start.After(after) {
 		return a.Start
 	}
-	next := s.Next(after.In(loc)).UTC()
+	next := s.Next(after.In(loc))
+	// An hour that a clock put back repeats is the same hour of the day; "every hour" is meant by the clock on the wall.
+	if clock := func(t time.Time) string { return t.Format("02 15:04") }; !strings.HasPrefix(strings.Fields(a.Recurrence)[1], "*") && clock(next.Add(-time.Hour).In(loc)) == clock(next) {
+		next = s.Next(next)
+	}
+	next = next.UTC()
 	if !a.End.IsZero() && next.After(a.End) || next.Year() <= 1 {
 		return time.Time{}
 	}
@@ -66,7 +71,7 @@ func (a Scheduled) Due(now time.Time) (run, drop bool, next time.Time) {
 		return false, true, time.Time{}
 	}
 	if a.Next.IsZero() {
-		return false, a.Recurrence == "" || a.End.IsZero(), time.Time{}
+		return false, a.Recurrence == "" || a.End.IsZero(), a.End
 	}
 	if now.Before(a.Next) {
 		return false, false, a.Next

@@ -29,6 +29,12 @@ func TestNextRun(t *testing.T) {
 		{"once", Scheduled{Start: at("2024-05-01T00:00:00Z")}, "2024-03-01T12:00:00Z", "2024-05-01T00:00:00Z"},
 		{"once, over", Scheduled{Start: at("2024-02-01T00:00:00Z")}, "2024-03-01T12:00:00Z", ""},
 		{"after the end", Scheduled{Recurrence: "0 9 * * *", End: at("2024-03-02T00:00:00Z")}, "2024-03-01T12:00:00Z", ""},
+		{"the day on which the clock is put forward", Scheduled{Recurrence: "0 9 * * *", TimeZone: "America/New_York"}, "2024-03-09T15:00:00Z", "2024-03-10T13:00:00Z"},
+		{"a time that the clock leaves out", Scheduled{Recurrence: "30 2 * * *", TimeZone: "America/New_York"}, "2024-03-09T12:00:00Z", "2024-03-11T06:30:00Z"},
+		{"a time that the clock repeats", Scheduled{Recurrence: "30 1 * * *", TimeZone: "America/New_York"}, "2024-11-03T04:00:00Z", "2024-11-03T05:30:00Z"},
+		{"and not again", Scheduled{Recurrence: "30 1 * * *", TimeZone: "America/New_York"}, "2024-11-03T05:30:00Z", "2024-11-04T06:30:00Z"},
+		{"every hour of that night", Scheduled{Recurrence: "0 * * * *", TimeZone: "America/New_York"}, "2024-11-03T05:00:00Z", "2024-11-03T06:00:00Z"},
+		{"the day after", Scheduled{Recurrence: "0 9 * * *", TimeZone: "America/New_York"}, "2024-11-02T15:00:00Z", "2024-11-03T14:00:00Z"},
 		{"31 February", Scheduled{Recurrence: "0 0 31 2 *"}, "2024-03-01T12:00:00Z", ""},
 	} {
 		got := ""
@@ -78,5 +84,17 @@ func TestScheduledActionsRun(t *testing.T) {
 	a, ok := Schedules.Get(w.db.Read(), here.Key("g:hourly"))
 	if !ok || !a.Next.Equal(w.now.Truncate(time.Hour).Add(time.Hour)) {
 		t.Errorf("the hourly action runs next at %v", a.Next)
+	}
+}
+
+// TestAnEndedRecurrenceGoes: an action whose recurrence has no time left before its end waits for that end, and is gone then.
+func TestAnEndedRecurrenceGoes(t *testing.T) {
+	end := time.Date(2024, 3, 2, 8, 0, 0, 0, time.UTC)
+	a := Scheduled{Recurrence: "0 9 * * *", End: end}
+	if run, drop, next := a.Due(end.Add(-time.Hour)); run || drop || !next.Equal(end) {
+		t.Errorf("before its end: run %v, drop %v, look again at %v", run, drop, next)
+	}
+	if run, drop, _ := a.Due(end); run || !drop {
+		t.Errorf("at its end: run %v, drop %v", run, drop)
 	}
 }
