@@ -256,7 +256,8 @@ func (u settings) source(g *scaling.Group) error {
 	}
 	if u.MixedInstancesPolicy != nil {
 		n++
-		m, err := mixed(u.MixedInstancesPolicy)
+		policy := merged(*g, u.MixedInstancesPolicy)
+		m, err := mixed(policy)
 		if err != nil {
 			return err
 		}
@@ -265,7 +266,7 @@ func (u settings) source(g *scaling.Group) error {
 		if g.Documents == nil {
 			g.Documents = map[string]json.RawMessage{}
 		}
-		g.Documents["MixedInstancesPolicy"] = document(u.MixedInstancesPolicy)
+		g.Documents["MixedInstancesPolicy"] = document(policy)
 	}
 	if n > 1 {
 		return invalid("Valid requests must contain either launchTemplate, LaunchConfigurationName, InstanceId or MixedInstancesPolicy parameter.")
@@ -279,6 +280,37 @@ func template(t *as.LaunchTemplateSpecification) (scaling.TemplateRef, error) {
 		return scaling.TemplateRef{}, invalid("Valid requests must contain either launchTemplateId or LaunchTemplateName")
 	}
 	return scaling.TemplateRef{ID: id, Name: name, Version: api.Val(t.Version)}, nil
+}
+
+// merged is a mixed instances policy with what it leaves out taken from the group's: the templates, and each member of the
+// distribution.
+func merged(g scaling.Group, in *as.MixedInstancesPolicy) *as.MixedInstancesPolicy {
+	old := restore[as.MixedInstancesPolicy](g, "MixedInstancesPolicy")
+	if old == nil || g.Mixed == nil {
+		return in
+	}
+	out := *in
+	keep(&out.LaunchTemplate, old.LaunchTemplate)
+	if t := out.LaunchTemplate; t != nil && t.LaunchTemplateSpecification == nil && old.LaunchTemplate != nil {
+		full := *t
+		full.LaunchTemplateSpecification = old.LaunchTemplate.LaunchTemplateSpecification
+		out.LaunchTemplate = &full
+	}
+	if in.InstancesDistribution == nil || old.InstancesDistribution == nil {
+		keep(&out.InstancesDistribution, old.InstancesDistribution)
+		return &out
+	}
+	d, was := *in.InstancesDistribution, old.InstancesDistribution
+	keep(&d.OnDemandAllocationStrategy, was.OnDemandAllocationStrategy)
+	keep(&d.OnDemandBaseCapacity, was.OnDemandBaseCapacity)
+	keep(&d.OnDemandPercentageAboveBaseCapacity, was.OnDemandPercentageAboveBaseCapacity)
+	keep(&d.SpotAllocationStrategy, was.SpotAllocationStrategy)
+	keep(&d.SpotMaxPrice, was.SpotMaxPrice)
+	if s := api.Val(d.SpotAllocationStrategy); s == "" || s == scaling.LowestPrice {
+		keep(&d.SpotInstancePools, was.SpotInstancePools)
+	}
+	out.InstancesDistribution = &d
+	return &out
 }
 
 func mixed(p *as.MixedInstancesPolicy) (scaling.Mixed, error) {

@@ -116,3 +116,40 @@ func TestTemplateRequirements(t *testing.T) {
 		t.Errorf("they run %v, want %v", got, want)
 	}
 }
+
+// TestAMixedPolicyIsChangedInParts: what an update leaves out of the policy stays as it was.
+func TestAMixedPolicyIsChangedInParts(t *testing.T) {
+	c := newCloud(t)
+	cl, ctx := c.client(), context.Background()
+	if _, err := cl.CreateAutoScalingGroup(ctx, &sdk.CreateAutoScalingGroupInput{AutoScalingGroupName: aws.String("g"), MinSize: aws.Int32(0), MaxSize: aws.Int32(4), VPCZoneIdentifier: &c.subnets[0],
+		MixedInstancesPolicy: &types.MixedInstancesPolicy{LaunchTemplate: &types.LaunchTemplate{LaunchTemplateSpecification: &types.LaunchTemplateSpecification{LaunchTemplateId: &c.lt},
+			Overrides: []types.LaunchTemplateOverrides{{InstanceType: aws.String("t3.micro")}}},
+			InstancesDistribution: &types.InstancesDistribution{OnDemandBaseCapacity: aws.Int32(1), OnDemandPercentageAboveBaseCapacity: aws.Int32(0), SpotInstancePools: aws.Int32(3), SpotMaxPrice: aws.String("0.02")}}}); err != nil {
+		t.Fatal(err)
+	}
+	update := func(p types.MixedInstancesPolicy) *types.MixedInstancesPolicy {
+		t.Helper()
+		if _, err := cl.UpdateAutoScalingGroup(ctx, &sdk.UpdateAutoScalingGroupInput{AutoScalingGroupName: aws.String("g"), MixedInstancesPolicy: &p}); err != nil {
+			t.Fatal(err)
+		}
+		out, err := cl.DescribeAutoScalingGroups(ctx, &sdk.DescribeAutoScalingGroupsInput{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.AutoScalingGroups[0].MixedInstancesPolicy
+	}
+	p := update(types.MixedInstancesPolicy{InstancesDistribution: &types.InstancesDistribution{OnDemandPercentageAboveBaseCapacity: aws.Int32(50)}})
+	if d := p.InstancesDistribution; *d.OnDemandBaseCapacity != 1 || *d.OnDemandPercentageAboveBaseCapacity != 50 || *d.SpotInstancePools != 3 || aws.ToString(d.SpotMaxPrice) != "0.02" ||
+		*p.LaunchTemplate.LaunchTemplateSpecification.LaunchTemplateId != c.lt || len(p.LaunchTemplate.Overrides) != 1 {
+		t.Errorf("%+v of %+v", d, p.LaunchTemplate)
+	}
+	p = update(types.MixedInstancesPolicy{LaunchTemplate: &types.LaunchTemplate{Overrides: []types.LaunchTemplateOverrides{{InstanceType: aws.String("t3.small")}, {InstanceType: aws.String("t3.micro")}}}})
+	if len(p.LaunchTemplate.Overrides) != 2 || *p.LaunchTemplate.LaunchTemplateSpecification.LaunchTemplateId != c.lt || *p.InstancesDistribution.OnDemandPercentageAboveBaseCapacity != 50 {
+		t.Errorf("%+v", p)
+	}
+	// An empty price takes it away, another strategy the pools that it doesn't know.
+	p = update(types.MixedInstancesPolicy{InstancesDistribution: &types.InstancesDistribution{SpotMaxPrice: aws.String(""), SpotAllocationStrategy: aws.String("price-capacity-optimized")}})
+	if d := p.InstancesDistribution; d.SpotMaxPrice != nil || d.SpotInstancePools != nil || *d.SpotAllocationStrategy != "price-capacity-optimized" || *d.OnDemandBaseCapacity != 1 {
+		t.Errorf("%+v", d)
+	}
+}

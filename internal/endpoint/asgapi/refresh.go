@@ -40,17 +40,19 @@ func (s *Server) startInstanceRefresh(c *api.Call, in *as.StartInstanceRefreshTy
 				return nil, err
 			}
 			r.Template = &ref
-		} else {
-			m, err := mixed(d.MixedInstancesPolicy)
-			if err != nil {
-				return nil, err
-			}
-			r.Mixed, r.MixedDoc = &m, document(d.MixedInstancesPolicy)
 		}
 	}
 	out := &as.StartInstanceRefreshAnswer{}
 	return out, s.change(c, in.AutoScalingGroupName, "StartInstanceRefresh", func(w *store.WriteTx, g scaling.Group) error {
 		r.Group = g.Name
+		if d := in.DesiredConfiguration; d != nil && d.MixedInstancesPolicy != nil {
+			policy := merged(g, d.MixedInstancesPolicy)
+			m, err := mixed(policy)
+			if err != nil {
+				return err
+			}
+			r.Mixed, r.MixedDoc = &m, document(policy)
+		}
 		r.Preferences, r.Document = preferences(g, in.Preferences)
 		r, err := s.Engine.StartRefresh(w, r)
 		out.InstanceRefreshId = text(r.ID)
