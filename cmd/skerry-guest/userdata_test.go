@@ -238,7 +238,7 @@ func TestOutputIsShownAsItComes(t *testing.T) {
 	go func() { g.copyOutput(r, "x"); close(done) }()
 	long := strings.Repeat("l", maxLine+5)
 	fmt.Fprint(w, "one\r\ntwo\nwaiting")
-	for end := time.Now().Add(5 * time.Second); !strings.Contains(con.String(), "x: waiting\r\n"); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !strings.Contains(con.String(), "x: waiting\r\n"); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("a line without an end is held back: %q", con.String())
 		}

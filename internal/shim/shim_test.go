@@ -132,7 +132,7 @@ func TestKillHitsTheHolderOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	Kill(dir)
-	for end := time.Now().Add(5 * time.Second); PIDStart(cmd.Process.Pid) != 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); PIDStart(cmd.Process.Pid) != 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the shim was not killed")
 		}
@@ -148,7 +148,7 @@ func TestPIDStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := cmd.Process.Pid
-	for end := time.Now().Add(5 * time.Second); PIDStart(pid) != 0; time.Sleep(time.Millisecond) { // ends as a zombie
+	for end := time.Now().Add(30 * time.Second); PIDStart(pid) != 0; time.Sleep(time.Millisecond) { // ends as a zombie
 		if time.Now().After(end) {
 			t.Fatal("a zombie counts as a process")
 		}

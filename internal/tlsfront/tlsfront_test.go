@@ -168,7 +168,7 @@ func echoWith(t testing.TB, s *Server, steps bool, away Away) (addr string, outc
 			if err != nil {
 				return
 			}
-			nc.SetDeadline(time.Now().Add(10 * time.Second))
+			nc.SetDeadline(time.Now().Add(30 * time.Second))
 			var o outcome
 			if steps {
 				raw, _ := nc.(*net.TCPConn).SyscallConn()
@@ -214,7 +214,7 @@ func echoWith(t testing.TB, s *Server, steps bool, away Away) (addr string, outc
 // talk says lines and wants them back.
 func talk(t testing.TB, c net.Conn, lines ...string) {
 	t.Helper()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(30 * time.Second))
 	r := bufio.NewReader(c)
 	for _, l := range lines {
 		io.WriteString(c, l+"\n")

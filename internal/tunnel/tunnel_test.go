@@ -152,7 +152,7 @@ func (b *lb) dial() net.Conn {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(30 * time.Second))
 	return c
 }
 
@@ -163,7 +163,7 @@ func (b *lb) refused() error {
 		return err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(30 * time.Second))
 	_, err = c.Read(make([]byte, 1))
 	return err
 }
@@ -217,7 +217,7 @@ func echoed(t testing.TB, c interface {
 
 func waitFor(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("it never happened: %s", what)
 		}
@@ -407,7 +407,7 @@ func TestNoPortLeft(t *testing.T) {
 func TestTargetsLeave(t *testing.T) {
 	t.Parallel()
 	open := func(c net.Conn) bool {
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(30 * time.Second))
 		if _, err := io.WriteString(c, "x"); err != nil {
 			return false
 		}
@@ -485,7 +485,7 @@ func TestIdle(t *testing.T) {
 			if kind == TLS {
 				cfg = secure(t, cfg)
 			}
-			b := newLB(t, cfg, func(o *Options) { o.Scale = 350 / 1.5 })
+			b := newLB(t, cfg, func(o *Options) { o.Scale = 350 / 2.5 })
 			raw := b.dial()
 			var c net.Conn = raw
 			if kind == TLS {
@@ -493,7 +493,7 @@ func TestIdle(t *testing.T) {
 			}
 			who(t, c)
 			for range 3 { // it is not idle
-				time.Sleep(700 * time.Millisecond)
+				time.Sleep(900 * time.Millisecond)
 				io.WriteString(c, "x")
 				if _, err := c.Read(make([]byte, 1)); err != nil {
 					t.Fatalf("cut while not idle: %v", err)

@@ -73,7 +73,11 @@ func TestChecksOverHTTP2(t *testing.T) {
 		"no grpc-status": {cl.Addr().String(), "HTTP", "GRPC", "/", "0-99", result{Reason: reasonFailed, Detail: "GRPCStatusHeaderEmpty"}},
 	} {
 		p := checkPlan{version: x.version, addr: netip.MustParseAddrPort(x.addr), check: HealthCheck{Protocol: x.protocol, Path: x.path, Matcher: x.matcher}}
-		if got := c.once(context.Background(), p, 400*time.Millisecond); got != x.want {
+		timeout := 20 * time.Second
+		if x.want.Reason == reasonTimeout {
+			timeout = 400 * time.Millisecond
+		}
+		if got := c.once(context.Background(), p, timeout); got != x.want {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}

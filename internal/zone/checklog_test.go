@@ -61,20 +61,15 @@ func TestCheckReasons(t *testing.T) {
 		}()
 		return l.Addr().String()
 	}
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone.Close()
 	c := newChecker(t.Context(), Options{Net: &fakeNet{}, Log: slog.New(slog.DiscardHandler), Now: time.Now}, nil)
-	for want, addr := range map[string]string{"ConnectionReset": gone.Addr().String(), "TargetError": serve("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"), "ResponseCodeMismatch": serve("HTTP/1.1 404 No\r\n\r\n")} {
+	for want, addr := range map[string]string{"ConnectionReset": "127.0.0.1:1", "TargetError": serve("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"), "ResponseCodeMismatch": serve("HTTP/1.1 404 No\r\n\r\n")} {
 		p := checkPlan{addr: netip.MustParseAddrPort(addr), check: HealthCheck{Protocol: "HTTP", Path: "/", Matcher: "200"}}
-		if got := c.once(context.Background(), p, time.Second); got.OK || got.Detail != want {
+		if got := c.once(context.Background(), p, 20*time.Second); got.OK || got.Detail != want {
 			t.Errorf("%+v, want %s", got, want)
 		}
 	}
 	p := checkPlan{addr: netip.MustParseAddrPort(serve("")), check: HealthCheck{Protocol: "HTTP", Path: "/", Matcher: "200"}}
-	if got := c.once(context.Background(), p, time.Second); got.Detail != "ConnectionReset" {
+	if got := c.once(context.Background(), p, 20*time.Second); got.Detail != "ConnectionReset" {
 		t.Errorf("a target that closes: %+v", got)
 	}
 }

@@ -94,7 +94,7 @@ func TestListenersOfTheProcess(t *testing.T) {
 	}
 	ask := func(c net.Conn) string {
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(30 * time.Second))
 		if _, err := c.Write([]byte("hello")); err != nil {
 			t.Error(err)
 		}

@@ -190,7 +190,7 @@ func (w *zoneWorld) http(ns, method, url string, headers ...string) (int, string
 	for i := 0; i+1 < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	resp, err := (&http.Client{Transport: tr, Timeout: 3 * time.Second}).Do(req)
+	resp, err := (&http.Client{Transport: tr, Timeout: 20 * time.Second}).Do(req)
 	if err != nil {
 		return 0, "", err
 	}
@@ -206,7 +206,7 @@ func (w *zoneWorld) dns(name string) []string {
 		w.t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(3 * time.Second))
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	dc := &dns.Conn{Conn: conn}
 	if err := dc.WriteMsg(new(dns.Msg).SetQuestion(name, dns.TypeA)); err != nil {
 		w.t.Fatal(err)

@@ -66,7 +66,7 @@ func TestHooks(t *testing.T) {
 	if _, err := c.Up(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	must := func(_ any, err error) {
 		t.Helper()
@@ -97,7 +97,7 @@ func TestHooks(t *testing.T) {
 	var id string
 	watch := func(until string) {
 		t.Helper()
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 			out, err := c.ASG.DescribeAutoScalingInstances(ctx, &autoscaling.DescribeAutoScalingInstancesInput{})
 			must(nil, err)
 			state := ""
@@ -116,7 +116,7 @@ func TestHooks(t *testing.T) {
 					text, _ := base64.StdEncoding.DecodeString(aws.ToString(o.Output))
 					console = string(text)
 				}
-				t.Fatalf("not %q after 20 s; states %v; console:\n%s", until, seen, console)
+				t.Fatalf("not %q after a minute; states %v; console:\n%s", until, seen, console)
 			}
 		}
 	}

@@ -106,7 +106,7 @@ func (r *rig) boot(t testing.TB, n int) string {
 
 func (r *rig) awaitConsole(t testing.TB, id, text string) string {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		b, err := r.Console(context.Background(), id)
 		if err != nil {
 			t.Fatal(err)

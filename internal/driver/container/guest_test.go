@@ -111,7 +111,7 @@ func (r *rig) bootWith(t testing.TB, n int, userData, key string) (driver.Spec, 
 
 func (r *rig) awaitExit(t testing.TB, id string) driver.Status {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		list, err := r.List(context.Background())
 		if err != nil {
 			t.Fatal(err)
@@ -171,7 +171,7 @@ false
 	if err := r.Reboot(context.Background(), s.ID); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(5 * time.Second); strings.Count(out, "sshd: listening") < 2 && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); strings.Count(out, "sshd: listening") < 2 && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		b, _ := r.Console(context.Background(), s.ID)
 		out = string(b)
 	}
@@ -239,7 +239,7 @@ func TestPowerOffInside(t *testing.T) {
 		t.Errorf("after poweroff inside: %+v", st)
 	}
 	s, _ = r.bootWith(t, 2, "#!/bin/sh\nreboot\n", "")
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		b, _ := r.Console(context.Background(), s.ID)
 		if strings.Count(string(b), "Skerry nano") == 2 {
 			break
@@ -269,7 +269,7 @@ func sshDial(t testing.TB, ns, user string, auth ssh.Signer) (*ssh.Client, error
 	t.Helper()
 	var c net.Conn
 	inNetNS(t, ns, func() (err error) { c, err = net.Dial("tcp", "127.0.0.1:22"); return err })
-	cc, chans, reqs, err := ssh.NewClientConn(c, "instance", &ssh.ClientConfig{User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(auth)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: 5 * time.Second})
+	cc, chans, reqs, err := ssh.NewClientConn(c, "instance", &ssh.ClientConfig{User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(auth)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: 30 * time.Second})
 	if err != nil {
 		c.Close()
 		return nil, err
