@@ -147,10 +147,8 @@ func (p ListenerParams) apply(tx store.Tx, lb LoadBalancer, l Listener) (Listene
 	}
 	if l.encrypted() {
 		if p.Certificate != "" {
-			l.Certificates = append([]string{p.Certificate}, slices.DeleteFunc(slices.Clone(l.Certificates), func(a string) bool { return a == p.Certificate })...)
-			if len(l.Certificates) > 1 && l.ARN != "" { // a new default certificate takes the old one's place
-				l.Certificates = append(l.Certificates[:1:1], l.Certificates[min(2, len(l.Certificates)):]...)
-			}
+			others := l.Certificates[min(1, len(l.Certificates)):] // the default one is replaced, the others stay
+			l.Certificates = append([]string{p.Certificate}, slices.DeleteFunc(slices.Clone(others), func(a string) bool { return a == p.Certificate })...)
 		}
 		if len(l.Certificates) == 0 {
 			return l, invalid("A certificate must be specified for %s listeners", l.Protocol)

@@ -436,7 +436,9 @@ func TestCertificatesOfAListener(t *testing.T) {
 		t.Errorf("listener: %+v", l)
 	}
 	must[elbv2.AddListenerCertificatesOutput](t)(x.s.addListenerCertificates(x.c, &elbv2.AddListenerCertificatesInput{ListenerArn: l.ListenerArn, Certificates: []elbv2.Certificate{{CertificateArn: &arns[1]}}}))
-	must[elbv2.ModifyListenerOutput](t)(x.s.modifyListener(x.c, &elbv2.ModifyListenerInput{ListenerArn: l.ListenerArn, Certificates: []elbv2.Certificate{{CertificateArn: &arns[2]}}}))
+	for _, arn := range []string{arns[0], arns[2], arns[2]} { // also the one that it has
+		must[elbv2.ModifyListenerOutput](t)(x.s.modifyListener(x.c, &elbv2.ModifyListenerInput{ListenerArn: l.ListenerArn, Certificates: []elbv2.Certificate{{CertificateArn: &arn}}}))
+	}
 	got := must[elbv2.DescribeListenerCertificatesOutput](t)(x.s.describeListenerCertificates(x.c, &elbv2.DescribeListenerCertificatesInput{ListenerArn: l.ListenerArn})).Certificates
 	if len(got) != 2 || *got[0].CertificateArn != arns[2] || !*got[0].IsDefault || *got[1].CertificateArn != arns[1] {
 		t.Errorf("after a new default: %v %v", got, arns)
