@@ -43,6 +43,7 @@ accept: deps-test build
 terraform: build
 	test/terraform/run.sh
 	test/terraform/scaling.sh
+	test/terraform/wide.sh
 
 demo: build
 	bin/skerry demo

@@ -30,6 +30,7 @@ var Service = api.Service{
 		{Name: "AttachVolume", Note: "refused"},
 		{Name: "AuthorizeSecurityGroupEgress", Inert: []string{"IpPermissions.UserIdGroupPairs.PeeringStatus", "IpPermissions.UserIdGroupPairs.VpcId"}},
 		{Name: "AuthorizeSecurityGroupIngress", Inert: []string{"IpPermissions.UserIdGroupPairs.PeeringStatus", "IpPermissions.UserIdGroupPairs.VpcId"}},
+		{Name: "CancelSpotInstanceRequests"},
 		{Name: "CopyImage", Note: "refused"},
 		{Name: "CreateDefaultSubnet"},
 		{Name: "CreateDefaultVpc"},
@@ -349,6 +350,7 @@ var (
 	AttachVolume                                = api.Op[AttachVolumeRequest, VolumeAttachment]{Service: &Service, Name: "AttachVolume"}
 	AuthorizeSecurityGroupEgress                = api.Op[AuthorizeSecurityGroupEgressRequest, AuthorizeSecurityGroupEgressResult]{Service: &Service, Name: "AuthorizeSecurityGroupEgress"}
 	AuthorizeSecurityGroupIngress               = api.Op[AuthorizeSecurityGroupIngressRequest, AuthorizeSecurityGroupIngressResult]{Service: &Service, Name: "AuthorizeSecurityGroupIngress"}
+	CancelSpotInstanceRequests                  = api.Op[CancelSpotInstanceRequestsRequest, CancelSpotInstanceRequestsResult]{Service: &Service, Name: "CancelSpotInstanceRequests"}
 	CopyImage                                   = api.Op[CopyImageRequest, CopyImageResult]{Service: &Service, Name: "CopyImage"}
 	CreateDefaultSubnet                         = api.Op[CreateDefaultSubnetRequest, CreateDefaultSubnetResult]{Service: &Service, Name: "CreateDefaultSubnet"}
 	CreateDefaultVpc                            = api.Op[CreateDefaultVpcRequest, CreateDefaultVpcResult]{Service: &Service, Name: "CreateDefaultVpc"}

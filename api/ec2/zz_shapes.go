@@ -388,6 +388,23 @@ type BlockPublicAccessStates struct {
 	InternetGatewayBlockMode *string `json:"InternetGatewayBlockMode,omitempty" wire:"InternetGatewayBlockMode,internetGatewayBlockMode,"`
 }
 
+// CancelSpotInstanceRequestsRequest is the shape CancelSpotInstanceRequestsRequest.
+type CancelSpotInstanceRequestsRequest struct {
+	DryRun                 *bool    `json:"DryRun,omitempty" wire:"DryRun,dryRun,"`
+	SpotInstanceRequestIds []string `json:"SpotInstanceRequestIds,omitempty" wire:"SpotInstanceRequestId,SpotInstanceRequestId,SpotInstanceRequestId,required"`
+}
+
+// CancelSpotInstanceRequestsResult is the shape CancelSpotInstanceRequestsResult.
+type CancelSpotInstanceRequestsResult struct {
+	CancelledSpotInstanceRequests []CancelledSpotInstanceRequest `json:"CancelledSpotInstanceRequests,omitempty" wire:"SpotInstanceRequestSet,spotInstanceRequestSet,item"`
+}
+
+// CancelledSpotInstanceRequest is the shape CancelledSpotInstanceRequest.
+type CancelledSpotInstanceRequest struct {
+	SpotInstanceRequestId *string `json:"SpotInstanceRequestId,omitempty" wire:"SpotInstanceRequestId,spotInstanceRequestId,"`
+	State                 *string `json:"State,omitempty" wire:"State,state,"`
+}
+
 // CapacityAllocation is the shape CapacityAllocation.
 type CapacityAllocation struct {
 	AllocationMetadata []CapacityAllocationMetadataEntry `json:"AllocationMetadata,omitempty" wire:"AllocationMetadataList,allocationMetadataList,item"`

@@ -30,6 +30,7 @@ var ec2Terms = map[string]string{
 	"AttachVolume":                                "volume:VolumeId instance:InstanceId",
 	"AuthorizeSecurityGroupEgress":                "security-group:GroupId",
 	"AuthorizeSecurityGroupIngress":               "@group",
+	"CancelSpotInstanceRequests":                  "spot-instances-request:SpotInstanceRequestIds",
 	"CopyImage":                                   "image/*",
 	"CreateDefaultSubnet":                         "*",
 	"CreateDefaultVpc":                            "*",
@@ -154,7 +155,7 @@ var ec2Terms = map[string]string{
 // ec2Types are the resource types of EC2's ARNs by the prefix of their ids.
 var ec2Types = map[string]string{
 	"i": "instance", "vpc": "vpc", "subnet": "subnet", "sg": "security-group", "sgr": "security-group-rule", "igw": "internet-gateway",
-	"rtb": "route-table", "eni": "network-interface", "vol": "volume", "snap": "snapshot", "ami": "image", "lt": "launch-template",
+	"rtb": "route-table", "eni": "network-interface", "vol": "volume", "snap": "snapshot", "ami": "image", "lt": "launch-template", "sir": "spot-instances-request",
 	"key": "key-pair", "eipalloc": "elastic-ip", "nat": "natgateway", "acl": "network-acl", "dopt": "dhcp-options", "pg": "placement-group",
 	"pl": "prefix-list",
 }

@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,6 +20,33 @@ type Spot struct {
 	RecommendedAt time.Time `json:",omitempty"` // of the rebalance recommendation
 	NoticedAt     time.Time `json:",omitempty"` // of the interruption notice
 	EndsAt        time.Time `json:",omitempty"` // it is terminated
+	Cancelled     bool      `json:",omitempty"` // the request; the instance goes on
+}
+
+// CancelSpotRequests cancels the requests that spot instances came from, which leaves the instances alone. It returns the ids
+// that no instance came from; then nothing is changed.
+func CancelSpotRequests(w *store.WriteTx, s scope.Scope, ids []string) (missing []string) {
+	found := map[string]Instance{}
+	for i := range Instances.Prefix(w, s.Prefix()) {
+		if i.Spot != nil && slices.Contains(ids, i.Spot.RequestID) {
+			found[i.Spot.RequestID] = i
+		}
+	}
+	for _, id := range ids {
+		if _, ok := found[id]; !ok {
+			missing = append(missing, id)
+		}
+	}
+	if len(missing) > 0 {
+		return missing
+	}
+	for _, i := range found {
+		sp := *i.Spot
+		sp.Cancelled = true
+		i.Spot = &sp
+		Instances.Put(w, i)
+	}
+	return nil
 }
 
 // checkSpot checks a launch's market options, and tells whether it is one of spot instances.

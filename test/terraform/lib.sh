@@ -42,15 +42,15 @@ tf() { # WHAT ARGUMENTS...: one command that must succeed
   local what=$1; shift
   if timeout 570 terraform "$@" -no-color >out 2>&1; then ok "$what"; else bad "$what"; grep -A8 Error out; return 1; fi; }
 same() { # WHAT: a plan finds nothing to do
-  timeout 120 terraform plan -no-color -detailed-exitcode >out 2>&1
+  timeout 300 terraform plan -no-color -detailed-exitcode >out 2>&1
   case $? in
   0) ok "$1" ;;
-  *) bad "$1"; sed -n '/will perform the following/,$p;/^Error/,$p' out ;;
+  *) bad "$1"; sed -n '/will perform the following/,$p;/^Changes to Outputs/,$p;/^Error/,$p' out ;;
   esac; }
 has() { # WHAT PATTERN COMMAND...
   local what=$1 pattern=$2; shift 2
   local got; got=$("$@" 2>&1)
-  if grep -q -e "$pattern" <<<"$got"; then ok "$what"; else bad "$what: ${got: -200}"; fi; }
+  if grep -q -e "$pattern" <<<"$got"; then ok "$what"; else bad "$what: $(tail -c 200 <<<"$got")"; fi; }
 eventually() { # WHAT PATTERN COMMAND...: within a minute
   local what=$1 pattern=$2 i; shift 2
   for i in $(seq 60); do grep -q -e "$pattern" <<<"$("$@" 2>/dev/null)" && { ok "$what"; return; }; sleep 1; done

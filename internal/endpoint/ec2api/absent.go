@@ -38,6 +38,7 @@ func (s *Server) registerAbsent(m *api.Mux) {
 	nothing(m, ec2.DescribeFlowLogs, idKind{"fl", "InvalidFlowLogId.Malformed", "InvalidFlowLogId.NotFound", "The flow log ID '%s' does not exist"}, func(in *ec2.DescribeFlowLogsRequest) []string { return in.FlowLogIds })
 	nothing(m, ec2.DescribeHosts, idKind{"h", "InvalidHostID.Malformed", "InvalidHostID.NotFound", "The host ID '%s' does not exist"}, func(in *ec2.DescribeHostsRequest) []string { return in.HostIds })
 	nothing(m, ec2.DescribeCapacityReservations, idKind{"cr", "InvalidCapacityReservationId.Malformed", "InvalidCapacityReservationId.NotFound", "The capacity reservation ID '%s' does not exist"}, func(in *ec2.DescribeCapacityReservationsRequest) []string { return in.CapacityReservationIds })
+	on(m, ec2.CancelSpotInstanceRequests, s.cancelSpotInstanceRequests)
 	on(m, ec2.DescribeSpotInstanceRequests, s.describeSpotInstanceRequests)
 	pl := idKind{"pl", "InvalidPrefixListId.Malformed", "InvalidPrefixListID.NotFound", "The prefix list ID '%s' does not exist"}
 	nothing(m, ec2.DescribePrefixLists, pl, func(in *ec2.DescribePrefixListsRequest) []string { return in.PrefixListIds })

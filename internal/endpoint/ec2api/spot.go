@@ -55,6 +55,23 @@ func (s *Server) describeSpotInstanceRequests(c *api.Call, in *ec2.DescribeSpotI
 	})
 }
 
+// cancelSpotInstanceRequests cancels requests; their instances run on.
+func (s *Server) cancelSpotInstanceRequests(c *api.Call, in *ec2.CancelSpotInstanceRequestsRequest) (*ec2.CancelSpotInstanceRequestsResult, error) {
+	if err := spotIDs.check(in.SpotInstanceRequestIds...); err != nil {
+		return nil, err
+	}
+	out := &ec2.CancelSpotInstanceRequestsResult{}
+	for _, id := range in.SpotInstanceRequestIds {
+		out.CancelledSpotInstanceRequests = append(out.CancelledSpotInstanceRequests, ec2.CancelledSpotInstanceRequest{SpotInstanceRequestId: &id, State: ptr("cancelled")})
+	}
+	return out, c.Update(func(w *store.WriteTx) error {
+		if missing := compute.CancelSpotRequests(w, c.Scope(), in.SpotInstanceRequestIds); len(missing) > 0 {
+			return spotIDs.missing(missing)
+		}
+		return nil
+	})
+}
+
 func spotRequest(tx store.Tx, i compute.Instance) ec2.SpotInstanceRequest {
 	state, code, message := "active", "fulfilled", "Your spot request is fulfilled."
 	switch {
@@ -64,6 +81,12 @@ func spotRequest(tx store.Tx, i compute.Instance) ec2.SpotInstanceRequest {
 		state, code, message = "closed", "instance-terminated-by-user", "Spot Instance terminated due to user-initiated termination."
 	case !i.Spot.EndsAt.IsZero():
 		code, message = "marked-for-termination", "Your Spot Instance is marked for termination."
+	}
+	if i.Spot.Cancelled {
+		state = "cancelled"
+		if code == "fulfilled" {
+			code, message = "request-canceled-and-instance-running", "Your Spot request is canceled, but your Spot instance is still running."
+		}
 	}
 	price := i.Spot.MaxPrice
 	if t, ok := compute.TypeByName(i.InstanceType); ok && price == "" {

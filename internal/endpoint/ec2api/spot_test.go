@@ -61,6 +61,16 @@ func TestTheSDKBuysSpotInstances(t *testing.T) {
 	if n := filter("status-code", "marked-for-termination"); n != 1 {
 		t.Errorf("%d requests are marked", n)
 	}
+	cancel := func(ids ...string) error {
+		_, err := ec.CancelSpotInstanceRequests(ctx, &sdk.CancelSpotInstanceRequestsInput{SpotInstanceRequestIds: ids})
+		return err
+	}
+	if err := cancel(*any.SpotInstanceRequestId, "sir-0123456789abcdef0"); codeOf(err) != "InvalidSpotInstanceRequestID.NotFound" {
+		t.Errorf("an unknown request is cancelled: %v", err)
+	}
+	if err := cancel(*any.SpotInstanceRequestId); err != nil || filter("state", "cancelled") != 1 {
+		t.Errorf("%d requests are cancelled: %v", filter("state", "cancelled"), err)
+	}
 	if _, err := ec.TerminateInstances(ctx, &sdk.TerminateInstancesInput{InstanceIds: []string{*cheap.InstanceId, *any.InstanceId}}); err != nil {
 		t.Fatal(err)
 	}
@@ -83,9 +93,6 @@ func TestTheSDKBuysSpotInstances(t *testing.T) {
 	// Requests of their own are no part of the cloud: spot instances are launched by RunInstances and by groups.
 	if _, err := ec.RequestSpotInstances(ctx, &sdk.RequestSpotInstancesInput{}); codeOf(err) != "UnsupportedOperation" {
 		t.Errorf("RequestSpotInstances: %v", err)
-	}
-	if _, err := ec.CancelSpotInstanceRequests(ctx, &sdk.CancelSpotInstanceRequestsInput{SpotInstanceRequestIds: []string{*any.SpotInstanceRequestId}}); codeOf(err) != "UnsupportedOperation" {
-		t.Errorf("CancelSpotInstanceRequests: %v", err)
 	}
 }
 

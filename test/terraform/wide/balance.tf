@@ -52,8 +52,7 @@ resource "aws_lb_target_group" "app" {
   port                              = 8080
   protocol                          = "HTTP"
   vpc_id                            = aws_vpc.main.id
-  load_balancing_algorithm_type     = "weighted_random"
-  load_balancing_anomaly_mitigation = "on"
+  load_balancing_algorithm_type     = "round_robin"
   load_balancing_cross_zone_enabled = "use_load_balancer_configuration"
   health_check {
     enabled             = true
@@ -84,6 +83,15 @@ resource "aws_lb_target_group" "addresses" {
   load_balancing_cross_zone_enabled = false
 }
 
+resource "aws_lb_target_group" "random" {
+  name                              = "wide-random"
+  port                              = 80
+  protocol                          = "HTTP"
+  vpc_id                            = aws_vpc.main.id
+  load_balancing_algorithm_type     = "weighted_random"
+  load_balancing_anomaly_mitigation = var.level == 1 ? "on" : "off"
+}
+
 resource "aws_lb_target_group" "udp" {
   name     = "wide-udp"
   port     = 53
@@ -94,9 +102,6 @@ resource "aws_lb_target_group" "udp" {
     port     = 80
     path     = "/"
     matcher  = "200-399"
-  }
-  target_health_state {
-    enable_unhealthy_connection_termination = true
   }
 }
 
@@ -182,7 +187,7 @@ resource "aws_lb_listener" "secure" {
   default_action {
     type             = "forward"
     order            = 2
-    target_group_arn = aws_lb_target_group.app.arn
+    target_group_arn = aws_lb_target_group.random.arn
   }
   mutual_authentication { mode = "passthrough" }
   routing_http_response_access_control_allow_origin_header_value  = "https://a.test"

@@ -107,8 +107,12 @@ data "aws_instances" "all" {
     name   = "vpc-id"
     values = [aws_vpc.main.id]
   }
+  filter {
+    name   = "tag:Name"
+    values = ["one"]
+  }
   instance_state_names = ["running", "stopped"]
-  depends_on           = [aws_ec2_instance_state.two]
+  depends_on           = [aws_instance.one]
 }
 data "aws_network_interface" "extra" { id = aws_network_interface.extra.id }
 data "aws_network_interfaces" "all" {
@@ -117,7 +121,10 @@ data "aws_network_interfaces" "all" {
     values = [aws_subnet.public["a"].id]
   }
 }
-data "aws_eip" "one" { id = aws_eip.one.id }
+data "aws_eip" "one" {
+  id         = aws_eip.one.id
+  depends_on = [aws_eip_association.one]
+}
 data "aws_eips" "all" { depends_on = [aws_eip.one] }
 data "aws_ebs_volume" "root" {
   filter {
@@ -143,6 +150,7 @@ data "aws_lb_hosted_zone_id" "it" {}
 data "aws_acm_certificate" "first" {
   domain      = "one.test"
   types       = ["IMPORTED"]
+  key_types   = ["EC_prime256v1"]
   statuses    = ["ISSUED"]
   most_recent = true
   depends_on  = [aws_acm_certificate.all]

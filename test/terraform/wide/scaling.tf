@@ -53,14 +53,51 @@ resource "aws_autoscaling_group" "requirements" {
       instance_warmup        = 1
       checkpoint_percentages = [50, 100]
       checkpoint_delay       = 20
-      auto_rollback          = true
-      skip_matching          = true
       alarm_specification { alarms = [aws_cloudwatch_metric_alarm.errors.alarm_name] }
     }
   }
+}
+
+# The template's own requirements choose the types; Terraform waits until the targets are healthy.
+resource "aws_autoscaling_group" "template" {
+  name                      = "wide-template"
+  min_size                  = 2
+  max_size                  = 4
+  min_elb_capacity          = 2
+  wait_for_elb_capacity     = 1 + var.level
+  desired_capacity          = 1 + var.level
+  vpc_zone_identifier       = [for s in aws_subnet.private : s.id]
+  target_group_arns         = [aws_lb_target_group.app.arn]
+  health_check_type         = "ELB"
+  wait_for_capacity_timeout = "2m"
+  force_delete              = true
+  mixed_instances_policy {
+    launch_template {
+      launch_template_specification { launch_template_id = aws_launch_template.full.id }
+    }
+  }
+  depends_on = [aws_lb_listener.inner]
+}
+
+resource "aws_launch_template" "small" {
+  name          = "wide-small"
+  image_id      = data.aws_ami.nano.id
+  instance_type = "t3.nano"
+}
+
+resource "aws_autoscaling_group" "pooled" {
+  name                   = "wide-pooled"
+  min_size               = 1
+  max_size               = 3
+  force_delete_warm_pool = true
+  vpc_zone_identifier    = [aws_subnet.private["a"].id]
+  launch_template {
+    name    = aws_launch_template.small.name
+    version = "$Latest"
+  }
   warm_pool {
     pool_state = "Running"
-    min_size   = var.level - 1
+    min_size   = var.level
   }
 }
 
