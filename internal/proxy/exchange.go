@@ -636,6 +636,9 @@ func (x *exchange) carryOut(a *action, tried int, now time.Time) {
 	r, lt := x.req, x.lt
 	switch {
 	case string(r.method) == "TRACE" || string(r.method) == "CONNECT":
+		if r.method[0] == 'C' { // what follows may be meant for the tunnel
+			x.keep, x.linger = false, true
+		}
 		x.fail(405)
 		return
 	case lt.attrs.judge(r):

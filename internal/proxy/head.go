@@ -432,6 +432,7 @@ func (r *request) parseTarget(t []byte) error {
 	if t[0] != '/' {
 		switch {
 		case len(t) == 1 && t[0] == '*' && string(r.method) == "OPTIONS":
+		case string(r.method) == "CONNECT" && allOf(t, isHost): // which is refused
 		case len(t) > 7 && equalFold(t[:7], "http://"):
 			t = t[7:]
 			goto absolute

@@ -69,7 +69,7 @@ func TestRequestRefused(t *testing.T) {
 		{"fragment in the target", first("GET /a#b HTTP/1.1"), 400},
 		{"target without a slash", first("GET a HTTP/1.1"), 400},
 		{"asterisk for GET", first("GET * HTTP/1.1"), 400},
-		{"authority form", first("CONNECT a:80 HTTP/1.1"), 400},
+		{"authority form", first("GET a:80 HTTP/1.1"), 400},
 		{"absolute form without a host", first("GET http:///a HTTP/1.1"), 400},
 		{"absolute form with user information", first("GET http://u@a/ HTTP/1.1"), 400},
 		{"other scheme", first("GET ftp://a/ HTTP/1.1"), 400},

@@ -49,6 +49,7 @@ func TestStatuses(t *testing.T) {
 		{"broken chunks", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, true},
 		{"no host", lines("GET / HTTP/1.1"), 400, true},
 		{"TRACE", lines("TRACE / HTTP/1.1", "Host: a"), 405, false},
+		{"CONNECT", lines("CONNECT a:443 HTTP/1.1", "Host: a:443"), 405, true},
 		{"half a head", "GET / HTTP/1.1\r\nHo", 408, true},
 		{"half a body", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf", 408, true},
 		{"request line of 16 KiB", get("/" + strings.Repeat("x", maxLine)), 414, true},
