@@ -155,3 +155,52 @@ func TestAnAttachedMemberWeighsWhatItsTypeDoes(t *testing.T) {
 		t.Errorf("more than the group may have: %v", err)
 	}
 }
+
+// TestFailedChecksWaitForTheReplacement: the next member that fails is replaced when the one before has been, and the new one
+// passes its own checks and is warm.
+func TestFailedChecksWaitForTheReplacement(t *testing.T) {
+	w := newWorld(t, 1)
+	g := settings(3, 8)
+	g.Attachments, g.HealthCheckType, g.DefaultWarmup = []Attachment{{ARN: tgA}}, "ELB", ptr(20)
+	w.create(g, 3)
+	w.run(2 * time.Second)
+	first := w.in(InService)
+	for _, m := range first {
+		w.setTarget(tgA, m.ID, "unhealthy")
+	}
+	left := func() (n int) {
+		for _, m := range w.in(InService) {
+			for _, f := range first {
+				if f.ID == m.ID {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	w.run(60 * time.Second)
+	if n := left(); n != 2 {
+		t.Fatalf("%d are left while the replacement's target is initial", n)
+	}
+	for _, m := range w.in(InService) {
+		if m.Replacement {
+			w.setTarget(tgA, m.ID, "healthy")
+		}
+	}
+	w.run(2 * time.Second)
+	if n := left(); n != 1 {
+		t.Fatalf("%d are left once it is healthy and warm", n)
+	}
+	w.run(10 * time.Second)
+	for _, m := range w.in(InService) {
+		if m.Replacement {
+			w.setTarget(tgA, m.ID, "healthy")
+		}
+	}
+	if w.run(5 * time.Second); left() != 1 {
+		t.Fatalf("%d are left before the second replacement is warm", left())
+	}
+	if w.run(20 * time.Second); left() != 0 {
+		t.Fatalf("%d are left", left())
+	}
+}

@@ -459,7 +459,7 @@ func (d *decider) replaceUnhealthy() {
 		if v.State == InService && !d.leaving[v.ID] {
 			inService += v.weight()
 		}
-		if v.State == Pending || v.State == PendingWait || v.State == PendingProceed {
+		if starts(v.State) || v.Replacement && d.settling(v) {
 			starting++
 		}
 	}
@@ -500,6 +500,21 @@ func (d *decider) replaceUnhealthy() {
 		}
 		d.retire(*v, false, whySick[cause])
 	}
+}
+
+// settling tells of a replacement in service that has not passed its first checks, or is not warm: others wait for it.
+func (d *decider) settling(v *View) bool {
+	if v.State != InService || v.Health != Healthy {
+		return false
+	}
+	if d.asksELB {
+		for _, a := range d.s.Group.Attachments {
+			if a.State != "Removing" && v.Targets[a.ARN] == "initial" {
+				return true
+			}
+		}
+	}
+	return d.warming(v, deref(d.s.Group.DefaultWarmup, 0))
 }
 
 // checks tells whether a health check type names one kind of check.

@@ -274,7 +274,7 @@ func (x *executor) launch(a Action) (Member, error) {
 	x.g.progress(x.w, act.ID, StatusPreInService, 30)
 	m := Member{Scope: x.g.Scope, ID: inst.ID, Group: x.g.Name, Zone: inst.Zone, SubnetID: a.Subnet, InstanceType: inst.InstanceType,
 		ImageID: inst.ImageID, LaunchConfiguration: from.LaunchConfiguration, State: state, Health: Healthy, Protected: x.g.ProtectNew, Spot: inst.Spot,
-		LaunchedAt: x.now, ActivityID: act.ID, Rebalance: a.Rebalance}
+		LaunchedAt: x.now, ActivityID: act.ID, Rebalance: a.Rebalance, Replacement: a.Replaces}
 	if tmpl != nil {
 		m.Template = &TemplateRef{ID: tmpl.ID, Name: tmpl.Name, Version: strconv.Itoa(tmpl.Version)}
 	}

@@ -201,6 +201,7 @@ type Member struct {
 	Ending              bool      `json:",omitempty"` // EC2 is terminating it
 	Unlisted            bool      `json:",omitempty"` // came into service while AddToLoadBalancer was suspended
 	Refresh             string    `json:",omitempty"` // id of the instance refresh that launched it
+	Replacement         bool      `json:",omitempty"` // of an unhealthy member
 	Rebalance           bool      `json:",omitempty"` // launched to balance zones
 	Reused              bool      `json:",omitempty"` // on its way from the group back into the warm pool
 }

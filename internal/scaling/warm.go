@@ -306,7 +306,7 @@ func (x *executor) draw(a Action, m Member) error {
 	cause, alarms := x.cause(a)
 	act := begin(x.w, x.g, "Launching a new EC2 instance from warm pool: "+m.ID, cause, m.SubnetID, m.Zone, alarms)
 	x.g.progress(x.w, act.ID, StatusPreInService, 30)
-	m.State, m.ActivityID, m.Pauses, m.Protected, m.DrainUntil, m.Rebalance = Pending, act.ID, nil, x.g.ProtectNew, time.Time{}, a.Rebalance
+	m.State, m.ActivityID, m.Pauses, m.Protected, m.DrainUntil, m.Rebalance, m.Replacement = Pending, act.ID, nil, x.g.ProtectNew, time.Time{}, a.Rebalance, a.Replaces
 	Members.Put(x.w, m)
 	if a.Replaces && x.g.Owed > 0 {
 		x.g.Owed--
