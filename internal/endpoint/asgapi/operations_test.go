@@ -112,8 +112,8 @@ func TestTheSDKSpeaksEveryOperation(t *testing.T) {
 	groups, err := cl.DescribeAutoScalingGroups(ctx, &sdk.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{"g"}})
 	ok("groups", err == nil && len(groups.AutoScalingGroups[0].Instances) == 4 && *groups.AutoScalingGroups[0].Instances[0].ImageId == c.image && groups.AutoScalingGroups[0].Tags != nil, err)
 	names := &sdk.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{"g"}}
-	ok("it exists", true, sdk.NewGroupExistsWaiter(cl).Wait(ctx, names, time.Second))
-	ok("it is in service", true, sdk.NewGroupInServiceWaiter(cl).Wait(ctx, names, time.Second))
+	ok("it exists", true, sdk.NewGroupExistsWaiter(cl).Wait(ctx, names, time.Minute))
+	ok("it is in service", true, sdk.NewGroupInServiceWaiter(cl).Wait(ctx, names, time.Minute))
 	ids := launched.Instances[0].InstanceIds
 	members, err := cl.DescribeAutoScalingInstances(ctx, &sdk.DescribeAutoScalingInstancesInput{InstanceIds: ids})
 	ok("members", err == nil && len(members.AutoScalingInstances) == 2 && *members.AutoScalingInstances[0].ImageId == c.image, err)
@@ -256,7 +256,7 @@ func TestTheSDKSpeaksEveryOperation(t *testing.T) {
 	_, err = cl.DeleteAutoScalingGroup(ctx, &sdk.DeleteAutoScalingGroupInput{AutoScalingGroupName: g, ForceDelete: aws.Bool(true)})
 	ok("group going", true, err)
 	c.run(2 * time.Second)
-	ok("group gone", true, sdk.NewGroupNotExistsWaiter(cl).Wait(ctx, names, time.Second))
+	ok("group gone", true, sdk.NewGroupNotExistsWaiter(cl).Wait(ctx, names, time.Minute))
 
 	m := api.NewMux(&as.Service)
 	(&Server{}).Register(m)
