@@ -119,7 +119,7 @@ func (c *Cloud) Kill(zone string) error {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return err
 	}
-	for range 500 {
+	for range 10000 {
 		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || strings.Contains(string(b), ") Z ") {
 			return nil
 		}
