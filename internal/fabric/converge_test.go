@@ -388,7 +388,7 @@ func TestDialIn(t *testing.T) {
 				if got := c.RemoteAddr().String(); got != "10.0.0.10:80" {
 					t.Errorf("remote address %s", got)
 				}
-				if line, err := readLine(c, 5*time.Second); line != "a 10.0.0.20" {
+				if line, err := readLine(c, 20*time.Second); line != "a 10.0.0.20" {
 					t.Errorf("answer %q, %v", line, err)
 				}
 				c.Close()

@@ -252,7 +252,7 @@ func serveElsewhere(spec string) {
 const patience = 200 * time.Millisecond
 
 func dial(ns, addr string) (net.Conn, string, error) {
-	d := 5 * time.Second
+	d := 20 * time.Second
 	return dialFor(d, ns, addr)
 }
 

@@ -43,7 +43,7 @@ func pairs(t testing.TB, ns, addr string) <-chan net.Conn {
 // pair opens a flow through an NLB and returns both of its ends.
 func pair(t testing.TB, ns, addr string, server <-chan net.Conn) (client, target net.Conn) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	client, err := DialIn(ctx, ns, "tcp4", addr)
 	if err != nil {
@@ -62,7 +62,7 @@ func pair(t testing.TB, ns, addr string, server <-chan net.Conn) (client, target
 // isReset waits until c is reset.
 func isReset(t testing.TB, c net.Conn, who string) {
 	t.Helper()
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if n, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("%s read %d bytes and %v, wanted a reset", who, n, err)
 	}
@@ -74,7 +74,7 @@ func passes(t testing.TB, from, to net.Conn, when string) {
 	if _, err := from.Write([]byte{1}); err != nil {
 		t.Errorf("%s: %v", when, err)
 	}
-	to.SetReadDeadline(time.Now().Add(5 * time.Second))
+	to.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if _, err := to.Read(make([]byte, 1)); err != nil {
 		t.Errorf("%s: %v", when, err)
 	}
@@ -141,7 +141,7 @@ func TestNLBIdleFlowsAreReset(t *testing.T) {
 
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("gave up: %s", what)
 		}

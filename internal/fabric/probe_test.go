@@ -25,7 +25,7 @@ func TestProbe(t *testing.T) {
 	w.apply(v)
 	check := func(want ...string) {
 		t.Helper()
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 			got, err := w.f.Probe(w.ctx, "vpc-1", ips)
 			list := slices.Sorted(maps.Keys(got))
 			if err == nil && time.Now().Before(end) && slices.ContainsFunc(want, func(id string) bool { return !got[id] }) {

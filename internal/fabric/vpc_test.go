@@ -89,7 +89,7 @@ func echoes(t testing.TB, c net.Conn, when string) {
 	t.Helper()
 	if _, err := fmt.Fprint(c, when); err != nil {
 		t.Errorf("connection %s: %v", when, err)
-	} else if got, err := readLine(c, 5*time.Second); err != nil || got != when {
+	} else if got, err := readLine(c, 20*time.Second); err != nil || got != when {
 		t.Errorf("connection %s: read %q, %v", when, got, err)
 	}
 }
@@ -164,7 +164,7 @@ func TestAntiSpoofing(t *testing.T) {
 		if m != "router 10.0.0.99" {
 			t.Errorf("received %q", m)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Error("without source/dest check an instance may send for others, but the packet was dropped")
 	}
 }
@@ -269,7 +269,7 @@ func TestLongSegmentsFromTheHost(t *testing.T) {
 	if _, err := c.Write(make([]byte, size)); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := readLine(c, 3*time.Second); err != nil || strings.TrimSpace(got) != "8000 <nil>" {
+	if got, err := readLine(c, 20*time.Second); err != nil || strings.TrimSpace(got) != "8000 <nil>" {
 		t.Errorf("the instance received %q, %v", got, err)
 	}
 }
@@ -395,7 +395,7 @@ func TestMetadataAndDNSGoToTheZoneOfTheInstance(t *testing.T) {
 		if m != "query 10.0.0.10" {
 			t.Errorf("resolver received %q", m)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Error("a DNS query over UDP did not arrive")
 	}
 }
