@@ -10,8 +10,10 @@
 // docs/format/metrics.md has the format.
 //
 // A composite alarm is one whose rule looks at the states of others (composite.go, rule.go), and whose actions another one may
-// suppress (suppress.go); it moves in the transaction that moves
-// them.
+// suppress (suppress.go); it moves in the transaction that moves them.
+//
+// Metric math is read by expression.go and computed by math.go, over lists of queries that read one another (formula.go) and
+// metrics that a search finds (search.go).
 //
 // Alarms are rows of the table Alarms, changed by transactions of the caller. Evaluate is pure: alarm, points and time
 // in, state and reason out. Evaluator.Step evaluates what is due; Evaluator.Run calls it from its caller's goroutine.

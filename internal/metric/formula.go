@@ -1,6 +1,7 @@
 package metric
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,8 +11,10 @@ import (
 	"skerry/internal/fault"
 )
 
-// maxMath is how many metrics and expressions an alarm may read.
-const maxMath = 10
+const (
+	maxMath     = 10 // metrics and expressions that an alarm may read
+	maxSearches = 50 // of a list
+)
 
 // Stat is a statistic of one metric.
 type Stat struct {
@@ -30,10 +33,11 @@ type Query struct {
 // Math is such a list, understood: every expression is read, what it reads is there, and none reads itself. It belongs to one
 // goroutine.
 type Math struct {
-	queries []Query
-	at      map[string]int
-	trees   map[string]*node // of the expressions
-	cells   int              // points that its evaluations made
+	queries  []Query
+	at       map[string]int
+	trees    map[string]*node // of the expressions
+	cells    int              // points that its evaluations made
+	searches int
 }
 
 func badExpression(id string, format string, args ...any) error {
@@ -138,7 +142,7 @@ func (n *node) searched() (longest int) {
 // Source is where an evaluation gets the values of metrics, over a grid; missing ones are not numbers.
 type Source struct {
 	Fetch  func(s Stat, g Grid) ([]float64, error)
-	Search func(text, statistic string, period int, g Grid) ([]Line, error) // nil: refused
+	Search func(text, statistic string, g Grid) ([]Line, error) // nil: refused
 }
 
 // Lines are the series that a query comes to. Single is false for an array of them.
@@ -184,8 +188,12 @@ func (m *Math) Lines(id string, g Grid, from Source) (lines []Line, single bool,
 		return out, nil
 	}
 	if from.Search != nil {
-		e.search = func(text, statistic string, period int) ([]Line, error) {
-			return from.Search(text, statistic, period, g)
+		e.search = func(text, statistic string) ([]Line, error) {
+			if m.searches++; m.searches > maxSearches {
+				return nil, fmt.Errorf("all expressions together may search up to %d times", maxSearches)
+			}
+			lines, err := from.Search(text, statistic, g)
+			return lines, cmp.Or(err, e.spend(len(lines)))
 		}
 	}
 	v, err := e.read(id)

@@ -56,16 +56,24 @@ type evaluation struct {
 	grid    Grid
 	read    func(id string) (value, error)
 	metrics func(containing string) ([]Line, error)
-	search  func(text, stat string, period int) ([]Line, error) // nil: refused
+	search  func(text, stat string) ([]Line, error) // nil: refused
 	cells   *int
 }
 
 var missing = math.NaN()
 
+// spend counts the points of series that are made.
+func (e *evaluation) spend(lines int) error {
+	if *e.cells += lines * e.grid.N; *e.cells > maxCells {
+		return fmt.Errorf("it needs more than %d points; ask for a shorter time, a longer period or fewer metrics", maxCells)
+	}
+	return nil
+}
+
 // line makes a series in which every point is missing.
 func (e *evaluation) line(label string) (Line, error) {
-	if *e.cells += e.grid.N; *e.cells > maxCells {
-		return Line{}, fmt.Errorf("it needs more than %d points; ask for a shorter time, a longer period or fewer metrics", maxCells)
+	if err := e.spend(1); err != nil {
+		return Line{}, err
 	}
 	l := Line{label, make([]float64, e.grid.N)}
 	for i := range l.Values {
@@ -605,16 +613,13 @@ func search(e *evaluation, _ string, args []value) (value, error) {
 	if e.search == nil {
 		return value{}, fmt.Errorf("the function SEARCH is not supported here")
 	}
-	seconds := 0
 	switch {
 	case args[0].kind != aText || args[1].kind != aText:
 		return value{}, fmt.Errorf("it takes two texts and a period")
 	case len(args) == 3 && (args[2].kind != aNumber || !(args[2].number >= 1) || args[2].number > 86400*365):
 		return value{}, fmt.Errorf("its period is a number of seconds")
-	case len(args) == 3:
-		seconds = int(args[2].number)
 	}
-	lines, err := e.search(args[0].text, args[1].text, seconds)
+	lines, err := e.search(args[0].text, args[1].text)
 	if err == nil {
 		err = e.bounded(len(lines))
 	}
