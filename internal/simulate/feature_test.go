@@ -90,6 +90,17 @@ func TestMetricMath(t *testing.T) {
 	}
 }
 
+// A load balancer publishes no requests per target where there are none, so that a group that follows them stays as it is; one that
+// follows the processors shrinks.
+func TestNoRequestsAreNoData(t *testing.T) {
+	for metric, want := range map[string]int{"ALBRequestCountPerTarget": 9, "ASGAverageCPUUtilization": 2} {
+		s := scenario(steady(0, 120), scaling.Group{Name: "g", Min: 2, Max: 50, Desired: 9}, tracks(metric, 50))
+		if d := last(mustRun(t, s)).Desired; d != want {
+			t.Errorf("%s: %d are wanted, not %d", metric, d, want)
+		}
+	}
+}
+
 // A second policy with a target that is much easier to keep never takes capacity that the first one needs.
 func TestTheLargerOfTwoPolicies(t *testing.T) {
 	trace := Trace{Step: time.Minute}

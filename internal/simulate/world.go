@@ -180,7 +180,10 @@ func (w *world) step(demand float64) Point {
 		DesiredCapacity: float64(w.group.Desired)}
 	if served > 0 {
 		p.Utilisation = busy / served * 100
-		values[Utilisation], values[RequestsPerTarget] = p.Utilisation, demand*60*served/members
+		values[Utilisation] = p.Utilisation
+		if demand > 0 { // load balancers tell nothing of a target that got no request
+			values[RequestsPerTarget] = demand * 60 * served / members
+		}
 		values[NetworkIn], values[NetworkOut] = requests*w.s.BytesIn*60/members, requests*w.s.BytesOut*60/members
 		values[Memory] = w.s.MemIdle + (w.s.MemBusy-w.s.MemIdle)*busy/served
 	}
