@@ -105,7 +105,7 @@ func TestHTTP2ParkedRaces(t *testing.T) {
 	for k := range 8 {
 		r := b.h2raw()
 		wg.Go(func() {
-			for i := range 6 {
+			for i := range 3 {
 				r.request(uint32(2*i+1), true, "GET", "/")
 				if s := r.status(uint32(2*i + 1)); s != "200" {
 					t.Error(s)
