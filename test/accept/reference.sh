@@ -105,6 +105,12 @@ wait_for 120 "two instances in service" in_service 2
 wait_for 120 "both healthy behind the ALB" healthy "$TG" 2
 wait_for 120 "both healthy behind the NLB" healthy "$NTG" 2
 echo "      from create-auto-scaling-group to a healthy pair: $((SECONDS-t_asg)) s"
+check "the CLI's waiters find what they poll for" sh -c "aws elbv2 wait load-balancer-exists --load-balancer-arns $ALB $NLB && aws elbv2 wait load-balancer-available --load-balancer-arns $ALB $NLB && aws elbv2 wait target-in-service --target-group-arn $TG && aws ec2 wait instance-status-ok --instance-ids $(asg 'Instances[].InstanceId' | tr '\t' ' ') && aws cloudwatch wait alarm-exists --alarm-names \$(aws cloudwatch describe-alarms --alarm-name-prefix TargetTracking-$tag --query 'MetricAlarms[].AlarmName')"
+check "tables are drawn" sh -c "aws ec2 describe-instances --filters Name=tag:from,Values=$tag --query 'Reservations[].Instances[].{Id:InstanceId,Type:InstanceType,State:State.Name,Zone:Placement.AvailabilityZone}' --output table | grep -q '|  running *|  t2.micro *|  $AWS_DEFAULT_REGION'"
+pages() { # the first 7 types in pages of 5, then the rest from where that ended
+  aws ec2 describe-instance-types --page-size 5 --max-items 7 --output json | python3 -c 'import json,sys; d=json.load(sys.stdin); print(len(d["InstanceTypes"]), d["NextToken"])'; }
+read -r first token < <(pages)
+eq "pages go on where --max-items stopped" "$((first + $(q ec2 describe-instance-types --page-size 100 --starting-token "$token" --query 'length(InstanceTypes[])' | awk '{n += $1} END {print n}')))" "$(q ec2 describe-instance-types --query 'length(InstanceTypes[])' | awk '{n += $1} END {print n}')"
 eq "they stand in two zones" "$(asg 'Instances[].AvailabilityZone' | tr '\t' '\n' | sort -u | wc -l | tr -d ' ')" 2
 check "target tracking made its two alarms" sh -c "[ \$(aws cloudwatch describe-alarms --alarm-name-prefix TargetTracking-$tag --query 'length(MetricAlarms)') -eq 2 ]"
 

@@ -60,9 +60,9 @@ run in; eq "simple: minus 50 percent" "$(desired)" 4; wait_for 20 "four in servi
 run out; refused "a cooldown is honoured when asked" ScalingActivityInProgress run out --honor-cooldown
 eq "simple: one more" "$(desired)" 5; wait_for 20 "five in service" settled 5
 refused "step policy without a value" ValidationError run change
-q cloudwatch put-metric-alarm --alarm-name "$G-high" --namespace "$G" --metric-name m --statistic Average --period 60 --evaluation-periods 1 --threshold 50 --comparison-operator GreaterThanThreshold --alarm-actions "$P1"
+q cloudwatch put-metric-alarm --alarm-name "$G-high" --namespace "$G" --metric-name m --statistic Average --period 300 --evaluation-periods 1 --threshold 50 --comparison-operator GreaterThanThreshold --alarm-actions "$P1"
 q cloudwatch put-metric-data --namespace "$G" --metric-name m --value 60
-wait_for 15 "an alarm over real data runs the policy" has_cause "a monitor alarm $G-high in state ALARM triggered policy change changing the desired capacity from 5 to 6."
+wait_for 40 "an alarm over real data runs the policy" has_cause "a monitor alarm $G-high in state ALARM triggered policy change changing the desired capacity from 5 to 6."
 q cloudwatch delete-alarms --alarm-names "$G-high"
 a suspend-processes --scaling-processes AlarmNotification
 P2=$(policy down --policy-type SimpleScaling --adjustment-type ExactCapacity --scaling-adjustment 2 --cooldown 0)
