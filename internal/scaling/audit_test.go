@@ -204,3 +204,36 @@ func TestFailedChecksWaitForTheReplacement(t *testing.T) {
 		t.Fatalf("%d are left", left())
 	}
 }
+
+func TestAnInstanceOfAnotherVPCIsNotAttached(t *testing.T) {
+	w := newWorld(t, 1)
+	g := settings(0, 6)
+	g.Attachments = []Attachment{{ARN: tgA}}
+	w.create(g, 0)
+	err := w.db.Update(func(tx *store.WriteTx) error {
+		fakeInstances.Put(tx, fakeInstance{Scope: here, Instance: Instance{ID: "i-1", State: "running", Zone: "za", SubnetID: "subnet-za", VpcID: "vpc-2", LaunchTime: w.now}})
+		return w.e.AttachInstances(tx, here, "g", []string{"i-1"})
+	})
+	wantError(t, err, "ValidationError", "is not in the VPC")
+}
+
+func TestAReplacementTellsWhatItAnswers(t *testing.T) {
+	for _, noticed := range []bool{true, false} {
+		w := newWorld(t, 1)
+		g := mixedGroup(0, 6, Distribution{OnDemand: Prioritized, Spot: LowestPrice, Pools: 2}, Override{InstanceType: "c5.large"})
+		g.CapacityRebalance = true
+		w.create(g, 1)
+		w.run(2 * time.Second)
+		w.must(func(tx *store.WriteTx) error {
+			i, _ := fakeInstances.Get(tx, here.Key(w.in(InService)[0].ID))
+			i.AtRisk, i.Interrupting = true, noticed
+			fakeInstances.Put(tx, i)
+			return nil
+		})
+		w.step()
+		want := map[bool]string{true: "an instance was launched in response to a spot interruption notice.", false: "an instance was launched in response to an EC2 instance rebalance recommendation."}[noticed]
+		if c := w.history()[0].Cause; !strings.HasSuffix(c, want) {
+			t.Errorf("cause %q", c)
+		}
+	}
+}

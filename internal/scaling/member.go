@@ -267,6 +267,11 @@ func (e *Engine) AttachInstances(w *store.WriteTx, s scope.Scope, group string, 
 			return invalid("The availability zones of the specified instances and the Auto Scaling group do not match: %s is in %s.", id, i.Zone)
 		}
 		from := g.Desired
+		if len(g.Attachments) > 0 && len(g.Subnets) > 0 {
+			if sn, err := e.Compute.Subnet(w, s, g.Subnets[0]); err == nil && sn.VpcID != i.VpcID {
+				return invalid("The instance %s is not in the VPC of the load balancers of the Auto Scaling group %s.", id, g.Name)
+			}
+		}
 		weight := 0 // as the override of its type says
 		if g.Mixed != nil {
 			if o := slices.IndexFunc(g.Mixed.Overrides, func(o Override) bool { return o.InstanceType == i.InstanceType }); o >= 0 {

@@ -244,16 +244,18 @@ func (d *decider) relieve(have, extra int) {
 	if !g.CapacityRebalance || have < g.Desired || g.SuspendedProcess(ProcLaunch) {
 		return
 	}
-	need := g.Desired - have - extra
+	need, why := g.Desired-have-extra, whyWarned
 	for i := range d.s.Members {
 		if v := &d.s.Members[i]; d.atRisk(v) {
-			need += v.weight()
+			if need += v.weight(); !v.Instance.Interrupting {
+				why = whyRelieved
+			}
 		}
 	}
 	room := g.Max + max(1, g.Max/10) - have - extra
 	zs := d.zones()
 	for need > 0 && room > 0 && d.launches < maxLaunches {
-		a := Action{Spot: true, Rebalance: true, Why: []string{whyRelieved}}
+		a := Action{Spot: true, Rebalance: true, Why: []string{why}}
 		n, ok := d.place(zs, &a)
 		if !ok {
 			return
@@ -267,6 +269,7 @@ func (d *decider) relieve(have, extra int) {
 // The sentences of these causes; AWS does not publish its own.
 const (
 	whyConverted   = "an instance was launched to bring the purchase options of the group to those of its mixed instances policy."
+	whyWarned      = "an instance was launched in response to a spot interruption notice."
 	whyRelieved    = "an instance was launched in response to an EC2 instance rebalance recommendation."
 	whyRecommended = "an instance was taken out of service in response to an EC2 instance rebalance recommendation."
 	whyInterrupted = "an instance was taken out of service in response to a spot interruption notice."
