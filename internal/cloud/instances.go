@@ -27,6 +27,7 @@ const (
 	tryPause      = 500 * time.Millisecond
 	maxTryPause   = 30 * time.Second
 	sweepInterval = time.Minute
+	checkPause    = 50 * time.Millisecond
 )
 
 // machine is what the control plane has done to an instance, beyond what its record says.
@@ -43,6 +44,7 @@ type instances struct {
 	c    *control
 	work *reconcile.Keyed
 	kick chan struct{}
+	look chan struct{} // an instance may have ended unheard
 
 	mu    sync.Mutex
 	tries map[string]try
@@ -54,12 +56,14 @@ type try struct {
 }
 
 func newInstances(c *control) *instances {
-	return &instances{c: c, work: reconcile.NewKeyed(workLimit), kick: make(chan struct{}, 1), tries: map[string]try{}}
+	return &instances{c: c, work: reconcile.NewKeyed(workLimit), kick: make(chan struct{}, 1), look: make(chan struct{}, 1), tries: map[string]try{}}
 }
 
-func (l *instances) wake() {
+func (l *instances) wake() { poke(l.kick) }
+
+func poke(c chan struct{}) {
 	select {
-	case l.kick <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -141,6 +145,9 @@ func (l *instances) run(ctx context.Context) {
 			for _, state := range []string{compute.ShuttingDown, compute.Stopping, compute.Pending, compute.Running} {
 				for i := range compute.Instances.By(tx, "state", state) {
 					if state == compute.Running {
+						if i.Reboots == 0 {
+							continue
+						}
 						if m, _ := machines.Get(tx, i.Key(i.ID)); m.Reboots >= i.Reboots {
 							continue
 						}
@@ -259,7 +266,7 @@ func (l *instances) launch(ctx context.Context, i compute.Instance) error {
 		return nil
 	})
 	if err == nil {
-		l.check(ctx) // its end may have come before the record said that it runs
+		poke(l.look) // its end may have come before the record said that it runs
 	}
 	return err
 }
@@ -310,7 +317,7 @@ func (l *instances) reboot(ctx context.Context, i compute.Instance) error {
 		return nil
 	})
 	if err == nil {
-		l.check(ctx) // it may have ended before or while it was rebooted
+		poke(l.look) // it may have ended before or while it was rebooted
 	}
 	return err
 }
@@ -321,14 +328,22 @@ func (l *instances) ended(ctx context.Context, id string) bool {
 	return err == nil && slices.ContainsFunc(list, func(s driver.Status) bool { return s.ID == id && s.State == driver.Exited })
 }
 
-// events follows the driver: an instance that ends by itself is stopped or terminated, as its shutdown behaviour says.
+// events follows the driver: an instance that ends by itself is stopped or terminated, as its shutdown behaviour says. A check
+// looks at all instances, so those that come closely one after another share one.
 func (l *instances) events(ctx context.Context) {
 	for {
 		select {
 		case e := <-l.c.driver.Events():
-			if e.State == driver.Exited {
-				l.check(ctx)
+			if e.State != driver.Exited {
+				continue
 			}
+		case <-l.look:
+		case <-ctx.Done():
+			return
+		}
+		l.check(ctx)
+		select {
+		case <-time.After(checkPause):
 		case <-ctx.Done():
 			return
 		}
