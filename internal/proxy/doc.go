@@ -13,7 +13,7 @@
 //   - What is forwarded is framed anew: one Content-Length or one chunked coding, no hop-by-hop header passes.
 //   - A request is sent a second time only if no byte of the answer arrived on a reused connection, all of its bytes are
 //     still at hand, and it is idempotent or was never written whole. One that changes nothing (GET, HEAD, OPTIONS) goes to another
-//     target, once, if the connection to the first broke before a byte of the answer.
+//     target if the connection to the one before broke before a byte of the answer, to three in all.
 //   - Apply drops no connection of a listener that stays, and changes nothing if it returns an error.
 //   - Memory a connection is bounded: heads by the AWS limits, bodies by the transfer buffers.
 //   - Above MaxConnections, or when seven eighths of the descriptors are in use, a client that connects is refused at once.

@@ -99,7 +99,6 @@ func (g *group) named(r *request, s *sealer, now time.Time) *target {
 type tries struct {
 	targets [maxAttempts]*target
 	n       int
-	moved   bool // away from one that had the request
 }
 
 // next chooses another target for the exchange; it tells whether there is one.
@@ -119,14 +118,9 @@ func (r *tries) next(c *choice, now time.Time) bool {
 	return true
 }
 
-// move chooses another target for a request whose connection broke before anything of the answer came: once, and if it changes nothing.
-func (r *tries) move(q *request, c *choice, now time.Time) bool {
-	if !q.safe || r.moved || !r.next(c, now) {
-		return false
-	}
-	r.moved = true
-	return true
-}
+// move chooses another target for a request whose connection broke before anything of the answer came, if the request changes
+// nothing. Several targets may break at once: a lost zone's.
+func (r *tries) move(q *request, c *choice, now time.Time) bool { return q.safe && r.next(c, now) }
 
 // pick chooses by the group's algorithm among the targets that are not in tried. It returns nil when none is left.
 func (g *group) pick(tried []*target, now time.Time) *target {

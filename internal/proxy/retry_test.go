@@ -80,7 +80,7 @@ func TestRetryUnsent(t *testing.T) {
 	}
 }
 
-// TestMovesOn: a request whose target is gone before it answered is sent to another one, once, and if it changes nothing.
+// TestMovesOn: a request whose target is gone before it answered is sent to another one, and to a third, if it changes nothing.
 func TestMovesOn(t *testing.T) {
 	t.Parallel()
 	var took atomic.Int64
@@ -116,8 +116,8 @@ func TestMovesOn(t *testing.T) {
 	}
 	took.Store(0)
 	b = newLB(t, simple(dies(), dies(), dies(), dies()))
-	if r := b.dial().get("/"); r.StatusCode != 502 || took.Load() != 2 {
-		t.Errorf("status %d after %d attempts, want 502 after 2", r.StatusCode, took.Load())
+	if r := b.dial().get("/"); r.StatusCode != 502 || took.Load() != maxAttempts {
+		t.Errorf("status %d after %d attempts, want 502 after 3", r.StatusCode, took.Load())
 	}
 	partly := script(t, func(c net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)

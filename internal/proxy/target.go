@@ -17,7 +17,7 @@ const (
 	dialTimeout    = 10 * time.Second
 	maxIdleTargets = 128                   // idle connections kept a target
 	peekAfter      = 20 * time.Millisecond // an idle connection is looked at before use when it rested longer
-	maxAttempts    = 3                     // targets tried when connecting fails
+	maxAttempts    = 3                     // targets tried when connections fail
 	patience       = 5 * time.Second       // for the acknowledgement of a request
 )
 
