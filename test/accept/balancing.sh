@@ -265,7 +265,7 @@ if [ -n "${SKERRY_DATA:-}" ]; then
   get -A "logged agent" "https://$DNS/status?404" >/dev/null
   wait_for 60 "the access log has a request" sh -c "find $SKERRY_DATA/s3/logs -name '*.log.gz' | xargs zcat 2>/dev/null | grep -q 'logged agent'"
   lb modify-load-balancer-attributes --load-balancer-arn "$ALB" --attributes Key=access_logs.s3.enabled,Value=false Key=health_check_logs.s3.enabled,Value=true Key=health_check_logs.s3.bucket,Value=logs >/dev/null
-  wait_for 20 "the health check log has checks" sh -c "find $SKERRY_DATA/s3/logs -name 'health_check_log_*.log.gz' | xargs zcat 2>/dev/null | grep -q '^http .* $tag-ab PASS 200 -$'"
+  wait_for 20 "the health check log has checks" sh -c "find $SKERRY_DATA/s3/logs -name 'health_check_log_*.log.gz' | xargs zcat 2>/dev/null | grep -q '^http .* $tag-ab PASS 200 - app/[^ ]* [0-9.]*$'"
   lb modify-load-balancer-attributes --load-balancer-arn "$ALB" --attributes Key=health_check_logs.s3.enabled,Value=false >/dev/null
 fi
 
