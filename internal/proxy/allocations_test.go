@@ -76,22 +76,7 @@ func TestAllocationsTLS(t *testing.T) {
 	if err := p.Apply(secure(simple(l.Addr().String()), "ELBSecurityPolicy-TLS13-1-2-2021-06", certificate(t, "x", false, "a.test"))); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestAllocationsTLS$")
-	cmd.Env = append(os.Environ(), "SKERRY_TEST_TLS_CLIENT="+addr)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Wait()
-	defer in.Close()
+	in, out := alone(t, "SKERRY_TEST_TLS_CLIENT="+addr)
 	step := func() {
 		t.Helper()
 		if b := make([]byte, 1); func() error { _, err := out.Read(b); return err }() != nil || b[0] != '\n' {
@@ -113,4 +98,27 @@ func TestAllocationsTLS(t *testing.T) {
 	if n := p.counters[cTarget2xx].Load(); n != 100+requests {
 		t.Errorf("%d requests, want %d", n, 100+requests)
 	}
+}
+
+// alone runs this test in a process of its own, with env added, until its input ends.
+func alone(t *testing.T, env ...string) (in io.WriteCloser, out io.Reader) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err = cmd.StdoutPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		cmd.Wait()
+	})
+	return in, out
 }

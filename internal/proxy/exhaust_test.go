@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -127,22 +126,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 		return
 	}
 	target, other := named(t, "ok"), named(t, "ok")
-	cmd := exec.Command(os.Args[0], "-test.run=^TestNoDescriptorLeft$")
-	cmd.Env = append(os.Environ(), "SKERRY_TEST_FEW_DESCRIPTORS="+target, "SKERRY_TEST_OTHER="+other)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Wait()
-	defer in.Close()
+	in, out := alone(t, "SKERRY_TEST_FEW_DESCRIPTORS="+target, "SKERRY_TEST_OTHER="+other)
 	lines := bufio.NewReader(out)
 	first, err := lines.ReadString('\n')
 	addr, ok := strings.CutPrefix(strings.TrimSpace(first), "at ")

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -45,6 +46,17 @@ func Root(t testing.TB) {
 		err = errors.New("not root")
 	}
 	That(t, "root", err)
+}
+
+// Binary needs the built program, for a test in a directory two below the project's, and returns its path.
+func Binary(t testing.TB) string {
+	t.Helper()
+	path, err := filepath.Abs("../../bin/skerry")
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	That(t, "build", err)
+	return path
 }
 
 // Tool needs a program, under its own name, and returns its path.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -37,11 +36,7 @@ func quoted(t *testing.T, page, after string) string {
 
 // TestHooks runs hooks.md's user data on an instance of a group with both hooks: nobody else completes anything.
 func TestHooks(t *testing.T) {
-	binary, err := filepath.Abs("../../bin/skerry")
-	if err == nil {
-		_, err = os.Stat(binary)
-	}
-	require.That(t, "build", err)
+	binary := require.Binary(t)
 	require.Root(t)
 	t.Parallel()
 	b, err := os.ReadFile("../../docs/howto/hooks.md")

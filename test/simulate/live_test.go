@@ -5,8 +5,6 @@ package simulate
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -44,11 +42,7 @@ func demand() (d []float64) {
 }
 
 func TestTheSimulationIsLikeTheCloud(t *testing.T) {
-	binary, err := filepath.Abs("../../bin/skerry")
-	if err == nil {
-		_, err = os.Stat(binary)
-	}
-	require.That(t, "build", err)
+	binary := require.Binary(t)
 	require.Root(t)
 	t.Parallel()
 	want := simulated(t)

@@ -19,11 +19,7 @@ var elapsed = regexp.MustCompile(`"elapsed_ms":[0-9.]+`)
 // printed: each line that the page shows below one is a line of its output, in that order.
 func TestThePageShowsWhatIsPrinted(t *testing.T) {
 	t.Parallel()
-	binary, err := filepath.Abs("../../bin/skerry")
-	if err == nil {
-		_, err = os.Stat(binary)
-	}
-	require.That(t, "build", err)
+	binary := require.Binary(t)
 	page, err := os.ReadFile("../../docs/howto/simulate.md")
 	if err != nil {
 		t.Fatal(err)

@@ -35,11 +35,7 @@ const pool = "127.83.0.0/16"
 // newCloud starts a cloud, or skips where that can't work.
 func newCloud(t *testing.T, pool string, args ...string) *testcloud.Cloud {
 	t.Helper()
-	binary, err := filepath.Abs("../../bin/skerry")
-	if err == nil {
-		_, err = os.Stat(binary)
-	}
-	require.That(t, "build", err)
+	binary := require.Binary(t)
 	require.Root(t)
 	c, err := testcloud.New(binary, pool, args...)
 	if err != nil {
